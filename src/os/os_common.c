@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_common.c - the part of os.h that any POSIX system gives in the same way.
+ *
+ * Aligned address space: mmap aligns to a page, pages/ wants 2 MiB and more.
+ * Three attempts, from cheap to sure:
+ *
+ *   1  exactly the bytes asked for; systems place mappings next to each other,
+ *      so once one is aligned the following ones are;
+ *   2  the same, with the aligned address below the first answer as a hint:
+ *      that hole is nearly always free, and nothing more than the bytes asked
+ *      for is ever mapped, which matters under a tight RLIMIT_AS;
+ *   3  bytes + align, then both ends are cut off.
+ *
+ * Invariants:
+ *
+ *   O1  Every function leaves errno as it found it.
+ *   O2  A reservation that fails leaves nothing mapped.
+ *   O3  A call is counted before the system sees it, so the n-th failure is
+ *       the n-th call whatever the system would have answered.
+ */
+#include "os/impl.h"
+
+#include "base/bits.h"
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+/* ---- fault injection --------------------------------------------------- */
+
+static bool os_counting; /* false until a test calls weiri_os_fail_nth() */
+static bool os_fail_persistent;
+static int64_t os_fail_at;
+static int64_t os_call_count;
+
+bool
+weiri_os_injected(void)
+{
+	if (WEIR_LIKELY(!WEIRI_LOAD(&os_counting)))
+		return false;
+
+	int64_t call = __atomic_add_fetch(&os_call_count, 1, __ATOMIC_RELAXED);
+	int64_t at = WEIRI_LOAD(&os_fail_at);
+
+	if (at <= 0)
+		return false;
+	return call == at || (call > at && WEIRI_LOAD(&os_fail_persistent));
+}
+
+void
+weiri_os_fail_nth(int64_t n, bool persistent)
+{
+	WEIRI_STORE(&os_fail_at, 0);
+	WEIRI_STORE(&os_call_count, 0);
+	WEIRI_STORE(&os_fail_persistent, persistent);
+	WEIRI_STORE(&os_fail_at, n);
+	WEIRI_STORE(&os_counting, true);
+}
+
+int64_t
+weiri_os_calls(void)
+{
+	return WEIRI_LOAD(&os_call_count);
+}
+
+/* ---- memory ------------------------------------------------------------ */
+
+size_t
+weiri_os_page_bytes(void)
+{
+	static size_t page_bytes;
+	size_t bytes = WEIRI_LOAD(&page_bytes);
+
+	if (WEIR_UNLIKELY(bytes == 0)) {
+		int saved = errno;
+
+		bytes = (size_t)sysconf(_SC_PAGESIZE);
+		WEIRI_STORE(&page_bytes, bytes);
+		errno = saved;
+	}
+	return bytes;
+}
+
+static WEIRI_UNUSED bool
+os_is_range(const void *address, size_t bytes)
+{
+	return bytes > 0 &&
+	       ((uintptr_t)address | bytes) % weiri_os_page_bytes() == 0;
+}
+
+static bool
+os_is_aligned(const void *address, size_t align)
+{
+	return ((uintptr_t)address & (align - 1)) == 0;
+}
+
+static void *
+os_map_none(void *hint, size_t bytes)
+{
+	void *address = mmap(hint, bytes, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return address == MAP_FAILED ? NULL : address;
+}
+
+/* The third attempt; NULL leaves nothing behind. */
+static void *
+os_map_cut(size_t bytes, size_t align)
+{
+	if (bytes > SIZE_MAX - align)
+		return NULL;
+
+	size_t whole = bytes + align;
+	char *base = os_map_none(NULL, whole);
+
+	if (base == NULL)
+		return NULL;
+
+	size_t head = -(uintptr_t)base & (align - 1);
+	size_t tail = whole - head - bytes;
+
+	/* Cutting can fail where a neighbour merged with the mapping and the
+	 * process is at its number of mappings. */
+	if (head > 0 && munmap(base, head) != 0)
+		goto undo_map;
+	if (tail > 0 && munmap(base + head + bytes, tail) != 0)
+		goto undo_map;
+	return base + head;
+
+undo_map:
+	(void)munmap(base, whole);
+	return NULL;
+}
+
+static void *
+os_map_aligned(size_t bytes, size_t align)
+{
+	char *address = os_map_none(NULL, bytes);
+
+	if (address == NULL || os_is_aligned(address, align))
+		return address;
+
+	char *hint = address - ((uintptr_t)address & (align - 1));
+
+	(void)munmap(address, bytes);
+	address = os_map_none(hint, bytes);
+	if (address == NULL || os_is_aligned(address, align))
+		return address;
+	(void)munmap(address, bytes);
+	return os_map_cut(bytes, align);
+}
+
+void *
+weiri_os_reserve(size_t bytes, size_t align)
+{
+	WEIR_ASSERT(os_is_range(NULL, bytes));
+	WEIR_ASSERT(weiri_is_pow2(align) && align >= weiri_os_page_bytes());
+	if (weiri_os_injected())
+		return NULL;
+
+	int saved = errno;
+	void *address = os_map_aligned(bytes, align);
+
+	errno = saved;
+	return address;
+}
+
+int
+weiri_os_commit(void *address, size_t bytes)
+{
+	WEIR_ASSERT(os_is_range(address, bytes));
+	if (weiri_os_injected())
+		return -ENOMEM;
+
+	int saved = errno;
+
+	return weiri_os_result(
+	    mprotect(address, bytes, PROT_READ | PROT_WRITE), saved);
+}
+
+int
+weiri_os_protect(
+    void *address, size_t bytes, enum weiri_os_protection protection)
+{
+	static const int bits[] = {
+	    [WEIRI_OS_NONE] = PROT_NONE,
+	    [WEIRI_OS_READ] = PROT_READ,
+	    [WEIRI_OS_READ_WRITE] = PROT_READ | PROT_WRITE,
+	};
+	int saved = errno;
+
+	WEIR_ASSERT(os_is_range(address, bytes));
+	return weiri_os_result(
+	    mprotect(address, bytes, bits[protection]), saved);
+}
+
+int
+weiri_os_lock(void *address, size_t bytes)
+{
+	int saved = errno;
+
+	return weiri_os_result(mlock(address, bytes), saved);
+}
+
+void
+weiri_os_touch(void *address, size_t bytes)
+{
+	size_t page = weiri_os_page_bytes();
+
+	/* Each byte is replaced by itself, unless another thread was faster and
+	 * so touched it.  Or-ing 0 in would be shorter, but compilers know that
+	 * for a load, which brings in no page. */
+	for (size_t at = 0; at < bytes; at += page) {
+		unsigned char *byte = (unsigned char *)address + at;
+		unsigned char value = WEIRI_LOAD(byte);
+
+		(void)__atomic_compare_exchange_n(byte, &value, value, false,
+		    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	}
+}
+
+int
+weiri_os_memfd_grow(int fd, size_t bytes)
+{
+	if (weiri_os_injected())
+		return -ENOMEM;
+
+	int saved = errno;
+
+	return weiri_os_result(ftruncate(fd, (off_t)bytes), saved);
+}
+
+void
+weiri_os_close(int fd)
+{
+	int saved = errno;
+
+	(void)close(fd);
+	errno = saved;
+}
+
+/* ---- process ----------------------------------------------------------- */
+
+void
+weiri_os_write_error(const char *text, size_t bytes)
+{
+	int saved = errno;
+
+	while (bytes > 0) {
+		ssize_t written = write(STDERR_FILENO, text, bytes);
+
+		if (written > 0) {
+			text += written;
+			bytes -= (size_t)written;
+		} else if (written == 0 || errno != EINTR) {
+			break; /* nobody is left to tell */
+		}
+	}
+	errno = saved;
+}
+
+void
+weiri_assert_failed(const char *condition, const char *file, int line)
+{
+	char buffer[512];
+	struct weiri_text text = {buffer, sizeof(buffer) - 1, 0};
+
+	weiri_text_str(&text, "weir: assertion failed: ");
+	weiri_text_str(&text, condition);
+	weiri_text_str(&text, " (");
+	weiri_text_str(&text, file);
+	weiri_text_char(&text, ':');
+	weiri_text_u64(&text, (uint64_t)line);
+	weiri_text_char(&text, ')');
+
+	size_t used = weiri_min(text.used, sizeof(buffer) - 2);
+
+	buffer[used] = '\n';
+	weiri_os_write_error(buffer, used + 1);
+	abort();
+}
+
+uint64_t
+weiri_os_now_ns(void)
+{
+	struct timespec now;
+	int saved = errno;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	errno = saved;
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
+	       (uint64_t)now.tv_nsec;
+}
+
+void
+weiri_os_sleep_ns(uint64_t ns)
+{
+	struct timespec span = {
+	    .tv_sec = (time_t)(ns / UINT64_C(1000000000)),
+	    .tv_nsec = (long)(ns % UINT64_C(1000000000)),
+	};
+	int saved = errno;
+
+	(void)nanosleep(&span, NULL);
+	errno = saved;
+}
+
+uint64_t
+weiri_os_guess(void)
+{
+	static uint64_t counter;
+	uint64_t bits = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
+
+	/* Finaliser of splitmix64 over what an outsider knows least. */
+	bits = bits * UINT64_C(0x9e3779b97f4a7c15) ^ weiri_os_now_ns();
+	bits ^= (uintptr_t)&bits ^ ((uint64_t)getpid() << 32);
+	bits = (bits ^ (bits >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	bits = (bits ^ (bits >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return bits ^ (bits >> 31);
+}
+
+/* ---- threads ----------------------------------------------------------- */
+
+/* The calls below fail only when misused, which the assertions tell. */
+
+void
+weiri_mutex_init(struct weiri_mutex *mutex)
+{
+	int error WEIRI_UNUSED = pthread_mutex_init(&mutex->mutex, NULL);
+
+	WEIR_ASSERT(error == 0);
+}
+
+void
+weiri_mutex_destroy(struct weiri_mutex *mutex)
+{
+	int error WEIRI_UNUSED = pthread_mutex_destroy(&mutex->mutex);
+
+	WEIR_ASSERT(error == 0);
+}
+
+void
+weiri_mutex_lock(struct weiri_mutex *mutex)
+{
+	int error WEIRI_UNUSED = pthread_mutex_lock(&mutex->mutex);
+
+	WEIR_ASSERT(error == 0);
+}
+
+void
+weiri_mutex_unlock(struct weiri_mutex *mutex)
+{
+	int error WEIRI_UNUSED = pthread_mutex_unlock(&mutex->mutex);
+
+	WEIR_ASSERT(error == 0);
+}
+
+void
+weiri_os_once(weiri_once *once, void (*once_fn)(void))
+{
+	int error WEIRI_UNUSED = pthread_once(once, once_fn);
+
+	WEIR_ASSERT(error == 0);
+}
+
+static pthread_key_t os_exit_key;
+static bool os_exit_key_made;
+
+int
+weiri_os_thread_exit_hook(void (*exit_fn)(void *argument))
+{
+	if (os_exit_key_made)
+		return -EALREADY;
+
+	int error = pthread_key_create(&os_exit_key, exit_fn);
+
+	os_exit_key_made = error == 0;
+	return -error;
+}
+
+int
+weiri_os_thread_exit_arm(void *argument)
+{
+	WEIR_ASSERT(os_exit_key_made);
+	WEIR_ASSERT(argument != NULL);
+	return -pthread_setspecific(os_exit_key, argument);
+}
+
+int
+weiri_os_at_fork(
+    void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+	return -pthread_atfork(prepare, parent, child);
+}
