@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.h - the library as a whole: start, options, budget, end.
+ *
+ * No call is needed: the first use of a pool starts the library with the
+ * options found in the environment and the defaults.  weir_init() is for
+ * programs that want their own options or a fixed order, weir_shutdown() for
+ * those that want a verdict on leaks.
+ */
+#ifndef WEIR_RUNTIME_H
+#define WEIR_RUNTIME_H
+
+#include <weir/export.h>
+#include <weir/source.h>
+
+WEIR_BEGIN_DECLS
+
+enum weir_message_level {
+	WEIR_MESSAGE_INFO = 0,
+	WEIR_MESSAGE_WARNING = 1,
+	WEIR_MESSAGE_ERROR = 2,
+};
+
+/** Receives the library's messages: one line, no newline, no "weir:". */
+typedef void (*weir_message_fn)(
+    enum weir_message_level level, const char *line, void *context);
+
+/**
+ * Called without locks when @bytes could not be had, after the library gave
+ * back what it could; true means "try again, I freed something".
+ */
+typedef bool (*weir_oom_fn)(size_t bytes, void *context);
+
+/** Called without locks when the charge rises over the soft limit. */
+typedef void (*weir_soft_fn)(
+    uint64_t charged_bytes, uint64_t soft_bytes, void *context);
+
+enum weir_config_flags {
+	WEIR_REPORT_LEAKS = 1 << 0, /* weir_shutdown() lists what is out */
+	WEIR_SHOW_OPTIONS = 1 << 1, /* write the effective options at start */
+	WEIR_IGNORE_ENVIRONMENT = 1 << 2,
+};
+
+/**
+ * struct weir_config - options of the library; zero means default.
+ *
+ * An option comes from here if set, else from the environment (ignored when
+ * the process runs with raised privileges), else from its default.
+ *
+ *   field        environment        default
+ *   limit_bytes  WEIR_LIMIT         the cgroup's memory limit, else none
+ *   soft_bytes   WEIR_SOFT          90 % of the limit, else none
+ *   source.kind  WEIR_SOURCE        anonymous (huge, memfd)
+ *   source.flags WEIR_SOURCE_FLAGS  none (prefault,lock,nodump,notrim)
+ *   flags        WEIR_LEAKS=1, WEIR_SHOW=1
+ *
+ * Sizes in the environment take the suffixes k, M, G (powers of 1024).
+ */
+struct weir_config {
+	uint64_t limit_bytes; /* UINT64_MAX: none, whatever the cgroup says */
+	uint64_t soft_bytes;  /* UINT64_MAX: none */
+	unsigned flags;       /* enum weir_config_flags */
+	struct weir_page_source source;
+	weir_message_fn message; /* default: standard error */
+	void *message_context;
+	weir_oom_fn oom; /* default: none */
+	void *oom_context;
+	weir_soft_fn soft; /* default: none */
+	void *soft_context;
+	uint64_t reserved[8];
+};
+
+/**
+ * weir_init() - start the library with options.
+ * @config: copied; NULL for the environment and the defaults.
+ *
+ * Returns:   0; -EALREADY when the library has started (a pool was used or
+ *            weir_init() was called); -EINVAL for a field out of range, a
+ *            range not aligned to 4 KiB, a reserved field set.
+ * Ownership: hooks, contexts and a range must stay until the process ends.
+ * Threads:   one thread, before others use the library.
+ * Cost:      microseconds.
+ * Errors:    on failure nothing is changed.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD int weir_init(const struct weir_config *config)
+    WEIR_NOEXCEPT;
+
+/**
+ * weir_shutdown() - end the use of the library and say what is left.
+ *
+ * Gives idle memory back and, with WEIR_REPORT_LEAKS or WEIR_LEAKS=1, writes
+ * one message for each pool that still has objects out or was not destroyed.
+ *
+ * Returns:   the number of objects still out, over all pools.
+ * Ownership: pools still in being stay usable: shutting down is a statement,
+ *            not a demolition, so late frees in exit handlers are safe.
+ * Threads:   one thread, when the others are done.
+ * Cost:      linear in the idle objects.
+ * Errors:    none.  A second call reports again.
+ * Since:     0.1
+ */
+WEIR_API uint64_t weir_shutdown(void) WEIR_NOEXCEPT;
+
+/**
+ * weir_options_text() - write the effective options, one "name = value" a line.
+ * @buffer: receives a NUL-terminated text, cut when it does not fit.
+ * @bytes:  size of @buffer; 0 is allowed.
+ *
+ * Returns:   the bytes of the whole text without its NUL, as snprintf does.
+ * Ownership: writes only into @buffer.
+ * Threads:   any thread; starts the library if need be.
+ * Cost:      formatting only.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_options_text(char *buffer, size_t bytes) WEIR_NOEXCEPT;
+
+/**
+ * weir_set_limit() - change the process budget at run time.
+ * @limit_bytes: hard limit, UINT64_MAX for none.
+ * @soft_bytes:  soft limit, UINT64_MAX for none; at most @limit_bytes.
+ *
+ * Returns:   0, or -EINVAL when the soft limit is above the hard one.
+ * Ownership: memory already taken stays; requests fail until it is below.
+ * Threads:   any thread.
+ * Cost:      a few stores.
+ * Errors:    none beside the return value.
+ * Since:     0.1
+ */
+WEIR_API int weir_set_limit(uint64_t limit_bytes, uint64_t soft_bytes)
+    WEIR_NOEXCEPT;
+
+/**
+ * weir_trim() - give everything idle back to the system.
+ *
+ * Returns:   bytes given back.
+ * Ownership: objects in use are untouched.
+ * Threads:   any thread.  Not async-signal-safe.
+ * Cost:      linear in the idle objects, system calls.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_trim(void) WEIR_NOEXCEPT;
+
+WEIR_END_DECLS
+
+#endif /* WEIR_RUNTIME_H */

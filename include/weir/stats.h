@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stats.h - what every pool is doing, in one versioned form.
+ *
+ * Figures come from cursor positions and magazine trips that the pools keep
+ * anyway; reading them allocates nothing and stops nobody.  A figure that the
+ * fast path leaves no trace of is either counted on request or given as a
+ * bound, and the `exact` bits tell which.  The structs carry their size and
+ * version, so a program built against an older header keeps working.
+ */
+#ifndef WEIR_STATS_H
+#define WEIR_STATS_H
+
+#include <weir/export.h>
+
+WEIR_BEGIN_DECLS
+
+#define WEIR_STATS_VERSION 1u
+
+enum weir_pool_kind {
+	WEIR_POOL_CACHE = 1,
+	WEIR_POOL_REGION = 2,
+	WEIR_POOL_BUFFER = 3,
+	WEIR_POOL_BUDDY = 4,
+};
+
+/** Which figures of a weir_pool_stats are exact when the pool is quiet. */
+enum weir_stats_exact {
+	WEIR_EXACT_COUNTS = 1 << 0,   /* total, in_use, available, cached */
+	WEIR_EXACT_REQUESTS = 1 << 1, /* requests, hits; else lower bounds */
+	WEIR_EXACT_PEAK = 1 << 2,     /* in_use_peak; else an upper bound */
+};
+
+/**
+ * struct weir_pool_stats - one pool at one moment.
+ *
+ * Objects are what the pool hands out: objects, buffers, regions or units.
+ * total == in_use + available; cached is the part of available that threads
+ * hold in magazines, and what it never lets fall: total <= limit if set.
+ */
+struct weir_pool_stats {
+	uint32_t size;    /* bytes of this struct, set by the reader */
+	uint32_t version; /* WEIR_STATS_VERSION, set by the library */
+	uint32_t kind;    /* enum weir_pool_kind */
+	uint32_t exact;   /* enum weir_stats_exact bits */
+	uint32_t id;      /* unique in the process, never reused */
+	uint32_t reserved0;
+	char name[48];
+
+	uint64_t object_bytes; /* 0 where objects differ in size */
+	uint64_t limit;        /* objects; UINT64_MAX: none */
+	uint64_t total;
+	uint64_t in_use;
+	uint64_t available;
+	uint64_t cached;
+	uint64_t in_use_peak;
+
+	uint64_t requests; /* alloc calls, failures included */
+	uint64_t hits;     /* requests served without the shared part */
+	uint64_t misses;   /* visits to the shared part; always exact */
+	uint64_t failures; /* requests refused; always exact */
+
+	uint64_t bytes_mapped; /* memory taken from the page supply */
+	uint64_t bytes_in_use; /* the part of it that callers hold */
+	uint64_t reserved[6];
+};
+
+/** struct weir_stats - the process: page supply, budget, number of pools. */
+struct weir_stats {
+	uint32_t size;
+	uint32_t version;
+	uint64_t pool_count;
+	uint64_t bytes_reserved; /* address space taken from the page sources */
+	uint64_t
+	    bytes_charged;    /* what counts against the budget, metadata in */
+	uint64_t bytes_peak;  /* highest bytes_charged */
+	uint64_t bytes_limit; /* hard limit; UINT64_MAX: none */
+	uint64_t bytes_soft;  /* soft limit; UINT64_MAX: none */
+	uint64_t bytes_in_spans; /* handed out to pools */
+	uint64_t bytes_retained; /* free, touched, kept for reuse */
+	uint64_t bytes_metadata; /* the library's own records */
+	uint64_t failures;       /* page requests refused */
+	uint64_t reserved[8];
+};
+
+/**
+ * weir_stats_read() - read the figures of the process.
+ * @out: set out->size to sizeof(*out) first.
+ *
+ * Returns:   0, or -EINVAL when out->size is none this library knows.
+ * Ownership: copies into the caller's storage.
+ * Threads:   any thread.  Not async-signal-safe (takes the page lock).
+ * Cost:      under a microsecond, no allocation.
+ * Errors:    none beside the return value.
+ * Since:     0.1
+ */
+WEIR_API int weir_stats_read(struct weir_stats *out) WEIR_NOEXCEPT;
+
+/**
+ * weir_stats_pools() - read the figures of every pool.
+ * @out:      array of @capacity entries; out[0].size set by the caller.
+ * @capacity: entries of @out; 0 asks only for the number of pools.
+ *
+ * Returns:   the number of pools in being, which may exceed @capacity; the
+ *            first @capacity of them, oldest first, are filled.
+ * Ownership: copies into the caller's storage.
+ * Threads:   any thread; pools may come and go between two calls.
+ * Cost:      about 100 ns a pool and thread, no allocation.
+ * Errors:    0 with capacity > 0 and an unknown out[0].size.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_stats_pools(struct weir_pool_stats *out, size_t capacity)
+    WEIR_NOEXCEPT;
+
+/**
+ * weir_stats_text() - write all figures as a table for people.
+ * @buffer: receives a NUL-terminated text, cut when it does not fit.
+ * @bytes:  size of @buffer; 0 is allowed.
+ *
+ * Returns:   the bytes of the whole text without its NUL, as snprintf does.
+ * Ownership: writes only into @buffer.
+ * Threads:   any thread.
+ * Cost:      as weir_stats_pools() and the formatting; no allocation.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_stats_text(char *buffer, size_t bytes) WEIR_NOEXCEPT;
+
+/**
+ * weir_stats_json() - write all figures as one JSON object.
+ * @buffer: receives a NUL-terminated text, cut when it does not fit.
+ * @bytes:  size of @buffer; 0 is allowed.
+ *
+ * Returns:   the bytes of the whole text without its NUL, as snprintf does.
+ * Ownership: writes only into @buffer.
+ * Threads:   any thread.
+ * Cost:      as weir_stats_text().
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_stats_json(char *buffer, size_t bytes) WEIR_NOEXCEPT;
+
+/**
+ * weir_stats_health() - one line on a pool, with advice where it is due.
+ * @stats:  figures read before.
+ * @buffer: receives e.g. "usage 85 % | success 99.95 % | ok"; above 90 % usage
+ *          of a limit, or above 1 % failures, the last part says what to do.
+ * @bytes:  size of @buffer; 0 is allowed.
+ *
+ * Returns:   the bytes of the whole line without its NUL, as snprintf does.
+ * Ownership: writes only into @buffer.
+ * Threads:   any thread.
+ * Cost:      formatting only.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_stats_health(const struct weir_pool_stats *stats,
+    char *buffer, size_t bytes) WEIR_NOEXCEPT;
+
+WEIR_END_DECLS
+
+#endif /* WEIR_STATS_H */

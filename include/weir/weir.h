@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir.h - all of weir: memory pools for servers.
+ *
+ *   region.h   many objects, one end (a request)
+ *   cache.h    objects of one type, any order, any thread
+ *   buffer.h   I/O: sized, shared, sliced, reference counted
+ *   buddy.h    power-of-two groups of anything
+ *   stats.h    what every pool is doing
+ *   guard.h    what happens when a program misuses a pool
+ *   runtime.h  options, budget, start and end
+ */
+#ifndef WEIR_WEIR_H
+#define WEIR_WEIR_H
+
+#include <weir/guard.h>
+#include <weir/runtime.h>
+#include <weir/source.h>
+#include <weir/stats.h>
+#include <weir/version.h>
+
+#endif /* WEIR_WEIR_H */

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config.c - the options in force, found on first use, and the hooks.
+ *
+ * There is no constructor: whoever needs an option first starts the library.
+ * resolve.c finds the options; this file sees to it that this happens once,
+ * and delivers what it had to say after the lock is given back, because a
+ * message goes to a hook that may use the library.
+ *
+ * Invariants:
+ *
+ *   C1  config_ready is set once, after the options are complete.  Afterwards
+ *       only the two limits and their origins change, by weir_set_limit().
+ *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
+ *       reads the environment and the control group.
+ *   C3  The fork handlers are in place before config_mutex is ever taken.
+ */
+#include "config/config.h"
+
+#include "base/bits.h"
+#include "config/resolve.h"
+#include "os/os.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Longest message written to standard error; hooks get every line whole. */
+#define CONFIG_LINE_BYTES 512
+
+static struct weiri_mutex config_mutex = WEIRI_MUTEX_INITIALIZER;
+static struct weiri_options config_options;
+static bool config_ready;
+
+static const char *
+config_environment(const char *name)
+{
+	return getenv(name);
+}
+
+/* Under the lock; false when it had been done. */
+static bool
+config_start(const struct weir_config *config, int *result)
+{
+	struct weiri_options options;
+
+	if (WEIRI_LOAD(&config_ready)) {
+		*result = -EALREADY;
+		return false;
+	}
+
+	const struct weiri_inputs inputs = {
+	    .environment = config_environment,
+	    .memory_limit = weiri_os_memory_limit(),
+	    .secure = weiri_os_secure(),
+	};
+
+	*result = weiri_options_resolve(&options, config, &inputs);
+	if (*result != 0)
+		return false;
+	config_options = options;
+	/* Pairs with the acquire in weiri_config(). */
+	__atomic_store_n(&config_ready, true, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* Sends each line of @lines as a message of its own; they are cut apart. */
+static void
+config_send_lines(enum weir_message_level level, char *lines)
+{
+	for (char *end; (end = strchr(lines, '\n')) != NULL; lines = end + 1) {
+		*end = '\0';
+		weiri_message(level, lines);
+	}
+}
+
+/* What the start has to say, with no lock held. */
+static void
+config_announce(void)
+{
+	char text_bytes[1024];
+	struct weiri_text text = {text_bytes, sizeof(text_bytes), 0};
+
+	/* Only the thread that started the library comes here. */
+	config_send_lines(WEIR_MESSAGE_WARNING, config_options.warnings);
+	if ((config_options.effective.flags & WEIR_SHOW_OPTIONS) == 0)
+		return;
+	weiri_config_text(&text);
+	config_send_lines(WEIR_MESSAGE_INFO, text_bytes);
+}
+
+int
+weiri_config_set(const struct weir_config *config)
+{
+	int result;
+
+	weiri_start();
+	weiri_mutex_lock(&config_mutex);
+
+	bool started = config_start(config, &result);
+
+	weiri_mutex_unlock(&config_mutex);
+	if (started)
+		config_announce();
+	return result;
+}
+
+const struct weir_config *
+weiri_config(void)
+{
+	/* Pairs with the release in config_start(). */
+	if (WEIR_UNLIKELY(!__atomic_load_n(&config_ready, __ATOMIC_ACQUIRE)))
+		(void)weiri_config_set(NULL); /* cannot be invalid */
+	return &config_options.effective;
+}
+
+void
+weiri_config_set_limits(uint64_t limit_bytes, uint64_t soft_bytes)
+{
+	(void)weiri_config();
+	weiri_mutex_lock(&config_mutex);
+	WEIRI_STORE(&config_options.effective.limit_bytes, limit_bytes);
+	WEIRI_STORE(&config_options.effective.soft_bytes, soft_bytes);
+	config_options.limit = WEIRI_ORIGIN_SET_LIMIT;
+	config_options.soft = WEIRI_ORIGIN_SET_LIMIT;
+	weiri_mutex_unlock(&config_mutex);
+}
+
+void
+weiri_config_text(struct weiri_text *text)
+{
+	(void)weiri_config();
+	weiri_mutex_lock(&config_mutex);
+	weiri_options_describe(&config_options, text);
+	weiri_mutex_unlock(&config_mutex);
+}
+
+void
+weiri_config_fork_lock(void)
+{
+	weiri_mutex_lock(&config_mutex);
+}
+
+void
+weiri_config_fork_unlock(void)
+{
+	weiri_mutex_unlock(&config_mutex);
+}
+
+/* ---- hooks ------------------------------------------------------------- */
+
+static void
+config_write_message(enum weir_message_level level, const char *line)
+{
+	char buffer[CONFIG_LINE_BYTES];
+	/* One byte is kept back for the newline. */
+	struct weiri_text text = {buffer, sizeof(buffer) - 1, 0};
+
+	weiri_text_str(&text, "weir: ");
+	if (level == WEIR_MESSAGE_WARNING)
+		weiri_text_str(&text, "warning: ");
+	else if (level == WEIR_MESSAGE_ERROR)
+		weiri_text_str(&text, "error: ");
+	weiri_text_str(&text, line);
+
+	size_t used = weiri_min(text.used, sizeof(buffer) - 2);
+
+	buffer[used] = '\n';
+	weiri_os_write_error(buffer, used + 1);
+}
+
+void
+weiri_message(enum weir_message_level level, const char *line)
+{
+	const struct weir_config *config = weiri_config();
+
+	if (config->message != NULL)
+		config->message(level, line, config->message_context);
+	else
+		config_write_message(level, line);
+}
+
+bool
+weiri_hook_oom(size_t bytes)
+{
+	const struct weir_config *config = weiri_config();
+
+	return config->oom != NULL && config->oom(bytes, config->oom_context);
+}
+
+void
+weiri_hook_soft(uint64_t charged_bytes, uint64_t soft_bytes)
+{
+	const struct weir_config *config = weiri_config();
+
+	if (config->soft != NULL)
+		config->soft(charged_bytes, soft_bytes, config->soft_context);
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resolve.c - options from the config, else the environment, else defaults.
+ *
+ * A bad value in the environment must not stop a program that its operator
+ * cannot rebuild, nor pass in silence: the option keeps its default and a
+ * warning says the variable, its value and what would have been accepted.  A
+ * bad value in the config is the programmer's, who gets -EINVAL.
+ *
+ * The limits are where sources meet.  The program's own wish wins: an
+ * environment that contradicts it is refused with a warning, and a soft limit
+ * above the limit that the system sets is lowered to it.
+ */
+#include "config/resolve.h"
+
+#include "base/bits.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define RESOLVE_NONE UINT64_MAX
+
+/* Alignment of a caller's range; the page size of pages/, whatever the
+ * system's may be. */
+#define RESOLVE_RANGE_ALIGN ((uintptr_t)4096)
+
+/* Longer values are not ones of ours; a warning shows their beginning. */
+#define RESOLVE_VALUE_SHOWN 64
+
+struct resolve_word {
+	const char *word;
+	unsigned value;
+};
+
+static const struct resolve_word resolve_kinds[] = {
+    {"anonymous", WEIR_SOURCE_ANONYMOUS},
+    {"huge", WEIR_SOURCE_HUGE},
+    {"memfd", WEIR_SOURCE_MEMFD},
+};
+
+static const struct resolve_word resolve_source_flags[] = {
+    {"prefault", WEIR_SOURCE_PREFAULT},
+    {"lock", WEIR_SOURCE_LOCK},
+    {"nodump", WEIR_SOURCE_NO_DUMP},
+    {"notrim", WEIR_SOURCE_NO_TRIM},
+};
+
+#define RESOLVE_SOURCE_FLAGS_ALL                             \
+	((unsigned)WEIR_SOURCE_PREFAULT | WEIR_SOURCE_LOCK | \
+	    WEIR_SOURCE_NO_DUMP | WEIR_SOURCE_NO_TRIM)
+#define RESOLVE_FLAGS_ALL                                  \
+	((unsigned)WEIR_REPORT_LEAKS | WEIR_SHOW_OPTIONS | \
+	    WEIR_IGNORE_ENVIRONMENT)
+
+struct resolve {
+	struct weiri_options *out;
+	const struct weiri_inputs *inputs;
+	struct weiri_text warnings;
+};
+
+/* ---- the config -------------------------------------------------------- */
+
+static bool
+resolve_all_zero(const uint64_t *words, size_t count)
+{
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < count; i++)
+		any |= words[i];
+	return any == 0;
+}
+
+static bool
+resolve_source_valid(const struct weir_page_source *source)
+{
+	uintptr_t base = (uintptr_t)source->base;
+
+	if ((source->flags & ~RESOLVE_SOURCE_FLAGS_ALL) != 0 ||
+	    !resolve_all_zero(
+		source->reserved, WEIRI_COUNT_OF(source->reserved)))
+		return false;
+
+	switch (source->kind) {
+	case WEIR_SOURCE_ANONYMOUS:
+	case WEIR_SOURCE_HUGE:
+	case WEIR_SOURCE_MEMFD:
+		/* A range or functions without the kind are a slip. */
+		return base == 0 && source->bytes == 0 && source->take == NULL;
+	case WEIR_SOURCE_RANGE:
+		return base != 0 && source->bytes != 0 &&
+		       (base | source->bytes) % RESOLVE_RANGE_ALIGN == 0 &&
+		       source->bytes <= UINTPTR_MAX - base;
+	case WEIR_SOURCE_CUSTOM:
+		return source->take != NULL;
+	}
+	return false;
+}
+
+static bool
+resolve_config_valid(const struct weir_config *config)
+{
+	if ((config->flags & ~RESOLVE_FLAGS_ALL) != 0 ||
+	    !resolve_all_zero(
+		config->reserved, WEIRI_COUNT_OF(config->reserved)))
+		return false;
+	if (config->limit_bytes != 0 && config->soft_bytes != 0 &&
+	    config->soft_bytes != RESOLVE_NONE &&
+	    config->soft_bytes > config->limit_bytes)
+		return false;
+	return resolve_source_valid(&config->source);
+}
+
+/* ---- the environment --------------------------------------------------- */
+
+/* NULL when it is unset, empty or not to be read. */
+static const char *
+resolve_variable(const struct resolve *resolve, const char *name)
+{
+	const char *value = NULL;
+
+	if (resolve->out->environment_read)
+		value = resolve->inputs->environment(name);
+	return value != NULL && *value != '\0' ? value : NULL;
+}
+
+static void
+resolve_warn(struct resolve *resolve, const char *name, const char *value,
+    const char *why)
+{
+	struct weiri_text *text = &resolve->warnings;
+
+	weiri_text_str(text, name);
+	weiri_text_char(text, '=');
+	for (size_t i = 0; value[i] != '\0' && i < RESOLVE_VALUE_SHOWN; i++) {
+		char shown = '?';
+
+		if (value[i] >= ' ' && value[i] <= '~')
+			shown = value[i];
+		weiri_text_char(text, shown);
+	}
+	if (strlen(value) > RESOLVE_VALUE_SHOWN)
+		weiri_text_str(text, "...");
+	weiri_text_str(text, " is ignored: ");
+	weiri_text_str(text, why);
+	weiri_text_char(text, '\n');
+}
+
+/* "none", or digits with at most one suffix; above 0, below 2^64 - 1. */
+static bool
+resolve_parse_size(const char *value, uint64_t *out)
+{
+	const char *at = value;
+	uint64_t size = 0;
+	unsigned shift = 0;
+
+	if (strcmp(value, "none") == 0) {
+		*out = RESOLVE_NONE;
+		return true;
+	}
+	for (; *at >= '0' && *at <= '9'; at++)
+		if (__builtin_mul_overflow(size, 10u, &size) ||
+		    __builtin_add_overflow(size, (uint64_t)(*at - '0'), &size))
+			return false;
+	if (at == value)
+		return false;
+
+	switch (*at) {
+	case 'k':
+		shift = 10;
+		break;
+	case 'M':
+		shift = 20;
+		break;
+	case 'G':
+		shift = 30;
+		break;
+	default:
+		break;
+	}
+	at += shift != 0;
+	if (*at != '\0' || size == 0 || size > (RESOLVE_NONE - 1) >> shift)
+		return false;
+	*out = size << shift;
+	return true;
+}
+
+/* True and *out when @name holds a size; warns when it holds something else. */
+static bool
+resolve_size(struct resolve *resolve, const char *name, uint64_t *out)
+{
+	const char *value = resolve_variable(resolve, name);
+
+	if (value == NULL)
+		return false;
+	if (resolve_parse_size(value, out))
+		return true;
+	resolve_warn(resolve, name, value,
+	    "expected a size above 0 such as 4096, 64k, 512M or 2G, or none");
+	return false;
+}
+
+static const struct resolve_word *
+resolve_find(const struct resolve_word *words, size_t count, const char *word,
+    size_t length)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strlen(words[i].word) == length &&
+		    memcmp(words[i].word, word, length) == 0)
+			return &words[i];
+	return NULL;
+}
+
+static bool
+resolve_parse_flags(const char *value, unsigned *out)
+{
+	*out = 0;
+	for (const char *at = value;; at++) {
+		size_t length = strcspn(at, ",");
+		const struct resolve_word *found =
+		    resolve_find(resolve_source_flags,
+			WEIRI_COUNT_OF(resolve_source_flags), at, length);
+
+		if (found == NULL)
+			return false;
+		*out |= found->value;
+		at += length;
+		if (*at == '\0')
+			return true;
+	}
+}
+
+/* ---- one option after the other ----------------------------------------- */
+
+static void
+resolve_limit(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	struct weir_config *effective = &out->effective;
+	uint64_t soft = effective->soft_bytes;
+	uint64_t size;
+
+	if (effective->limit_bytes != 0) {
+		out->limit = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	if (resolve_size(resolve, "WEIR_LIMIT", &size)) {
+		if (soft == 0 || soft == RESOLVE_NONE || size >= soft) {
+			effective->limit_bytes = size;
+			out->limit = WEIRI_ORIGIN_ENVIRONMENT;
+			return;
+		}
+		resolve_warn(resolve, "WEIR_LIMIT",
+		    resolve->inputs->environment("WEIR_LIMIT"),
+		    "it is below the soft limit that the program set");
+	}
+	effective->limit_bytes = resolve->inputs->memory_limit;
+	out->limit = effective->limit_bytes != RESOLVE_NONE
+			 ? WEIRI_ORIGIN_CGROUP
+			 : WEIRI_ORIGIN_DEFAULT;
+}
+
+static void
+resolve_soft(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	struct weir_config *effective = &out->effective;
+	uint64_t limit = effective->limit_bytes;
+	uint64_t size;
+
+	if (effective->soft_bytes != 0) {
+		out->soft = WEIRI_ORIGIN_CONFIG;
+		if (effective->soft_bytes != RESOLVE_NONE &&
+		    effective->soft_bytes > limit)
+			effective->soft_bytes = limit;
+		return;
+	}
+	if (resolve_size(resolve, "WEIR_SOFT", &size)) {
+		if (size == RESOLVE_NONE || size <= limit) {
+			effective->soft_bytes = size;
+			out->soft = WEIRI_ORIGIN_ENVIRONMENT;
+			return;
+		}
+		resolve_warn(resolve, "WEIR_SOFT",
+		    resolve->inputs->environment("WEIR_SOFT"),
+		    "it is above the limit");
+	}
+	out->soft = WEIRI_ORIGIN_DEFAULT;
+	effective->soft_bytes =
+	    limit == RESOLVE_NONE ? RESOLVE_NONE : limit - limit / 10;
+}
+
+static void
+resolve_source(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	struct weir_page_source *source = &out->effective.source;
+	const char *value;
+	unsigned flags;
+
+	if (source->kind != WEIR_SOURCE_ANONYMOUS) {
+		out->source_kind = WEIRI_ORIGIN_CONFIG;
+	} else if ((value = resolve_variable(resolve, "WEIR_SOURCE")) != NULL) {
+		const struct resolve_word *found = resolve_find(resolve_kinds,
+		    WEIRI_COUNT_OF(resolve_kinds), value, strlen(value));
+
+		if (found != NULL) {
+			source->kind = (enum weir_source_kind)found->value;
+			out->source_kind = WEIRI_ORIGIN_ENVIRONMENT;
+		} else {
+			resolve_warn(resolve, "WEIR_SOURCE", value,
+			    "expected anonymous, huge or memfd");
+		}
+	}
+
+	if (source->flags != 0) {
+		out->source_flags = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	value = resolve_variable(resolve, "WEIR_SOURCE_FLAGS");
+	if (value == NULL)
+		return;
+	if (resolve_parse_flags(value, &flags)) {
+		source->flags = flags;
+		out->source_flags = WEIRI_ORIGIN_ENVIRONMENT;
+	} else {
+		resolve_warn(resolve, "WEIR_SOURCE_FLAGS", value,
+		    "expected a list such as prefault,lock,nodump,notrim");
+	}
+}
+
+static enum weiri_origin
+resolve_flag(struct resolve *resolve, const char *name, unsigned bit)
+{
+	const char *value;
+
+	if ((resolve->out->effective.flags & bit) != 0)
+		return WEIRI_ORIGIN_CONFIG;
+	value = resolve_variable(resolve, name);
+	if (value == NULL)
+		return WEIRI_ORIGIN_DEFAULT;
+	if (strcmp(value, "1") == 0) {
+		resolve->out->effective.flags |= bit;
+		return WEIRI_ORIGIN_ENVIRONMENT;
+	}
+	if (strcmp(value, "0") == 0)
+		return WEIRI_ORIGIN_ENVIRONMENT;
+	resolve_warn(resolve, name, value, "expected 0 or 1");
+	return WEIRI_ORIGIN_DEFAULT;
+}
+
+int
+weiri_options_resolve(struct weiri_options *out,
+    const struct weir_config *config, const struct weiri_inputs *inputs)
+{
+	struct resolve resolve = {
+	    .out = out,
+	    .inputs = inputs,
+	    .warnings = {out->warnings, sizeof(out->warnings), 0},
+	};
+
+	memset(out, 0, sizeof(*out));
+	if (config != NULL) {
+		if (!resolve_config_valid(config))
+			return -EINVAL;
+		out->effective = *config;
+	}
+	out->secure = inputs->secure;
+	out->environment_read =
+	    !inputs->secure &&
+	    (out->effective.flags & WEIR_IGNORE_ENVIRONMENT) == 0;
+
+	resolve_limit(&resolve);
+	resolve_soft(&resolve);
+	resolve_source(&resolve);
+	out->report_leaks =
+	    resolve_flag(&resolve, "WEIR_LEAKS", WEIR_REPORT_LEAKS);
+	out->show_options =
+	    resolve_flag(&resolve, "WEIR_SHOW", WEIR_SHOW_OPTIONS);
+	return 0;
+}
+
+/* ---- as text ------------------------------------------------------------ */
+
+static const char *
+resolve_origin_text(enum weiri_origin origin)
+{
+	static const char *const text[] = {
+	    [WEIRI_ORIGIN_DEFAULT] = " (default)\n",
+	    [WEIRI_ORIGIN_CONFIG] = " (weir_init)\n",
+	    [WEIRI_ORIGIN_ENVIRONMENT] = " (environment)\n",
+	    [WEIRI_ORIGIN_CGROUP] = " (cgroup)\n",
+	    [WEIRI_ORIGIN_SET_LIMIT] = " (weir_set_limit)\n",
+	};
+
+	return text[origin];
+}
+
+static void
+resolve_line(struct weiri_text *text, const char *name, const char *value,
+    enum weiri_origin origin)
+{
+	weiri_text_str(text, name);
+	weiri_text_str(text, " = ");
+	weiri_text_str(text, value);
+	weiri_text_str(text, resolve_origin_text(origin));
+}
+
+static void
+resolve_size_line(struct weiri_text *text, const char *name, uint64_t size,
+    enum weiri_origin origin)
+{
+	char digits[24];
+	struct weiri_text value = {digits, sizeof(digits), 0};
+
+	if (size == RESOLVE_NONE)
+		weiri_text_str(&value, "none");
+	else
+		weiri_text_u64(&value, size);
+	resolve_line(text, name, digits, origin);
+}
+
+static void
+resolve_source_lines(
+    const struct weiri_options *options, struct weiri_text *text)
+{
+	static const char *const kind[] = {
+	    [WEIR_SOURCE_ANONYMOUS] = "anonymous",
+	    [WEIR_SOURCE_HUGE] = "huge",
+	    [WEIR_SOURCE_MEMFD] = "memfd",
+	    [WEIR_SOURCE_RANGE] = "range",
+	    [WEIR_SOURCE_CUSTOM] = "custom",
+	};
+	const struct weir_page_source *source = &options->effective.source;
+	char words[64] = "none";
+	struct weiri_text value = {words, sizeof(words), 0};
+
+	resolve_line(
+	    text, "source.kind", kind[source->kind], options->source_kind);
+	for (size_t i = 0; i < WEIRI_COUNT_OF(resolve_source_flags); i++) {
+		if ((source->flags & resolve_source_flags[i].value) == 0)
+			continue;
+		if (value.used > 0)
+			weiri_text_char(&value, ',');
+		weiri_text_str(&value, resolve_source_flags[i].word);
+	}
+	resolve_line(text, "source.flags", words, options->source_flags);
+}
+
+void
+weiri_options_describe(
+    const struct weiri_options *options, struct weiri_text *text)
+{
+	const struct weir_config *effective = &options->effective;
+
+	resolve_size_line(
+	    text, "limit_bytes", effective->limit_bytes, options->limit);
+	resolve_size_line(
+	    text, "soft_bytes", effective->soft_bytes, options->soft);
+	resolve_source_lines(options, text);
+	resolve_line(text, "report_leaks",
+	    (effective->flags & WEIR_REPORT_LEAKS) != 0 ? "1" : "0",
+	    options->report_leaks);
+	resolve_line(text, "show_options",
+	    (effective->flags & WEIR_SHOW_OPTIONS) != 0 ? "1" : "0",
+	    options->show_options);
+	weiri_text_str(text, "message = ");
+	weiri_text_str(
+	    text, effective->message != NULL ? "hook\n" : "standard error\n");
+	weiri_text_str(text, "oom = ");
+	weiri_text_str(text, effective->oom != NULL ? "hook\n" : "none\n");
+	weiri_text_str(text, "soft = ");
+	weiri_text_str(text, effective->soft != NULL ? "hook\n" : "none\n");
+	weiri_text_str(text, "environment = ");
+	weiri_text_str(text, options->environment_read ? "read\n"
+			     : options->secure ? "ignored (raised privileges)\n"
+					       : "ignored (weir_init)\n");
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resolve.h - where each option comes from, as a function without side effects.
+ *
+ * config.c calls it once with the real environment; tests call it with one of
+ * their own, raised privileges and control group included.
+ */
+#ifndef WEIRI_RESOLVE_H
+#define WEIRI_RESOLVE_H
+
+#include "base/text.h"
+
+#include <weir/runtime.h>
+
+/* Where an option was found. */
+enum weiri_origin {
+	WEIRI_ORIGIN_DEFAULT,
+	WEIRI_ORIGIN_CONFIG, /* weir_init() */
+	WEIRI_ORIGIN_ENVIRONMENT,
+	WEIRI_ORIGIN_CGROUP,
+	WEIRI_ORIGIN_SET_LIMIT, /* weir_set_limit() */
+};
+
+/* What the world outside says. */
+struct weiri_inputs {
+	const char *(*environment)(const char *name); /* NULL: not set */
+	uint64_t memory_limit; /* of the system; UINT64_MAX: none */
+	bool secure;           /* raised privileges: no environment */
+};
+
+/* Lines about values that were not taken, each ended by a newline. */
+#define WEIRI_WARNINGS_BYTES 1024
+
+struct weiri_options {
+	struct weir_config effective;
+	enum weiri_origin limit, soft, source_kind, source_flags;
+	enum weiri_origin report_leaks, show_options;
+	bool environment_read;
+	bool secure;
+	char warnings[WEIRI_WARNINGS_BYTES];
+};
+
+/*
+ * Fills *out from @config (NULL: nothing set), then @inputs, then the
+ * defaults.  Returns 0, or -EINVAL for a config that contradicts itself; values
+ * of the environment never fail, they become warnings.
+ */
+int weiri_options_resolve(struct weiri_options *out,
+    const struct weir_config *config, const struct weiri_inputs *inputs);
+
+/* One "name = value (origin)" a line. */
+void weiri_options_describe(
+    const struct weiri_options *options, struct weiri_text *text);
+
+#endif /* WEIRI_RESOLVE_H */

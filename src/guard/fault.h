@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.h - the one reporter of a caller's bugs.
+ */
+#ifndef WEIRI_FAULT_H
+#define WEIRI_FAULT_H
+
+#include "base/compiler.h"
+
+#include <weir/guard.h>
+
+/*
+ * Writes "weir: FAULT <class>: <kind> "<name>": <detail>", calls the hook and
+ * aborts.  Allocates nothing, takes no lock, async-signal-safe; callers have
+ * released their locks, because a hook may leave by longjmp.  @pool_kind and
+ * @pool_name may be NULL.  @detail is a short clause; in it %p stands for
+ * @address, %u for @number and %s for @other, each used at most once.
+ */
+struct weiri_fault_site {
+	enum weir_fault_class fault_class;
+	const char *pool_kind;
+	const char *pool_name;
+	const void *address;
+	uint64_t number;
+	const char *other;
+	const char *detail;
+};
+
+WEIRI_COLD WEIRI_NORETURN void weiri_fault(const struct weiri_fault_site *site);
+
+#endif /* WEIRI_FAULT_H */

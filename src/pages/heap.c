@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.c - the page supply as the pools see it.
+ *
+ *     pools  --span-->  heap.c  -->  extent.c  -->  source.c
+ *                       retries      buddies        the system
+ *
+ * This file holds what surrounds the critical section: the page map's entries,
+ * which the owner of the pages may write without a lock; the retries when
+ * memory is short; and the hooks, which run with no lock held.
+ *
+ * A request that is refused is tried again after each thing that may help, in
+ * this order: retained pages go back to the system; idle slots of all pools do;
+ * then the program's OOM hook, as long as it says that it freed something.
+ *
+ * Lock: weiri_supply.lock, below every lock of the pools.
+ */
+#include "config/config.h"
+#include "pages/budget.h"
+#include "pages/extent.h"
+#include "watch/registry.h"
+
+#include <weir/stats.h>
+
+#include <errno.h>
+
+/* No real request; keeps the arithmetic on sizes and alignments from wrapping
+ * and an extent within a buddy's units. */
+#define HEAP_BYTES_MAX ((size_t)1 << 42)
+
+#define HEAP_RECLAIM_PAUSE_NS UINT64_C(10000000)
+
+static bool heap_reclaiming;
+static uint64_t heap_reclaim_after;
+
+static int
+heap_try(struct weiri_span *span, size_t count, size_t align)
+{
+	int error;
+
+	weiri_supply_lock();
+	/* Each turn has one more extent or ends; a second turn is the rule, a
+	 * third happens when an orphan block came first. */
+	while ((error = weiri_extent_cut(span, count, align)) == -EAGAIN)
+		if (!weiri_extent_add(count, align))
+			break;
+	weiri_supply_unlock();
+	return error;
+}
+
+static void
+heap_deliver(void)
+{
+	weiri_budget_deliver();
+	weiri_source_deliver();
+}
+
+/*
+ * Idle memory of all pools goes back to the supply.  One thread at a time does
+ * it, and none soon after it brought nothing: a program that lives at its limit
+ * must not walk all its pools for every refusal.
+ */
+static bool
+heap_reclaim(void)
+{
+	uint64_t now = weiri_os_now_ns();
+
+	if (now < WEIRI_LOAD(&heap_reclaim_after) ||
+	    __atomic_exchange_n(&heap_reclaiming, true, __ATOMIC_ACQUIRE))
+		return false;
+
+	size_t bytes = weiri_pool_trim_all();
+
+	if (bytes == 0)
+		WEIRI_STORE(&heap_reclaim_after, now + HEAP_RECLAIM_PAUSE_NS);
+	__atomic_store_n(&heap_reclaiming, false, __ATOMIC_RELEASE);
+	return bytes > 0;
+}
+
+static WEIRI_COLD int
+heap_retry(struct weiri_span *span, size_t count, size_t align)
+{
+	size_t bytes = count * WEIRI_PAGE;
+
+	do {
+		/* Even if no byte came back: unmapping untouched extents may
+		 * have helped a limit on address space. */
+		(void)weiri_pages_trim();
+		if (heap_try(span, count, align) == 0)
+			return 0;
+		if (!heap_reclaim())
+			continue;
+		(void)weiri_pages_trim();
+		if (heap_try(span, count, align) == 0)
+			return 0;
+	} while (weiri_hook_oom(bytes));
+	return -ENOMEM;
+}
+
+int
+weiri_span_alloc(struct weiri_span *span, size_t bytes, size_t align)
+{
+	WEIR_ASSERT(weiri_is_pow2(align));
+	WEIR_ASSERT(align >= WEIRI_PAGE);
+
+	int error = -ENOMEM;
+
+	if (WEIR_LIKELY(bytes <= HEAP_BYTES_MAX && align <= HEAP_BYTES_MAX)) {
+		size_t count = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE) /
+			       WEIRI_PAGE;
+
+		error = heap_try(span, count, align / WEIRI_PAGE);
+		if (WEIR_UNLIKELY(error != 0))
+			error = heap_retry(span, count, align / WEIRI_PAGE);
+	}
+	if (WEIR_LIKELY(error == 0))
+		weiri_map_set(span->base, span->bytes, span);
+	else
+		__atomic_fetch_add(&weiri_supply.failures, 1, __ATOMIC_RELAXED);
+	heap_deliver();
+	return error;
+}
+
+void
+weiri_span_free(struct weiri_span *span)
+{
+	WEIR_ASSERT(weiri_span_of(span->base) == span);
+	weiri_map_clear(span->base, span->bytes);
+	weiri_supply_lock();
+
+	struct weiri_extent *gone = weiri_extent_join(span);
+
+	weiri_supply_unlock();
+	if (gone != NULL)
+		weiri_extent_discard(gone);
+}
+
+int
+weiri_span_resize(struct weiri_span *span, size_t bytes)
+{
+	if (bytes > HEAP_BYTES_MAX)
+		return -ENOMEM;
+	bytes = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE);
+
+	size_t old = span->bytes;
+
+	if (bytes < old)
+		weiri_map_clear(span->base + bytes, old - bytes);
+	weiri_supply_lock();
+
+	int error = weiri_extent_resize(span, bytes / WEIRI_PAGE);
+
+	weiri_supply_unlock();
+	if (error == 0 && bytes > old)
+		weiri_map_set(span->base + old, bytes - old, span);
+	weiri_budget_deliver();
+	return error;
+}
+
+size_t
+weiri_pages_trim(void)
+{
+	struct weiri_list gone;
+
+	weiri_list_init(&gone);
+	weiri_supply_lock();
+
+	size_t bytes = weiri_extent_trim(&gone);
+
+	weiri_supply_unlock();
+	WEIRI_LIST_FOR_SAFE(node, &gone)
+	{
+		weiri_list_remove(node);
+		weiri_extent_discard(
+		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all));
+	}
+	return bytes;
+}
+
+void
+weiri_pages_stats(struct weir_stats *out)
+{
+	struct weiri_budget_figures budget;
+
+	weiri_supply_lock();
+	out->bytes_reserved = weiri_supply.bytes_reserved;
+	out->bytes_in_spans = weiri_supply.bytes_in_spans;
+	out->bytes_retained = weiri_supply.bytes_retained;
+	out->bytes_metadata = weiri_meta_charged() + weiri_map_charged();
+	weiri_budget_read(&budget);
+	weiri_supply_unlock();
+	out->failures = WEIRI_LOAD(&weiri_supply.failures);
+	out->bytes_charged = budget.charged_bytes;
+	out->bytes_peak = budget.peak_bytes;
+	out->bytes_limit = budget.limit_bytes;
+	out->bytes_soft = budget.soft_bytes;
+}
+
+/* ---- fork -------------------------------------------------------------- */
+
+void
+weiri_pages_fork_lock(void)
+{
+	weiri_supply_lock();
+	weiri_meta_fork_lock();
+}
+
+void
+weiri_pages_fork_unlock(void)
+{
+	weiri_meta_fork_unlock();
+	weiri_supply_unlock();
+}
+
+/*
+ * Shared pages are the parent's, which goes on handing them out: the child may
+ * read what it inherited and free it, but takes nothing more from there and
+ * decommits nothing.
+ */
+void
+weiri_pages_fork_child(void)
+{
+	weiri_extent_freeze_shared();
+	weiri_pages_fork_unlock();
+	heap_reclaiming = false; /* whoever was at it is not here */
+}

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * depot.c - where threads exchange magazines, and slabs fill them.
+ *
+ *   get:  own magazine -> own spare -> the depot's stock (stock.c)
+ *   put:  own magazine -> own empty spare -> the full spare goes to the depot
+ *
+ * A thread holds two magazines, loaded and spare.  With one, a caller that
+ * alternates at its edge would take the lock on every other call; with two, at
+ * least a magazine of calls lies between two visits, whatever the pattern
+ * (Bonwick and Adams, 2001).  The spare lies in an atomic word, so that other
+ * threads can take it: exhaustion, trim and thread exit work by taking spares.
+ *
+ * Invariants (weiri_depot_check() tests them on a quiet depot):
+ *
+ *   D1  A slot is in one place only: with a caller, in a magazine, or resting
+ *       in its slab.
+ *   D2  carved, resting, full_count, empty_count and outside equal what a walk
+ *       over slabs and lists counts; carved <= limit.
+ *   D3  partial holds exactly the slabs with a slot to give.
+ *   D4  Magazines in full_list hold `rounds` slots, in empty_list none.
+ *   D5  outside - spare_full * rounds, the slots that may be in use, was never
+ *       above `peak` when a magazine was handed to a get.
+ *
+ * The lock is a leaf: no hook, no page request, no other lock under it.
+ * Memory order: a slot that changes threads does so through the depot's lock,
+ * or through a spare, exchanged with acquire-release on both sides.
+ */
+#include "base/bits.h"
+#include "slab/cursor.h"
+#include "slab/stock.h"
+
+#include <errno.h>
+
+/* Below this many bytes a magazine trip costs more than it carries; above, a
+ * thread would hold too much: 8 to 126 slots. */
+#define DEPOT_MAGAZINE_BYTES ((size_t)64 << 10)
+#define DEPOT_ROUNDS_MIN 8
+
+/* A limited depot gives each magazine at most this part of the limit, which
+ * bounds what idle threads withhold from the others. */
+#define DEPOT_LIMIT_SHARE 8
+
+#define DEPOT_SLAB_BYTES_MIN ((size_t)64 << 10)
+#define DEPOT_SLAB_SLOTS_MIN 4
+
+/* ---- magazines ---------------------------------------------------------- */
+
+static struct weiri_magazine *
+depot_magazine_new(const struct weiri_depot *depot)
+{
+	struct weiri_magazine *magazine =
+	    weiri_meta_alloc(WEIRI_MAGAZINE_BYTES);
+
+	if (magazine != NULL)
+		*weiri_magazine_bottom(magazine, depot->rounds) =
+		    WEIRI_MAGAZINE_TAG;
+	return magazine;
+}
+
+/*
+ * A lower bound of the gets, from what moves anyway.  A magazine loaded by a get
+ * with n slots that is next found empty proves n gets; found full by a put it
+ * proves nothing, and its n, remembered in the idle word 0, is taken back.
+ */
+static void
+depot_note_given(
+    struct weiri_depot *depot, struct weiri_magazine *magazine, size_t slots)
+{
+	magazine->word[0] = slots;
+	__atomic_fetch_add(&depot->given, slots, __ATOMIC_RELAXED);
+}
+
+static void
+depot_unnote_given(
+    struct weiri_depot *depot, const struct weiri_magazine *magazine)
+{
+	__atomic_fetch_sub(&depot->given, magazine->word[0], __ATOMIC_RELAXED);
+}
+
+/* ---- get ---------------------------------------------------------------- */
+
+/* Without a state of its own: one slot under the lock. */
+static void *
+depot_get_locked(struct weiri_depot *depot)
+{
+	struct weiri_magazine *full;
+	uintptr_t word = 0;
+	size_t taken = 0;
+
+	switch (weiri_stock_supply(depot, &word, 1, &taken, &full)) {
+	case WEIRI_STOCK_NOTHING:
+		return NULL;
+	case WEIRI_STOCK_SLOTS:
+		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
+		return (void *)word;
+	case WEIRI_STOCK_MAGAZINE:
+		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
+		break;
+	}
+
+	uintptr_t *top = weiri_magazine_top(full);
+	uintptr_t *bottom = weiri_magazine_bottom(full, depot->rounds);
+	void *bad = NULL;
+
+	weiri_mutex_lock(&depot->lock);
+	bad = weiri_stock_rest_all(depot, bottom + 1, top - 1);
+	weiri_magazine_push(&depot->empty_list, full);
+	depot->empty_count++;
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	if (bad != NULL)
+		weiri_stock_report(depot, bad);
+	return (void *)*top;
+}
+
+/* Loads the thread's own full spare; false if it has none. */
+static bool
+depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
+{
+	uintptr_t *spare = &local->spare[depot->cell];
+	uintptr_t **cell = &local->cursor[depot->cell];
+	uintptr_t *old = WEIRI_LOAD(cell);
+
+	if ((WEIRI_LOAD(spare) & WEIRI_SPARE_FULL) == 0)
+		return false;
+
+	uintptr_t taken = __atomic_exchange_n(spare,
+	    old == WEIRI_CURSOR_DUMMY ? 0
+				      : (uintptr_t)weiri_cursor_magazine(old),
+	    __ATOMIC_ACQ_REL);
+
+	if (taken == 0) {
+		/* A thief was faster; the empty magazine stays the spare. */
+		if (old != WEIRI_CURSOR_DUMMY)
+			WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+		return false;
+	}
+	struct weiri_magazine *full =
+	    (struct weiri_magazine *)(taken - WEIRI_SPARE_FULL);
+
+	WEIRI_STORE(cell, weiri_magazine_top(full));
+	weiri_stock_spares(depot, -1);
+	depot_note_given(depot, full, depot->rounds);
+	weiri_stock_note_peak(depot);
+	return true;
+}
+
+/* An empty magazine: the spare, the depot's, or a new one; NULL: no memory. */
+static struct weiri_magazine *
+depot_find_empty(struct weiri_depot *depot, struct weir_local *local)
+{
+	uintptr_t *spare = &local->spare[depot->cell];
+	uintptr_t seen = WEIRI_LOAD(spare);
+	struct weiri_magazine *empty;
+
+	/* Thieves take full spares only: an empty one is the owner's alone. */
+	if (seen != 0 && (seen & WEIRI_SPARE_FULL) == 0) {
+		WEIRI_STORE(spare, 0);
+		return (struct weiri_magazine *)seen;
+	}
+	weiri_mutex_lock(&depot->lock);
+	empty = weiri_magazine_pop(&depot->empty_list);
+	depot->empty_count -= empty != NULL;
+	weiri_mutex_unlock(&depot->lock);
+	return empty != NULL ? empty : depot_magazine_new(depot);
+}
+
+/* Lists an empty magazine nobody needs now. */
+static void
+depot_put_empty(struct weiri_depot *depot, struct weiri_magazine *empty)
+{
+	weiri_mutex_lock(&depot->lock);
+	weiri_magazine_push(&depot->empty_list, empty);
+	depot->empty_count++;
+	weiri_mutex_unlock(&depot->lock);
+}
+
+/*
+ * Makes @cursor the thread's.  While the thread was in the page supply an OOM
+ * hook may have freed objects of this very depot; the magazine they are in
+ * gives way.
+ */
+static void
+depot_load(
+    struct weiri_depot *depot, struct weir_local *local, uintptr_t *cursor)
+{
+	uintptr_t *other = local->cursor[depot->cell];
+	void *bad = NULL;
+
+	WEIRI_STORE(&local->cursor[depot->cell], cursor);
+	if (WEIR_LIKELY(other == WEIRI_CURSOR_DUMMY))
+		return;
+
+	struct weiri_magazine *magazine = weiri_cursor_magazine(other);
+
+	weiri_mutex_lock(&depot->lock);
+	bad = weiri_stock_rest_all(
+	    depot, weiri_magazine_bottom(magazine, depot->rounds) + 1, other);
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	depot_put_empty(depot, magazine);
+	if (bad != NULL)
+		weiri_stock_report(depot, bad);
+}
+
+/*
+ * Fills a magazine for the thread and takes one slot from it.  The cell rests
+ * at the dummy meanwhile: hooks that run in between find a sound state.
+ */
+static void *
+depot_refill(struct weiri_depot *depot, struct weir_local *local)
+{
+	uintptr_t **cell = &local->cursor[depot->cell];
+	struct weiri_magazine *hand, *full;
+	size_t taken = 0;
+
+	if (*cell == WEIRI_CURSOR_DUMMY) {
+		hand = depot_find_empty(depot, local);
+		if (hand == NULL)
+			return depot_get_locked(depot);
+	} else {
+		hand = weiri_cursor_magazine(*cell);
+		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+	}
+
+	uintptr_t *bottom = weiri_magazine_bottom(hand, depot->rounds);
+
+	switch (weiri_stock_supply(
+	    depot, bottom + 1, depot->rounds, &taken, &full)) {
+	case WEIRI_STOCK_NOTHING:
+		depot_put_empty(depot, hand);
+		break;
+	case WEIRI_STOCK_SLOTS:
+		depot_note_given(depot, hand, taken);
+		depot_load(depot, local, bottom + taken);
+		break;
+	case WEIRI_STOCK_MAGAZINE:
+		depot_put_empty(depot, hand);
+		depot_note_given(depot, full, depot->rounds);
+		depot_load(depot, local, weiri_magazine_top(full));
+		break;
+	}
+	return weiri_cell_pop(cell);
+}
+
+void *
+weiri_depot_get_slow(struct weiri_depot *depot)
+{
+	struct weir_local *local =
+	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
+
+	if (local == NULL)
+		return depot_get_locked(depot);
+
+	struct weiri_local_counts *counts =
+	    depot->counted ? weiri_local_counts(local) : NULL;
+	void *slot = weiri_cell_pop(&local->cursor[depot->cell]);
+
+	if (slot == NULL && depot_swap_in(depot, local))
+		slot = weiri_cell_pop(&local->cursor[depot->cell]);
+	if (counts != NULL) {
+		WEIRI_BUMP(&counts[depot->cell].requests, 1);
+		WEIRI_BUMP(&counts[depot->cell].hits, slot != NULL);
+	}
+	return slot != NULL ? slot : depot_refill(depot, local);
+}
+
+/* ---- put ---------------------------------------------------------------- */
+
+static void
+depot_put_locked(struct weiri_depot *depot, void *slot)
+{
+	bool rested;
+
+	weiri_mutex_lock(&depot->lock);
+	rested = weiri_stock_rest(depot, slot);
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	if (!rested)
+		weiri_stock_report(depot, slot);
+}
+
+/*
+ * The thread's magazine is full (or the dummy): it becomes the spare, the spare
+ * before it goes to the depot if full, and is the next magazine if empty.
+ */
+static bool
+depot_exchange_full(struct weiri_depot *depot, struct weir_local *local)
+{
+	uintptr_t **cell = &local->cursor[depot->cell];
+	struct weiri_magazine *empty = NULL;
+	uintptr_t before = 0;
+
+	if (*cell != WEIRI_CURSOR_DUMMY) {
+		struct weiri_magazine *full = weiri_cursor_magazine(*cell);
+
+		depot_unnote_given(depot, full);
+		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+		before = __atomic_exchange_n(&local->spare[depot->cell],
+		    (uintptr_t)full | WEIRI_SPARE_FULL, __ATOMIC_ACQ_REL);
+		if ((before & WEIRI_SPARE_FULL) == 0) {
+			weiri_stock_spares(depot, 1);
+			empty = (struct weiri_magazine *)before;
+		}
+	}
+	if ((before & WEIRI_SPARE_FULL) != 0) {
+		weiri_mutex_lock(&depot->lock);
+		weiri_magazine_push(&depot->full_list,
+		    (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
+		depot->full_count++;
+		empty = weiri_magazine_pop(&depot->empty_list);
+		depot->empty_count -= empty != NULL;
+		weiri_stock_update(depot);
+		weiri_mutex_unlock(&depot->lock);
+	}
+	if (empty == NULL)
+		empty = depot_find_empty(depot, local);
+	if (empty == NULL)
+		return false;
+	empty->word[0] = 0;
+	depot_load(depot, local, weiri_magazine_bottom(empty, depot->rounds));
+	return true;
+}
+
+void
+weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
+{
+	struct weir_local *local =
+	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
+
+	if (local == NULL) {
+		depot_put_locked(depot, slot);
+		return;
+	}
+
+	uintptr_t **cell = &local->cursor[depot->cell];
+
+	if (weiri_cell_push(cell, slot))
+		return;
+	if (!depot_exchange_full(depot, local) || !weiri_cell_push(cell, slot))
+		depot_put_locked(depot, slot);
+}
+
+/* ---- creation and end --------------------------------------------------- */
+
+/* The smallest slab that wastes an eighth at most and holds a few slots, else
+ * the one that wastes least. */
+static size_t
+depot_choose_slab_bytes(size_t slot_bytes)
+{
+	size_t best = WEIRI_SLAB_BYTES_MAX;
+	size_t best_waste = SIZE_MAX;
+
+	for (size_t bytes = DEPOT_SLAB_BYTES_MIN; bytes <= WEIRI_SLAB_BYTES_MAX;
+	     bytes *= 2) {
+		size_t slots = bytes / slot_bytes;
+
+		if (slots == 0)
+			continue;
+
+		/* Waste as a share of 2^16, comparable over sizes. */
+		size_t waste = ((bytes - slots * slot_bytes) << 16) / bytes;
+
+		if (slots >= DEPOT_SLAB_SLOTS_MIN && waste <= (1 << 16) / 8)
+			return bytes;
+		if (waste < best_waste) {
+			best = bytes;
+			best_waste = waste;
+		}
+	}
+	return best;
+}
+
+static uint16_t
+depot_choose_rounds(const struct weiri_depot_config *config)
+{
+	size_t rounds = config->rounds;
+
+	if (rounds == 0)
+		rounds = weiri_max(DEPOT_MAGAZINE_BYTES / config->slot_bytes,
+		    DEPOT_ROUNDS_MIN);
+	rounds = weiri_min(rounds, WEIRI_ROUNDS_MAX);
+	rounds = weiri_min(rounds, config->limit / DEPOT_LIMIT_SHARE);
+	return (uint16_t)weiri_max(rounds, 1);
+}
+
+int
+weiri_depot_init(
+    struct weiri_depot *depot, const struct weiri_depot_config *config)
+{
+	if (config->slot_bytes == 0 ||
+	    config->slot_bytes > WEIRI_SLOT_BYTES_MAX ||
+	    !weiri_is_pow2(config->slot_align) ||
+	    config->slot_bytes % config->slot_align != 0)
+		return -EINVAL;
+
+	*depot = (struct weiri_depot){
+	    .rounds = depot_choose_rounds(config),
+	    .counted = config->counted,
+	    .state_bytes = config->state_bytes,
+	    .slot_bytes = (uint32_t)config->slot_bytes,
+	    .slot_inverse = ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) +
+				config->slot_bytes - 1) /
+			    config->slot_bytes,
+	    .slab_bytes = config->slab_bytes != 0
+			      ? config->slab_bytes
+			      : depot_choose_slab_bytes(config->slot_bytes),
+	    .slot_align = config->slot_align,
+	    .slab_slots = config->slab_slots != 0 ? (uint32_t)config->slab_slots
+						  : UINT32_MAX,
+	    .limit = config->limit,
+	    .hooks = config->hooks,
+	    .owner = config->owner,
+	    .kind = config->kind,
+	    .name = config->name,
+	};
+	weiri_mutex_init(&depot->lock);
+	weiri_list_init(&depot->partial);
+	weiri_list_init(&depot->full);
+	depot->index = weiri_local_enter(depot);
+	if (depot->index == 0) {
+		weiri_mutex_destroy(&depot->lock);
+		return -ENOMEM;
+	}
+	if (depot->index < WEIRI_CELLS)
+		depot->cell = depot->index;
+	/* A counting depot keeps its inline path at the dummy: every call takes
+	 * the slow path, where the counting is. */
+	if (!depot->counted)
+		depot->fast_offset = depot->cell * sizeof(uintptr_t *);
+	return 0;
+}
+
+/* Threads that still have magazines of the depot have no use of it in flight
+ * and see its successor at this index only through a later call. */
+static void
+depot_drop_cells(struct weiri_depot *depot)
+{
+	weiri_local_lock();
+	WEIRI_LOCAL_FOR(local)
+	{
+		uintptr_t **cell = &local->cursor[depot->cell];
+		uintptr_t spare = local->spare[depot->cell];
+
+		if (*cell != WEIRI_CURSOR_DUMMY)
+			weiri_stock_free_magazine(weiri_cursor_magazine(*cell));
+		if (spare != 0)
+			weiri_stock_free_magazine(
+			    (struct weiri_magazine *)(spare &
+						      ~WEIRI_SPARE_FULL));
+		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+		WEIRI_STORE(&local->spare[depot->cell], 0);
+		if (local->counts != NULL)
+			local->counts[depot->cell] =
+			    (struct weiri_local_counts){0};
+	}
+	weiri_local_unlock();
+}
+
+void
+weiri_depot_finish(struct weiri_depot *depot)
+{
+	if (depot->cell != WEIRI_CELL_NONE)
+		depot_drop_cells(depot);
+	weiri_stock_free_magazines(depot->full_list);
+	weiri_stock_free_magazines(depot->empty_list);
+	weiri_stock_close_slabs(&depot->partial);
+	weiri_stock_close_slabs(&depot->full);
+	weiri_local_leave(depot->index);
+	weiri_mutex_destroy(&depot->lock);
+}
+
+int
+weiri_depot_prepare(struct weiri_depot *depot, size_t count)
+{
+	size_t made = 0;
+
+	while (made < count) {
+		struct weiri_slab *slab = weiri_slab_open(depot);
+
+		if (slab == NULL)
+			return -ENOMEM;
+
+		size_t fresh = weiri_min(count - made, slab->slot_count);
+
+		/* Best effort: a system without it faults the pages later. */
+		(void)weiri_os_prefault(
+		    slab->span.base, fresh * depot->slot_bytes);
+		slab->carved = (uint32_t)fresh;
+		for (size_t i = 0; i < fresh; i++) {
+			uintptr_t word = (uintptr_t)weiri_slab_address(slab, i);
+
+			weiri_stock_init_slots(depot, &word, 1);
+			weiri_slab_rest(slab, i);
+		}
+		weiri_mutex_lock(&depot->lock);
+		weiri_list_append(&depot->partial, &slab->link);
+		depot->slab_count++;
+		depot->carved += fresh;
+		depot->resting += fresh;
+		weiri_stock_update(depot);
+		weiri_mutex_unlock(&depot->lock);
+		made += fresh;
+	}
+	return 0;
+}

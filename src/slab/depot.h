@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * depot.h - the engine under caches, buffers and region blocks: slots of one
+ * size, cut from slabs, travelling in magazines.
+ *
+ *     pages --(slab)--> depot --(magazine)--> one thread --(slot)--> caller
+ *                  one lock per depot     no lock, no atomics
+ *
+ * depot.c holds the invariants; cursor.h the two calls that are inlined.
+ */
+#ifndef WEIRI_DEPOT_H
+#define WEIRI_DEPOT_H
+
+#include "os/os.h"
+#include "pages/pages.h"
+#include "slab/local.h"
+#include "slab/magazine.h"
+
+struct weiri_depot;
+
+/*
+ * Header of one slab, outside its pages.  The span comes first: what the page
+ * map answers for a slot is its slab.
+ */
+struct weiri_slab {
+	struct weiri_span span;
+	struct weiri_list link; /* in depot->partial or depot->full */
+	struct weiri_depot *depot;
+	void *companion; /* the owner's, set by slab_open */
+	uint8_t *state;  /* one byte a slot if the depot asked, or NULL */
+	uint32_t slot_count;
+	uint32_t carved;     /* slots [0, carved) exist */
+	uint32_t free_count; /* set bits of free_bits */
+	uint32_t header_bytes;
+	uint64_t free_bits[]; /* 1: carved and resting in the slab */
+};
+
+/* Called without locks, on the thread that needs or returns the memory. */
+struct weiri_depot_hooks {
+	/* A slab enters; may attach a companion; false refuses it. */
+	bool (*slab_open)(struct weiri_slab *slab, void *owner);
+	void (*slab_close)(struct weiri_slab *slab, void *owner);
+	/* A slot comes into being, and ends with its slab. */
+	void (*slot_init)(struct weiri_slab *slab, void *slot, void *owner);
+	void (*slot_fini)(struct weiri_slab *slab, void *slot, void *owner);
+};
+
+struct weiri_depot_config {
+	const char *kind;  /* for reports: "cache" */
+	const char *name;  /* must live as long as the depot */
+	size_t slot_bytes; /* distance of slots; a multiple of slot_align */
+	size_t slot_align; /* power of two, 16 .. 4096 */
+	size_t slab_bytes; /* 0: chosen; else a power of two >= 4 KiB */
+	size_t slab_slots; /* 0: as many as fit; else at most that many */
+	size_t rounds;     /* most slots in a magazine; 0: by slot_bytes */
+	size_t limit;      /* slots in being; SIZE_MAX: none */
+	bool state_bytes;  /* a state byte per slot in the slab header */
+	bool counted;      /* count requests and hits exactly */
+	const struct weiri_depot_hooks *hooks; /* NULL: none */
+	void *owner;                           /* handed to the hooks */
+};
+
+struct weiri_depot {
+	/* Read by every get and put, written at creation only. */
+	uint32_t fast_offset; /* of the cell the inline path uses */
+	uint32_t cell;        /* index in struct weir_local, or CELL_NONE */
+	uint16_t index;       /* tag in the page map, unique in the process */
+	uint16_t rounds;      /* slots in a full magazine */
+	bool counted;
+	bool state_bytes;
+	uint32_t slot_bytes;
+	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
+	size_t slab_bytes;
+	size_t slot_align;
+	uint32_t slab_slots;
+	size_t limit;
+	const struct weiri_depot_hooks *hooks;
+	void *owner;
+	const char *kind;
+	const char *name;
+
+	/* Written when a thread exchanges its spare, without the lock. */
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) int64_t spare_full;
+	uint64_t given; /* lower bound of gets, the loaded slots in it */
+	uint64_t peak;
+
+	/* Under the lock, which is a leaf: no hook, no page request under it. */
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_mutex lock;
+	struct weiri_magazine *full_list, *empty_list;
+	uint32_t full_count, empty_count;
+	struct weiri_list partial; /* slabs with a slot to give */
+	struct weiri_list full;    /* slabs without */
+	uint64_t slab_count;
+	uint64_t carved;  /* slots in being: sum of slab->carved */
+	uint64_t resting; /* sum of slab->free_count */
+	uint64_t outside; /* carved - resting - full magazines; racing reads */
+	uint64_t misses;  /* gets that came to the lock */
+	uint64_t failures;
+	uint64_t requests_gone; /* counts of threads that ended or trimmed */
+	uint64_t hits_gone;
+};
+
+struct weiri_depot_stats {
+	uint64_t total, in_use, cached, peak;
+	uint64_t requests, hits, misses, failures; /* requests, hits: minimum
+						      unless counted */
+	uint64_t slabs, bytes_mapped;
+};
+
+/* 0, -EINVAL or -ENOMEM.  The depot is the caller's storage. */
+int weiri_depot_init(
+    struct weiri_depot *depot, const struct weiri_depot_config *config);
+
+/* All slots must be back: weiri_depot_stats() said in_use == 0. */
+void weiri_depot_finish(struct weiri_depot *depot);
+
+/* The slow halves of weiri_depot_get() and weiri_depot_put(). */
+WEIRI_COLD void *weiri_depot_get_slow(struct weiri_depot *depot);
+WEIRI_COLD void weiri_depot_put_slow(struct weiri_depot *depot, void *slot);
+
+/* Makes at least @count slots exist and touches them; 0 or -ENOMEM. */
+int weiri_depot_prepare(struct weiri_depot *depot, size_t count);
+
+/* Takes this thread's magazines and all threads' spares, empties the depot's
+ * magazines into the slabs and gives empty slabs back; returns their bytes. */
+size_t weiri_depot_trim(struct weiri_depot *depot);
+
+void weiri_depot_stats(
+    struct weiri_depot *depot, struct weiri_depot_stats *out);
+
+/* Walks all invariants; quiet depots only.  On failure *why names one. */
+bool weiri_depot_check(struct weiri_depot *depot, const char **why);
+
+/* ---- for the end of threads ------------------------------------------- */
+
+/* Puts what @local holds for the depot back; by its thread, or under
+ * weiri_local_lock() when that thread is no more. */
+void weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local);
+
+/* ---- slabs ------------------------------------------------------------ */
+
+/* 44 bits keep the quotient exact for offsets below 2^21 and slots of little
+ * over 2^20 bytes: the error term, offset * slot_bytes, stays below 2^44. */
+#define WEIRI_INVERSE_SHIFT 44
+#define WEIRI_SLAB_BYTES_MAX ((size_t)2 << 20)
+#define WEIRI_SLOT_BYTES_MAX (((size_t)1 << 20) + 4096)
+
+/* Which slot @address is in; for addresses inside the slab. */
+WEIRI_INLINE size_t
+weiri_slab_slot(const struct weiri_slab *slab, const void *address)
+{
+	uint64_t offset = (uint64_t)((const char *)address - slab->span.base);
+
+	return (size_t)((offset * slab->depot->slot_inverse) >>
+			WEIRI_INVERSE_SHIFT);
+}
+
+WEIRI_INLINE void *
+weiri_slab_address(const struct weiri_slab *slab, size_t slot)
+{
+	return slab->span.base + slot * slab->depot->slot_bytes;
+}
+
+/* Index of the slot that starts at @address, or SIZE_MAX if none does. */
+size_t weiri_slab_index(const struct weiri_slab *slab, const void *address);
+
+/* A new slab with no slot carved, in no list; NULL without memory. */
+struct weiri_slab *weiri_slab_open(struct weiri_depot *depot);
+/* Ends its carved slots and gives the pages back. */
+void weiri_slab_close(struct weiri_slab *slab);
+
+/* Takes up to @count slots: resting ones into @into, newest first, then up to
+ * @carve_max new ones; *carved tells how many of the last are new. */
+size_t weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
+    size_t carve_max, size_t *carved);
+/* Lets one slot rest; false if it rests already. */
+bool weiri_slab_rest(struct weiri_slab *slab, size_t slot);
+
+WEIRI_INLINE bool
+weiri_slab_has_slots(const struct weiri_slab *slab)
+{
+	return slab->free_count > 0 || slab->carved < slab->slot_count;
+}
+
+#endif /* WEIRI_DEPOT_H */

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * depot_check.c - reading a depot: its figures, and the walk over its
+ * invariants (S1-S3 of slab.c, L2-L3 of local.c, D1-D4 of depot.c).
+ */
+#include "slab/depot.h"
+
+#include "base/bits.h"
+
+#include <string.h>
+
+/* ---- figures ---------------------------------------------------------- */
+
+struct depot_sum {
+	uint64_t loaded; /* in threads' magazines */
+	uint64_t spare;
+	uint64_t requests;
+	uint64_t hits;
+};
+
+/* Under weiri_local_lock(). */
+static void
+depot_sum_threads(const struct weiri_depot *depot, struct depot_sum *sum)
+{
+	if (depot->cell == WEIRI_CELL_NONE)
+		return;
+	WEIRI_LOCAL_FOR(local)
+	{
+		sum->loaded += weiri_cursor_count(
+		    WEIRI_LOAD(&local->cursor[depot->cell]), depot->rounds);
+		if (WEIRI_LOAD(&local->spare[depot->cell]) & WEIRI_SPARE_FULL)
+			sum->spare += depot->rounds;
+
+		/* Pairs with the release in weiri_local_counts(). */
+		struct weiri_local_counts *counts =
+		    __atomic_load_n(&local->counts, __ATOMIC_ACQUIRE);
+
+		if (counts != NULL) {
+			sum->requests +=
+			    WEIRI_LOAD(&counts[depot->cell].requests);
+			sum->hits += WEIRI_LOAD(&counts[depot->cell].hits);
+		}
+	}
+}
+
+static uint64_t
+depot_minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+void
+weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
+{
+	struct depot_sum sum = {0};
+	uint64_t outside, given;
+
+	weiri_local_lock();
+	weiri_mutex_lock(&depot->lock);
+	depot_sum_threads(depot, &sum);
+	*out = (struct weiri_depot_stats){
+	    .total = depot->carved,
+	    .misses = depot->misses,
+	    .failures = depot->failures,
+	    .slabs = depot->slab_count,
+	    .bytes_mapped = depot->slab_count * depot->slab_bytes,
+	    .requests = depot->requests_gone + sum.requests,
+	    .hits = depot->hits_gone + sum.hits,
+	};
+	outside = depot->outside;
+	given = WEIRI_LOAD(&depot->given);
+	weiri_mutex_unlock(&depot->lock);
+	weiri_local_unlock();
+
+	out->cached = sum.loaded + sum.spare;
+	out->in_use = depot_minus(outside, out->cached);
+	out->peak = WEIRI_LOAD(&depot->peak);
+	if (out->peak < out->in_use)
+		out->peak = out->in_use;
+	if (depot->counted)
+		return;
+	/* What was loaded and is in no magazine now was asked for. */
+	out->requests = depot_minus(given, sum.loaded) + out->failures;
+	if (out->requests < out->misses)
+		out->requests = out->misses;
+	out->hits = out->requests - out->misses;
+}
+
+/* ---- the walk --------------------------------------------------------- */
+
+struct depot_walk {
+	struct weiri_depot *depot;
+	const char *why;
+	uint64_t slabs, carved, resting;
+	uint64_t loaded; /* slots met in magazines */
+};
+
+#define DEPOT_REQUIRE(walk, condition, text) \
+	do {                                 \
+		if (!(condition)) {          \
+			(walk)->why = text;  \
+			return false;        \
+		}                            \
+	} while (0)
+
+static bool
+depot_check_slab(struct depot_walk *walk, const struct weiri_slab *slab)
+{
+	uint64_t bits = 0;
+
+	for (size_t w = 0; w < WEIRI_BITMAP_WORDS(slab->slot_count); w++)
+		bits += (uint64_t)__builtin_popcountll(slab->free_bits[w]);
+	DEPOT_REQUIRE(walk, bits == slab->free_count, "S1: free_count");
+	DEPOT_REQUIRE(walk, slab->carved <= slab->slot_count, "S1: carved");
+	for (size_t i = slab->carved; i < slab->slot_count; i++)
+		DEPOT_REQUIRE(walk, !weiri_bit_test(slab->free_bits, i),
+		    "S1: free bit above carved");
+	for (size_t at = 0; at < slab->span.bytes; at += WEIRI_PAGE)
+		DEPOT_REQUIRE(walk,
+		    weiri_span_of(slab->span.base + at) == &slab->span,
+		    "S3: page map");
+	walk->slabs++;
+	walk->carved += slab->carved;
+	walk->resting += slab->free_count;
+	return true;
+}
+
+static bool
+depot_check_slabs(struct depot_walk *walk)
+{
+	struct weiri_list *lists[] = {
+	    &walk->depot->partial, &walk->depot->full};
+
+	for (size_t i = 0; i < WEIRI_COUNT_OF(lists); i++) {
+		WEIRI_LIST_FOR(node, lists[i])
+		{
+			struct weiri_slab *slab =
+			    WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
+
+			DEPOT_REQUIRE(walk, weiri_slab_has_slots(slab) == !i,
+			    "D3: slab in the wrong list");
+			if (!depot_check_slab(walk, slab))
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * D1 for magazines: each slot met borrows its free bit; one that is set already
+ * rests or was met before.  The bits are given back by a second walk with
+ * @borrow false.
+ */
+static bool
+depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
+    const uintptr_t *cursor, bool borrow)
+{
+	DEPOT_REQUIRE(walk, (*bottom & WEIRI_MAGAZINE_TAG) != 0,
+	    "L2: magazine without its tag");
+	for (const uintptr_t *word = bottom + 1; word <= cursor; word++) {
+		struct weiri_slab *slab =
+		    (struct weiri_slab *)weiri_span_of((void *)*word);
+
+		DEPOT_REQUIRE(walk,
+		    slab != NULL && slab->span.tag == walk->depot->index,
+		    "D1: magazine holds a foreign slot");
+
+		size_t slot = weiri_slab_index(slab, (void *)*word);
+
+		DEPOT_REQUIRE(walk, slot != SIZE_MAX, "D1: not a slot");
+		if (!borrow) {
+			weiri_bit_clear(slab->free_bits, slot);
+			continue;
+		}
+		DEPOT_REQUIRE(walk, !weiri_bit_test(slab->free_bits, slot),
+		    "D1: slot in two places");
+		weiri_bit_set(slab->free_bits, slot);
+		walk->loaded++;
+	}
+	return true;
+}
+
+static bool
+depot_mark_magazine(
+    struct depot_walk *walk, struct weiri_magazine *magazine, bool borrow)
+{
+	return depot_mark_slots(walk,
+	    weiri_magazine_bottom(magazine, walk->depot->rounds),
+	    weiri_magazine_top(magazine), borrow);
+}
+
+static bool
+depot_mark_thread(
+    struct depot_walk *walk, struct weir_local *local, bool borrow)
+{
+	uint32_t cell = walk->depot->cell;
+	uintptr_t *cursor = local->cursor[cell];
+	uintptr_t spare = local->spare[cell];
+
+	if (cursor != WEIRI_CURSOR_DUMMY &&
+	    !depot_mark_slots(walk,
+		weiri_magazine_bottom(
+		    weiri_cursor_magazine(cursor), walk->depot->rounds),
+		cursor, borrow))
+		return false;
+	if ((spare & WEIRI_SPARE_FULL) == 0)
+		return true;
+	return depot_mark_magazine(
+	    walk, (struct weiri_magazine *)(spare - WEIRI_SPARE_FULL), borrow);
+}
+
+static bool
+depot_mark_all(struct depot_walk *walk, bool borrow)
+{
+	struct weiri_depot *depot = walk->depot;
+	uint32_t full = 0, empty = 0;
+
+	for (struct weiri_magazine *m = depot->full_list; m != NULL;
+	     m = (struct weiri_magazine *)m->word[0], full++)
+		if (!depot_mark_magazine(walk, m, borrow))
+			return false;
+	for (struct weiri_magazine *m = depot->empty_list; m != NULL;
+	     m = (struct weiri_magazine *)m->word[0])
+		empty++;
+	DEPOT_REQUIRE(walk, full == depot->full_count, "D2: full_count");
+	DEPOT_REQUIRE(walk, empty == depot->empty_count, "D2: empty_count");
+	if (depot->cell == WEIRI_CELL_NONE)
+		return true;
+	WEIRI_LOCAL_FOR(local)
+	if (!depot_mark_thread(walk, local, borrow))
+		return false;
+	return true;
+}
+
+static bool
+depot_walk_all(struct depot_walk *walk)
+{
+	struct weiri_depot *depot = walk->depot;
+
+	if (!depot_check_slabs(walk) || !depot_mark_all(walk, true) ||
+	    !depot_mark_all(walk, false))
+		return false;
+	DEPOT_REQUIRE(walk, walk->slabs == depot->slab_count, "D2: slabs");
+	DEPOT_REQUIRE(walk, walk->carved == depot->carved, "D2: carved");
+	DEPOT_REQUIRE(walk, walk->resting == depot->resting, "D2: resting");
+	DEPOT_REQUIRE(walk, depot->carved <= depot->limit, "D2: limit");
+	DEPOT_REQUIRE(walk,
+	    depot->outside == depot->carved - depot->resting -
+				  (uint64_t)depot->full_count * depot->rounds,
+	    "D2: outside");
+	DEPOT_REQUIRE(walk, walk->resting + walk->loaded <= walk->carved,
+	    "D1: more slots free than there are");
+	return true;
+}
+
+bool
+weiri_depot_check(struct weiri_depot *depot, const char **why)
+{
+	struct depot_walk walk = {.depot = depot};
+	bool ok;
+
+	weiri_local_lock();
+	weiri_mutex_lock(&depot->lock);
+	ok = depot_walk_all(&walk);
+	weiri_mutex_unlock(&depot->lock);
+	weiri_local_unlock();
+	if (why != NULL)
+		*why = walk.why;
+	return ok;
+}

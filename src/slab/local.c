@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * local.c - threads: their cells, their birth, their end, and fork.
+ *
+ * A thread's state is made at its first slow call and listed, so that others
+ * can read its cursors (statistics), take its spares (exhaustion, trim) and,
+ * in the child of a fork, inherit what it held.  The initial state of every
+ * thread is weiri_local_none, whose cursors are all at the dummy: the inline
+ * path needs no test for "has this thread been seen before".
+ *
+ * Invariants (weiri_depot_check() tests L2 and L3):
+ *
+ *   L1  A cell's cursor is written by its thread only.  Two exceptions, both
+ *       without that thread running in the depot: destroying a depot, which
+ *       happens after all its uses, and the child of a fork.
+ *   L2  cursor[c] is the dummy or lies in a magazine that belongs to cell c.
+ *   L3  spare[c] is 0, or an empty magazine, or a full one with its bit set.
+ *   L4  A depot's index is given to another only after its cells in all threads
+ *       went back to the dummy.
+ *
+ * Frees after a thread's exit hook ran (other destructors may hold objects)
+ * find weiri_local_none again and go through the depot's lock; a new state
+ * would never be collected.
+ */
+#include "slab/local.h"
+
+#include "os/os.h"
+#include "pages/pages.h"
+#include "slab/depot.h"
+
+#define D &weiri_magazine_dummy.word[WEIRI_MAGAZINE_LAST]
+#define D8 D, D, D, D, D, D, D, D
+#define D56 D8, D8, D8, D8, D8, D8, D8
+#define D504 D56, D56, D56, D56, D56, D56, D56, D56, D56
+
+WEIRI_ALIGNED(WEIRI_MAGAZINE_BYTES)
+struct weiri_magazine weiri_magazine_dummy = {
+    .word = {[WEIRI_MAGAZINE_LAST] = WEIRI_MAGAZINE_TAG},
+};
+
+static_assert(WEIRI_CELLS == 504, "the initialiser below fills every cell");
+
+struct weir_local weiri_local_none = {
+    .cursor = {D504},
+    .link = WEIRI_LIST_INITIALIZER(weiri_local_none.link),
+};
+
+__thread struct weir_local *weiri_local_tls = &weiri_local_none;
+
+/* Set by the exit hook; keeps late frees from making a state anew. */
+static __thread bool local_ended __attribute__((tls_model("initial-exec")));
+
+static struct weiri_mutex local_mutex = WEIRI_MUTEX_INITIALIZER;
+static struct weiri_list local_threads = WEIRI_LIST_INITIALIZER(local_threads);
+static weiri_once local_once = WEIRI_ONCE_INITIALIZER;
+static int local_hook_error;
+
+/* Index 0 is nobody's: page map entries of other spans carry tag 0. */
+#define LOCAL_DEPOTS 65536
+static struct weiri_depot *local_depots[LOCAL_DEPOTS];
+static uint32_t local_depots_end = 1; /* indices from here were never used */
+
+void
+weiri_local_lock(void)
+{
+	weiri_mutex_lock(&local_mutex);
+}
+
+void
+weiri_local_unlock(void)
+{
+	weiri_mutex_unlock(&local_mutex);
+}
+
+struct weir_local *
+weiri_local_next(const struct weir_local *local)
+{
+	struct weiri_list *node = local->link.next;
+
+	if (node == &local_threads)
+		return NULL;
+	return WEIRI_CONTAINER_OF(node, struct weir_local, link);
+}
+
+struct weir_local *
+weiri_local_first(void)
+{
+	if (weiri_list_empty(&local_threads))
+		return NULL;
+	return WEIRI_CONTAINER_OF(local_threads.next, struct weir_local, link);
+}
+
+static void
+local_free(struct weir_local *local)
+{
+	if (local->counts != NULL)
+		weiri_meta_free(
+		    local->counts, WEIRI_CELLS * sizeof(*local->counts));
+	weiri_meta_free(local, sizeof(*local));
+}
+
+/* Under the lock: every depot takes back what @local holds. */
+static void
+local_collect(struct weir_local *local)
+{
+	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++)
+		if (local_depots[i] != NULL)
+			weiri_depot_adopt(local_depots[i], local);
+}
+
+static void
+local_thread_exit(void *argument)
+{
+	struct weir_local *local = argument;
+
+	weiri_local_tls = &weiri_local_none;
+	local_ended = true;
+	weiri_local_lock();
+	local_collect(local);
+	weiri_list_remove(&local->link);
+	weiri_local_unlock();
+	local_free(local);
+}
+
+static void
+local_install_hook(void)
+{
+	local_hook_error = weiri_os_thread_exit_hook(local_thread_exit);
+}
+
+static WEIRI_COLD struct weir_local *
+local_create(void)
+{
+	weiri_os_once(&local_once, local_install_hook);
+	if (local_hook_error != 0)
+		return NULL;
+
+	struct weir_local *local = weiri_meta_alloc(sizeof(*local));
+
+	if (local == NULL)
+		return NULL;
+	for (size_t i = 0; i < WEIRI_CELLS; i++)
+		local->cursor[i] = WEIRI_CURSOR_DUMMY;
+	/* Armed before it is listed: a listed state is always collected. */
+	if (weiri_os_thread_exit_arm(local) != 0) {
+		weiri_meta_free(local, sizeof(*local));
+		return NULL;
+	}
+	weiri_local_lock();
+	weiri_list_append(&local_threads, &local->link);
+	weiri_local_unlock();
+	weiri_local_tls = local;
+	return local;
+}
+
+struct weir_local *
+weiri_local_own(void)
+{
+	struct weir_local *local = weiri_local_tls;
+
+	if (WEIR_LIKELY(local != &weiri_local_none))
+		return local;
+	return local_ended ? NULL : local_create();
+}
+
+struct weiri_local_counts *
+weiri_local_counts(struct weir_local *local)
+{
+	struct weiri_local_counts *counts = local->counts;
+
+	if (WEIR_LIKELY(counts != NULL))
+		return counts;
+	counts = weiri_meta_alloc(WEIRI_CELLS * sizeof(*counts));
+	/* Pairs with the acquire in depot_counts_sum(): a reader that sees the
+	 * block sees it zeroed. */
+	__atomic_store_n(&local->counts, counts, __ATOMIC_RELEASE);
+	return counts;
+}
+
+uint16_t
+weiri_local_enter(struct weiri_depot *depot)
+{
+	uint32_t index = 1;
+
+	weiri_local_lock();
+	while (index < local_depots_end && local_depots[index] != NULL)
+		index++;
+	if (index == LOCAL_DEPOTS) {
+		index = 0;
+	} else {
+		local_depots[index] = depot;
+		if (index == local_depots_end)
+			local_depots_end++;
+	}
+	weiri_local_unlock();
+	return (uint16_t)index;
+}
+
+void
+weiri_local_leave(uint16_t index)
+{
+	weiri_local_lock();
+	WEIR_ASSERT(index > 0 && local_depots[index] != NULL);
+	local_depots[index] = NULL;
+	weiri_local_unlock();
+}
+
+void
+weiri_local_fork_lock(void)
+{
+	weiri_local_lock();
+	for (uint32_t i = 1; i < local_depots_end; i++)
+		if (local_depots[i] != NULL)
+			weiri_mutex_lock(&local_depots[i]->lock);
+}
+
+void
+weiri_local_fork_unlock(void)
+{
+	for (uint32_t i = local_depots_end; i-- > 1;)
+		if (local_depots[i] != NULL)
+			weiri_mutex_unlock(&local_depots[i]->lock);
+	weiri_local_unlock();
+}
+
+/*
+ * The other threads do not exist here.  Their cursors are whole (one store
+ * moves one), so what they held goes back to the depots; a magazine that such
+ * a thread held in a register at the fork is lost to the child.
+ */
+void
+weiri_local_fork_child(void)
+{
+	weiri_local_fork_unlock();
+	weiri_local_lock();
+	WEIRI_LIST_FOR_SAFE(node, &local_threads)
+	{
+		struct weir_local *local =
+		    WEIRI_CONTAINER_OF(node, struct weir_local, link);
+
+		if (local == weiri_local_tls)
+			continue;
+		local_collect(local);
+		weiri_list_remove(&local->link);
+		local_free(local);
+	}
+	weiri_local_unlock();
+}

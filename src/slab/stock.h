@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stock.h - between depot.c and stock.c: what the depot's lock guards.
+ */
+#ifndef WEIRI_STOCK_H
+#define WEIRI_STOCK_H
+
+#include "slab/depot.h"
+
+enum weiri_stock_find {
+	WEIRI_STOCK_NOTHING,
+	WEIRI_STOCK_MAGAZINE, /* a full one */
+	WEIRI_STOCK_SLOTS,
+};
+
+/*
+ * Finds slots for a get: a whole magazine in *full, or up to @count slots in
+ * @into with their number in *taken.  Grows, then steals, before it gives up.
+ */
+enum weiri_stock_find weiri_stock_supply(struct weiri_depot *depot,
+    uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full);
+
+/* Runs slot_init; no lock. */
+void weiri_stock_init_slots(
+    struct weiri_depot *depot, const uintptr_t *words, size_t count);
+
+/* Locked: lets a slot rest; false if it does already or is none of ours. */
+bool weiri_stock_rest(struct weiri_depot *depot, void *slot);
+
+/* Locked: rests slots first .. last; returns one that could not, or NULL. */
+void *weiri_stock_rest_all(
+    struct weiri_depot *depot, const uintptr_t *first, const uintptr_t *last);
+
+/* Locked: recomputes `outside` after any of its terms changed. */
+void weiri_stock_update(struct weiri_depot *depot);
+
+/* After a magazine went to a get. */
+void weiri_stock_note_peak(struct weiri_depot *depot);
+
+/* A slot that could not rest: no lock, does not return. */
+WEIRI_COLD WEIRI_NORETURN void weiri_stock_report(
+    const struct weiri_depot *depot, const void *slot);
+
+/* Ends slabs that are in no list of a depot; their bytes. */
+size_t weiri_stock_close_slabs(struct weiri_list *slabs);
+
+void weiri_stock_free_magazines(struct weiri_magazine *list);
+
+WEIRI_INLINE void
+weiri_stock_free_magazine(struct weiri_magazine *magazine)
+{
+	weiri_meta_free(magazine, WEIRI_MAGAZINE_BYTES);
+}
+
+/* Full spares came to be (1) or went (-1). */
+WEIRI_INLINE void
+weiri_stock_spares(struct weiri_depot *depot, int64_t change)
+{
+	__atomic_fetch_add(&depot->spare_full, change, __ATOMIC_RELAXED);
+}
+
+#endif /* WEIRI_STOCK_H */

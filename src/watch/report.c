@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.c - pools as a table for people and as JSON for programs.
+ *
+ * Each pool is read and written while the registry walks, so that no array has
+ * to hold them all and nothing is allocated.  The table has three lines a
+ * pool, within 80 columns:
+ *
+ *   id kind   name                     in use  available       peak  refused ...
+ *    1 cache  conn                         12        114       <=20        0 ...
+ *             object 256 B | cached 100 | requests 1000+ | hits 990+ | misses 3
+ *             usage 9 % | success 100.00 % | ok
+ *
+ * "+" marks a lower bound and "<=" an upper one, as the exact bits say.
+ */
+#include "watch/report.h"
+
+#include "watch/registry.h"
+
+#define REPORT_INDENT "            "
+
+/* ---- pieces ------------------------------------------------------------- */
+
+void
+weiri_report_bytes(struct weiri_text *text, uint64_t bytes)
+{
+	static const char *const unit[] = {
+	    " B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+	size_t i = 0;
+	uint64_t tenths;
+
+	if (bytes < 1024) {
+		weiri_text_u64(text, bytes);
+		weiri_text_str(text, unit[0]);
+		return;
+	}
+	/* Down to below 2^20 of the last unit but one: * 10 cannot overflow. */
+	for (; bytes >= (UINT64_C(1) << 20); i++)
+		bytes >>= 10;
+	tenths = bytes * 10 / 1024;
+	weiri_text_fixed(text, tenths, 1);
+	weiri_text_str(text, unit[i + 1]);
+}
+
+void
+weiri_report_member(struct weiri_text *text, const char *name, uint64_t value)
+{
+	weiri_text_char(text, ',');
+	weiri_text_json(text, name);
+	weiri_text_char(text, ':');
+	if (value == UINT64_MAX)
+		weiri_text_str(text, "null");
+	else
+		weiri_text_u64(text, value);
+}
+
+/* @value to the right of @width columns, between @before and @after. */
+static void
+report_cell(struct weiri_text *text, const char *before, uint64_t value,
+    const char *after, unsigned width)
+{
+	char cell[32];
+	struct weiri_text piece = {cell, sizeof(cell), 0};
+
+	weiri_text_str(&piece, before);
+	weiri_text_u64(&piece, value);
+	weiri_text_str(&piece, after);
+	weiri_text_right(text, cell, width);
+}
+
+static void
+report_bytes_cell(struct weiri_text *text, uint64_t bytes, unsigned width)
+{
+	char cell[32];
+	struct weiri_text piece = {cell, sizeof(cell), 0};
+
+	weiri_report_bytes(&piece, bytes);
+	weiri_text_right(text, cell, width);
+}
+
+/* ---- health ------------------------------------------------------------- */
+
+/* @part in units of @whole / @scale, rounded down; @whole > 0. */
+static uint64_t
+report_ratio(uint64_t part, uint64_t whole, uint64_t scale)
+{
+	while (part > UINT64_MAX / scale) {
+		part >>= 1;
+		whole >>= 1;
+	}
+	return part * scale / (whole > 0 ? whole : 1);
+}
+
+/* Nine tenths of @limit, rounded down: a count above it is above 90 %. */
+static uint64_t
+report_nine_tenths(uint64_t limit)
+{
+	return limit / 10 * 9 + limit % 10 * 9 / 10;
+}
+
+static void
+report_advice(
+    struct weiri_text *text, const struct weir_pool_stats *stats, bool failing)
+{
+	bool limited = stats->limit != UINT64_MAX;
+	bool tight =
+	    limited && stats->in_use > report_nine_tenths(stats->limit);
+
+	if (!tight && !failing) {
+		weiri_text_str(text, "ok");
+		return;
+	}
+	/* A refusal below the limit came from the budget or the system. */
+	if (!tight && !(limited && stats->in_use_peak >= stats->limit)) {
+		weiri_text_str(text, "raise the process budget: ");
+	} else {
+		weiri_text_str(text, "raise the limit: ");
+		weiri_text_u64(text, stats->in_use);
+		weiri_text_str(text, " of ");
+		weiri_text_u64(text, stats->limit);
+		weiri_text_str(text, failing ? " in use, " : " in use");
+	}
+	if (failing) {
+		weiri_text_u64(text, stats->failures);
+		weiri_text_str(text, " requests refused");
+	}
+}
+
+/*
+ * Usage is of the limit, else of what exists.  Success is rounded down, so
+ * that "100.00 %" means no refusal at all.
+ */
+void
+weiri_report_health(
+    struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	uint64_t whole =
+	    stats->limit != UINT64_MAX ? stats->limit : stats->total;
+	/* Requests may be a lower bound, refusals are always exact. */
+	uint64_t requests = stats->requests > stats->failures ? stats->requests
+							      : stats->failures;
+	uint64_t served = requests - stats->failures;
+
+	weiri_text_str(text, "usage ");
+	weiri_text_u64(
+	    text, whole > 0 ? report_ratio(stats->in_use, whole, 100) : 0);
+	weiri_text_str(text, " % | success ");
+	weiri_text_fixed(text,
+	    requests > 0 ? report_ratio(served, requests, 10000) : 10000, 2);
+	weiri_text_str(text, " % | ");
+	report_advice(text, stats, stats->failures > requests / 100);
+}
+
+/* ---- the table ----------------------------------------------------------- */
+
+static bool
+report_pool(struct weiri_pool *pool, void *context)
+{
+	struct weiri_text *text = context;
+	struct weir_pool_stats stats;
+
+	if (pool->internal)
+		return true;
+	weiri_pool_stats(pool, &stats);
+
+	const char *more = (stats.exact & WEIR_EXACT_REQUESTS) != 0 ? "" : "+";
+	const char *most = (stats.exact & WEIR_EXACT_PEAK) != 0 ? "" : "<=";
+
+	report_cell(text, "", stats.id, " ", 5);
+	weiri_text_left(text, weiri_pool_kind_text(stats.kind), 7);
+	weiri_text_left(text, stats.name, 22);
+	report_cell(text, "", stats.in_use, "", 9);
+	report_cell(text, "", stats.available, "", 11);
+	report_cell(text, most, stats.in_use_peak, "", 10);
+	report_cell(text, "", stats.failures, "", 8);
+	report_bytes_cell(text, stats.bytes_mapped, 11);
+
+	weiri_text_str(text, "\n" REPORT_INDENT);
+	if (stats.object_bytes > 0) {
+		weiri_text_str(text, "object ");
+		weiri_report_bytes(text, stats.object_bytes);
+		weiri_text_str(text, " | ");
+	}
+	report_cell(text, "cached ", stats.cached, " | ", 0);
+	report_cell(text, "requests ", stats.requests, more, 0);
+	report_cell(text, " | hits ", stats.hits, more, 0);
+	report_cell(text, " | misses ", stats.misses, "\n" REPORT_INDENT, 0);
+	weiri_report_health(text, &stats);
+	weiri_text_char(text, '\n');
+	return true;
+}
+
+void
+weiri_report_pools(struct weiri_text *text)
+{
+	weiri_text_str(text,
+	    "  id kind   name                     in use  available"
+	    "      peak refused     memory\n");
+	weiri_pool_walk(report_pool, text);
+}
+
+/* ---- JSON ---------------------------------------------------------------- */
+
+struct report_json {
+	struct weiri_text *text;
+	bool any;
+};
+
+static void
+report_exact_json(struct weiri_text *text, uint32_t exact)
+{
+	static const struct {
+		uint32_t bit;
+		const char *word;
+	} words[] = {
+	    {WEIR_EXACT_COUNTS, "counts"},
+	    {WEIR_EXACT_REQUESTS, "requests"},
+	    {WEIR_EXACT_PEAK, "peak"},
+	};
+	bool any = false;
+
+	weiri_text_str(text, ",\"exact\":[");
+	for (size_t i = 0; i < WEIRI_COUNT_OF(words); i++) {
+		if ((exact & words[i].bit) == 0)
+			continue;
+		if (any)
+			weiri_text_char(text, ',');
+		weiri_text_json(text, words[i].word);
+		any = true;
+	}
+	weiri_text_char(text, ']');
+}
+
+static bool
+report_pool_json(struct weiri_pool *pool, void *context)
+{
+	struct report_json *json = context;
+	struct weiri_text *text = json->text;
+	struct weir_pool_stats stats;
+
+	if (pool->internal)
+		return true;
+	weiri_pool_stats(pool, &stats);
+
+	weiri_text_str(text, json->any ? ",\n  {\"id\":" : "\n  {\"id\":");
+	json->any = true;
+	weiri_text_u64(text, stats.id);
+	weiri_text_str(text, ",\"kind\":");
+	weiri_text_json(text, weiri_pool_kind_text(stats.kind));
+	weiri_text_str(text, ",\"name\":");
+	weiri_text_json(text, stats.name);
+	weiri_report_member(text, "object_bytes", stats.object_bytes);
+	weiri_report_member(text, "limit", stats.limit);
+	weiri_report_member(text, "total", stats.total);
+	weiri_report_member(text, "in_use", stats.in_use);
+	weiri_report_member(text, "available", stats.available);
+	weiri_report_member(text, "cached", stats.cached);
+	weiri_report_member(text, "in_use_peak", stats.in_use_peak);
+	weiri_report_member(text, "requests", stats.requests);
+	weiri_report_member(text, "hits", stats.hits);
+	weiri_report_member(text, "misses", stats.misses);
+	weiri_report_member(text, "failures", stats.failures);
+	weiri_report_member(text, "bytes_mapped", stats.bytes_mapped);
+	weiri_report_member(text, "bytes_in_use", stats.bytes_in_use);
+	report_exact_json(text, stats.exact);
+	weiri_text_str(text, ",\"health\":\"");
+	weiri_report_health(text, &stats);
+	weiri_text_str(text, "\"}");
+	return true;
+}
+
+void
+weiri_report_pools_json(struct weiri_text *text)
+{
+	struct report_json json = {.text = text};
+
+	weiri_text_char(text, '[');
+	weiri_pool_walk(report_pool_json, &json);
+	weiri_text_str(text, json.any ? "\n ]" : "]");
+}

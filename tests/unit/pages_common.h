@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pages_common.h - what the tests of the page supply share.
+ */
+#ifndef WEIR_PAGES_COMMON_H
+#define WEIR_PAGES_COMMON_H
+
+#include "test.h"
+
+#include "base/bits.h"
+#include "config/config.h"
+#include "os/os.h"
+#include "pages/budget.h"
+#include "pages/pages.h"
+
+#include <weir/stats.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1024)
+#define MIB (KIB * KIB)
+
+static inline struct weir_stats
+read_stats(void)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	weiri_pages_stats(&stats);
+	return stats;
+}
+
+static inline void
+check_conserved(void)
+{
+	struct weir_stats s = read_stats();
+
+	CHECK_EQ(s.bytes_charged,
+	    s.bytes_in_spans + s.bytes_retained + s.bytes_metadata);
+	CHECK(weiri_pages_check());
+}
+
+static inline bool
+reads_zero(const char *base, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		if (base[i] != 0)
+			return false;
+	return true;
+}
+
+static inline struct weiri_span
+span_of_tag(uint16_t tag)
+{
+	return (struct weiri_span){.kind = WEIRI_SPAN_OTHER, .tag = tag};
+}
+
+static inline void
+use_source(const struct weir_page_source *source, uint64_t limit)
+{
+	struct weir_config config = {
+	    .limit_bytes = limit,
+	    .flags = WEIR_IGNORE_ENVIRONMENT,
+	    .source = *source,
+	};
+
+	CHECK_EQ(weiri_config_set(&config), 0);
+}
+
+/* /proc/self/statm: pages of address space and of memory in use. */
+static inline void
+read_statm(size_t *virtual_bytes, size_t *resident_bytes)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	size_t pages[2];
+
+	if (file == NULL)
+		SKIP("no /proc/self/statm");
+	CHECK_EQ(fscanf(file, "%zu %zu", &pages[0], &pages[1]), 2);
+	CHECK_EQ(fclose(file), 0);
+	*virtual_bytes = pages[0] * weiri_os_page_bytes();
+	*resident_bytes = pages[1] * weiri_os_page_bytes();
+}
+
+#endif /* WEIR_PAGES_COMMON_H */
