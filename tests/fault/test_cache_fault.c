@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Each misuse of a cache dies with its own message; next to it the correct
+ * neighbour that must not.
+ */
+#include "support/test.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weir/weir.h>
+
+static struct weir_cache *
+cache_named(const char *name, size_t bytes, size_t align)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create(name,
+		     &(struct weir_cache_config){
+			 .object_bytes = bytes, .object_align = align},
+		     &cache),
+	    0);
+	return cache;
+}
+
+/* Both places for the state: the word in line and the byte in the header. */
+static const size_t state_sizes[] = {200, 16};
+
+TEST(cache_second_free_dies_at_the_call)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct weir_cache *cache =
+		    cache_named("conn", state_sizes[i], 0);
+		void *object = weir_cache_alloc(cache);
+		void *other = weir_cache_alloc(cache);
+
+		weir_cache_free(cache, object);
+		EXPECT_ABORT(
+		    "weir: FAULT double-free: cache \"conn\": object 0x",
+		    { weir_cache_free(cache, object); });
+		weir_cache_free(cache, other);
+		EXPECT_ABORT(
+		    "is free already", { weir_cache_free(cache, object); });
+		weir_cache_destroy(cache);
+	}
+}
+
+TEST(cache_foreign_pointers_die_without_being_read)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	/* The kernel's half, a non-canonical one, 57 bits, page zero. */
+	static const uintptr_t wild[] = {0xffff888000001000, 0x8000000000001000,
+	    0x0100000000001000, 0x1000, 16};
+	static char still[64];
+	char *heap = malloc(64);
+
+	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++)
+		EXPECT_ABORT("weir: FAULT foreign-pointer: cache \"conn\": 0x",
+		    { weir_cache_free(cache, (void *)wild[i]); });
+	EXPECT_ABORT("foreign-pointer", { weir_cache_free(cache, still); });
+	EXPECT_ABORT("foreign-pointer", { weir_cache_free(cache, heap); });
+	EXPECT_ABORT("foreign-pointer", { weir_cache_free(cache, &heap); });
+	free(heap);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_interior_and_misaligned_pointers_die)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct weir_cache *cache =
+		    cache_named("conn", state_sizes[i] + 64, 0);
+		char *object = weir_cache_alloc(cache);
+
+		EXPECT_ABORT("FAULT interior-pointer: cache \"conn\": 0x",
+		    { weir_cache_free(cache, object + 16); });
+		EXPECT_ABORT("FAULT misaligned-pointer: cache \"conn\": 0x",
+		    { weir_cache_free(cache, object + 3); });
+		weir_cache_free(cache, object);
+		weir_cache_destroy(cache);
+	}
+}
+
+/* The state word of an address near the slab's end would lie outside it. */
+TEST(cache_interior_pointers_up_to_the_last_byte_of_a_slab_die)
+{
+	struct weir_cache *cache = cache_named("big", 30000, 16);
+	char *object = weir_cache_alloc(cache);
+	char *slab_end = (char *)(((uintptr_t)object | 0x3fff) + 1);
+
+	for (char *p = slab_end - 16; p > slab_end - 2000; p -= 16)
+		EXPECT_ABORT(
+		    "interior-pointer", { weir_cache_free(cache, p); });
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_object_of_another_cache_dies_and_names_both)
+{
+	struct weir_cache *conns = cache_named("conn", 200, 0);
+	struct weir_cache *timers = cache_named("timer", 200, 0);
+	void *object = weir_cache_alloc(conns);
+
+	EXPECT_ABORT("weir: FAULT wrong-pool: cache \"timer\": 0x",
+	    { weir_cache_free(timers, object); });
+	EXPECT_ABORT(
+	    "belongs to \"conn\"", { weir_cache_free(timers, object); });
+	weir_cache_free(conns, object);
+	weir_cache_destroy(conns);
+	weir_cache_destroy(timers);
+}
+
+TEST(cache_write_past_the_end_is_seen_at_the_free)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	char *object = weir_cache_alloc(cache);
+
+	EXPECT_ABORT(
+	    "FAULT corruption: cache \"conn\": the word after object", {
+		    object[200] = (char)(object[200] + 1);
+		    weir_cache_free(cache, object);
+	    });
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_write_past_the_end_of_a_free_neighbour_is_seen_at_alloc)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	char *object = weir_cache_alloc(cache);
+
+	weir_cache_free(cache, object);
+	EXPECT_ABORT("FAULT corruption: cache \"conn\": free object", {
+		object[200] = (char)(object[200] + 1);
+		(void)!weir_cache_alloc(cache);
+	});
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_destroy_with_objects_out_dies_and_counts_them)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	void *objects[3];
+
+	for (int i = 0; i < 3; i++)
+		objects[i] = weir_cache_alloc(cache);
+	EXPECT_ABORT("weir: FAULT live-objects-at-destroy: cache \"conn\": "
+		     "3 objects are still in use",
+	    { weir_cache_destroy(cache); });
+	for (int i = 0; i < 3; i++)
+		weir_cache_free(cache, objects[i]);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_second_destroy_dies)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+
+	weir_cache_destroy(cache);
+	EXPECT_ABORT(
+	    "FAULT double-destroy: cache", { weir_cache_destroy(cache); });
+}
+
+static jmp_buf back;
+
+static void
+leave(const struct weir_fault *fault, void *context)
+{
+	CHECK_EQ(fault->fault_class, WEIR_FAULT_DOUBLE_FREE);
+	CHECK_STR(fault->pool_name, "conn");
+	CHECK_STR(fault->pool_kind, "cache");
+	CHECK(fault->address == context);
+	longjmp(back, 1);
+}
+
+TEST(cache_survives_a_hook_that_leaves)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	void *object = weir_cache_alloc(cache);
+
+	weir_cache_free(cache, object);
+	weir_guard_set_hook(leave, object);
+	if (setjmp(back) == 0) {
+		weir_cache_free(cache, object);
+		FAIL("the hook was not called");
+	}
+	weir_guard_set_hook(NULL, NULL);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a user of object caches relies on, one claim a test.
+ */
+#include "support/test.h"
+
+#include "os/os.h"
+#include "slab/magazine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <weir/weir.h>
+
+struct conn {
+	int fd;
+	char text[100];
+};
+
+static struct weir_cache *
+cache_make(const struct weir_cache_config *config)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create("test", config, &cache), 0);
+	return cache;
+}
+
+static struct weir_pool_stats
+cache_stats(struct weir_cache *cache)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
+	CHECK_EQ(stats.total, stats.in_use + stats.available);
+	return stats;
+}
+
+TEST(cache_hands_out_distinct_aligned_storage)
+{
+	enum { COUNT = 5000 };
+	static const size_t aligns[] = {0, 8, 16, 64, 256, 4096};
+	static const size_t sizes[] = {1, 8, 24, 64, 100, 1000, 5000};
+	static unsigned char *objects[COUNT];
+
+	for (size_t a = 0; a < sizeof(aligns) / sizeof(aligns[0]); a++) {
+		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+			size_t align = aligns[a] == 0 ? 16 : aligns[a];
+			size_t count = align < 4096 ? COUNT : 300;
+			struct weir_cache *cache = cache_make(&(
+			    struct weir_cache_config){.object_bytes = sizes[s],
+			    .object_align = aligns[a]});
+
+			for (size_t i = 0; i < count; i++) {
+				objects[i] = weir_cache_alloc(cache);
+				CHECK_NOT_NULL(objects[i]);
+				CHECK_EQ((uintptr_t)objects[i] % align, 0);
+				memset(objects[i], (int)(i & 255), sizes[s]);
+			}
+			CHECK(weir_cache_check(cache));
+			CHECK_EQ(cache_stats(cache).in_use, count);
+			for (size_t i = 0; i < count; i++) {
+				CHECK_EQ(objects[i][0], i & 255);
+				CHECK_EQ(objects[i][sizes[s] - 1], i & 255);
+				weir_cache_free(cache, objects[i]);
+			}
+			CHECK_EQ(cache_stats(cache).in_use, 0);
+			CHECK(weir_cache_check(cache));
+			weir_cache_destroy(cache);
+		}
+	}
+}
+
+TEST(cache_reuses_the_object_freed_last)
+{
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 100});
+	void *object = weir_cache_alloc(cache);
+
+	weir_cache_free(cache, object);
+	CHECK(weir_cache_alloc(cache) == object);
+	weir_cache_free(cache, object);
+	weir_cache_free(cache, NULL);
+	weir_cache_destroy(cache);
+	weir_cache_destroy(NULL);
+}
+
+TEST(cache_rejects_bad_configurations)
+{
+	static const struct weir_cache_config bad[] = {
+	    {.object_bytes = 0},
+	    {.object_bytes = WEIR_CACHE_OBJECT_BYTES_MAX + 1},
+	    {.object_bytes = SIZE_MAX},
+	    {.object_bytes = 8, .object_align = 3},
+	    {.object_bytes = 8, .object_align = 8192},
+	    {.object_bytes = 8, .limit = 4, .prealloc = 5},
+	    {.object_bytes = 8, .limit = WEIR_LIMIT_NOTHING, .prealloc = 1},
+	    {.object_bytes = 8, .flags = 1u << 20},
+	    {.object_bytes = 8, .check = (enum weir_check_level)7},
+	    {.object_bytes = 8, .reserved = {1}},
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct weir_cache *cache = (struct weir_cache *)&cache;
+
+		CHECK_EQ(weir_cache_create("bad", &bad[i], &cache), -EINVAL);
+		CHECK_NULL(cache);
+	}
+}
+
+TEST(cache_limit_is_strict_and_failures_are_counted)
+{
+	enum { LIMIT = 37 };
+	void *objects[LIMIT];
+	struct weir_cache *cache = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 48, .limit = LIMIT});
+
+	errno = 77;
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < LIMIT; i++) {
+			objects[i] = weir_cache_alloc(cache);
+			CHECK_NOT_NULL(objects[i]);
+		}
+		CHECK_NULL(weir_cache_alloc(cache));
+		CHECK_EQ(errno, 77);
+		for (size_t i = 0; i < LIMIT; i++)
+			weir_cache_free(cache, objects[i]);
+	}
+	struct weir_pool_stats stats = cache_stats(cache);
+
+	CHECK_EQ(stats.failures, 3);
+	CHECK_EQ(stats.total, LIMIT);
+	CHECK_EQ(stats.limit, LIMIT);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_limit_nothing_lets_nothing_through)
+{
+	struct weir_cache *cache = cache_make(&(struct weir_cache_config){
+	    .object_bytes = 48, .limit = WEIR_LIMIT_NOTHING});
+
+	CHECK_NULL(weir_cache_alloc(cache));
+	CHECK_EQ(cache_stats(cache).failures, 1);
+	CHECK_EQ(cache_stats(cache).limit, 0);
+	weir_cache_destroy(cache);
+}
+
+struct steal_test {
+	struct weir_cache *cache;
+	pthread_barrier_t barrier;
+	size_t count;
+};
+
+static void *
+cache_fill_spare_and_wait(void *argument)
+{
+	struct steal_test *test = argument;
+	void *objects[256];
+
+	for (size_t i = 0; i < test->count; i++)
+		objects[i] = weir_cache_alloc(test->cache);
+	for (size_t i = 0; i < test->count; i++)
+		weir_cache_free(test->cache, objects[i]);
+	pthread_barrier_wait(&test->barrier);
+	pthread_barrier_wait(&test->barrier);
+	return NULL;
+}
+
+TEST(cache_takes_idle_threads_spares_at_the_limit)
+{
+	enum { LIMIT = 64 };
+	struct steal_test test = {.count = LIMIT};
+	pthread_t thread;
+	size_t got = 0;
+	void *objects[LIMIT];
+
+	test.cache = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 48, .limit = LIMIT});
+	pthread_barrier_init(&test.barrier, NULL, 2);
+	CHECK_EQ(
+	    pthread_create(&thread, NULL, cache_fill_spare_and_wait, &test), 0);
+	pthread_barrier_wait(&test.barrier);
+	/* The other thread lives and holds two magazines; only the loaded one,
+	 * an eighth of the limit at most, is out of reach. */
+	while (got < LIMIT &&
+	       (objects[got] = weir_cache_alloc(test.cache)) != NULL)
+		got++;
+	CHECK(got >= LIMIT - LIMIT / 8);
+	while (got > 0)
+		weir_cache_free(test.cache, objects[--got]);
+	pthread_barrier_wait(&test.barrier);
+	pthread_join(thread, NULL);
+	CHECK(weir_cache_check(test.cache));
+	weir_cache_destroy(test.cache);
+	pthread_barrier_destroy(&test.barrier);
+}
+
+static void *
+cache_free_all_given(void *argument)
+{
+	void **objects = argument;
+	struct weir_cache *cache = objects[0];
+
+	for (size_t i = 1; objects[i] != NULL; i++)
+		weir_cache_free(cache, objects[i]);
+	return NULL;
+}
+
+TEST(cache_free_on_another_thread_and_its_exit_lose_nothing)
+{
+	enum { COUNT = 1000 };
+	static void *objects[COUNT + 2];
+	pthread_t thread;
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 80});
+
+	objects[0] = cache;
+	for (size_t i = 1; i <= COUNT; i++)
+		objects[i] = weir_cache_alloc(cache);
+	CHECK_EQ(
+	    pthread_create(&thread, NULL, cache_free_all_given, objects), 0);
+	pthread_join(thread, NULL);
+
+	struct weir_pool_stats stats = cache_stats(cache);
+
+	CHECK_EQ(stats.in_use, 0);
+	/* The thread is gone and holds nothing; this one holds its rest. */
+	CHECK(stats.cached <= WEIRI_ROUNDS_MAX);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+static pthread_key_t late_key;
+static struct weir_cache *late_cache;
+
+static void
+cache_free_late(void *object)
+{
+	/* Called again while the key is set: the third time lies behind the
+	 * library's own exit hook, whatever the order of keys. */
+	static __thread int calls;
+
+	if (++calls < 3)
+		pthread_setspecific(late_key, object);
+	else
+		weir_cache_free(late_cache, object);
+}
+
+static void *
+cache_leave_with_object(void *unused)
+{
+	(void)unused;
+	pthread_setspecific(late_key, weir_cache_alloc(late_cache));
+	return NULL;
+}
+
+TEST(cache_free_after_the_threads_destructors_ran)
+{
+	pthread_t thread;
+
+	late_cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 80});
+	CHECK_EQ(pthread_key_create(&late_key, cache_free_late), 0);
+	for (int i = 0; i < 200; i++) {
+		CHECK_EQ(pthread_create(
+			     &thread, NULL, cache_leave_with_object, NULL),
+		    0);
+		pthread_join(thread, NULL);
+	}
+	CHECK_EQ(cache_stats(late_cache).in_use, 0);
+	CHECK(cache_stats(late_cache).total < 200);
+	CHECK(weir_cache_check(late_cache));
+	weir_cache_destroy(late_cache);
+}
+
+struct hook_counts {
+	int init, fini, ctor, dtor;
+};
+
+static void
+count_init(void *object, void *context)
+{
+	((struct hook_counts *)context)->init++;
+	((struct conn *)object)->fd = 1000;
+}
+
+static void
+count_fini(void *object, void *context)
+{
+	((struct hook_counts *)context)->fini++;
+	CHECK(((struct conn *)object)->fd >= 1000);
+}
+
+static void
+count_ctor(void *object, void *context)
+{
+	((struct hook_counts *)context)->ctor++;
+	((struct conn *)object)->fd++;
+}
+
+static void
+count_dtor(void *object, void *context)
+{
+	(void)object;
+	((struct hook_counts *)context)->dtor++;
+}
+
+TEST(cache_keeps_constructed_state_between_uses)
+{
+	struct hook_counts counts = {0};
+	struct weir_cache *cache = cache_make(
+	    &(struct weir_cache_config){.object_bytes = sizeof(struct conn),
+		.init = count_init,
+		.fini = count_fini,
+		.ctor = count_ctor,
+		.dtor = count_dtor,
+		.context = &counts});
+	struct conn *conn;
+
+	for (int i = 1; i <= 5; i++) {
+		conn = weir_cache_alloc(cache);
+		CHECK_EQ(conn->fd, 1000 + i); /* init once, ctor each time */
+		weir_cache_free(cache, conn);
+	}
+	CHECK_EQ(counts.ctor, 5);
+	CHECK_EQ(counts.dtor, 5);
+	CHECK_EQ(counts.init, cache_stats(cache).total);
+	weir_cache_destroy(cache);
+	CHECK_EQ(counts.fini, counts.init);
+}
+
+TEST(cache_zero_hands_out_zeroed_objects)
+{
+	struct weir_cache *cache = cache_make(&(struct weir_cache_config){
+	    .object_bytes = 200, .flags = WEIR_CACHE_ZERO});
+
+	for (int round = 0; round < 3; round++) {
+		unsigned char *object = weir_cache_alloc(cache);
+
+		for (size_t i = 0; i < 200; i++)
+			CHECK_EQ(object[i], 0);
+		memset(object, 0xff, 200);
+		weir_cache_free(cache, object);
+	}
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_prealloc_makes_steady_state_free_of_system_calls)
+{
+	enum { COUNT = 2000 };
+	static void *objects[COUNT];
+	struct weir_cache *cache = cache_make(&(struct weir_cache_config){
+	    .object_bytes = 512, .prealloc = COUNT});
+
+	CHECK_EQ(cache_stats(cache).total, COUNT);
+	weir_cache_free(cache, weir_cache_alloc(cache));
+
+	weiri_os_fail_nth(0, false); /* count from here */
+	for (int round = 0; round < 20; round++) {
+		for (size_t i = 0; i < COUNT; i++) {
+			objects[i] = weir_cache_alloc(cache);
+			CHECK_NOT_NULL(objects[i]);
+		}
+		for (size_t i = 0; i < COUNT; i++)
+			weir_cache_free(cache, objects[i]);
+	}
+	CHECK_EQ(weiri_os_calls(), 0);
+	CHECK_EQ(cache_stats(cache).total, COUNT);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_trim_gives_idle_slabs_back)
+{
+	enum { COUNT = 20000 };
+	static void *objects[COUNT];
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 256});
+
+	for (size_t i = 0; i < COUNT; i++)
+		objects[i] = weir_cache_alloc(cache);
+
+	uint64_t mapped = cache_stats(cache).bytes_mapped;
+
+	CHECK(mapped >= (uint64_t)COUNT * 256);
+	for (size_t i = 1; i < COUNT; i++)
+		weir_cache_free(cache, objects[i]);
+	CHECK(weir_cache_trim(cache) > mapped / 2);
+	CHECK(cache_stats(cache).bytes_mapped < mapped / 10);
+	CHECK(weir_cache_check(cache));
+	weir_cache_free(cache, objects[0]);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_statistics_are_exact_when_quiet)
+{
+	enum { COUNT = 1000 };
+	static void *objects[COUNT];
+	struct weir_cache *cache = cache_make(&(struct weir_cache_config){
+	    .object_bytes = 64, .flags = WEIR_CACHE_COUNT, .limit = COUNT});
+	struct weir_pool_stats stats;
+
+	for (size_t i = 0; i < COUNT; i++)
+		objects[i] = weir_cache_alloc(cache);
+	CHECK_NULL(weir_cache_alloc(cache));
+	for (size_t i = 0; i < 300; i++)
+		weir_cache_free(cache, objects[i]);
+	stats = cache_stats(cache);
+	CHECK_EQ(stats.in_use, 700);
+	CHECK_EQ(stats.available, 300);
+	CHECK(stats.cached <= 300);
+	CHECK_EQ(stats.in_use_peak, COUNT);
+	CHECK_EQ(stats.requests, COUNT + 1);
+	CHECK_EQ(stats.failures, 1);
+	CHECK_EQ(stats.hits + stats.misses, stats.requests);
+	CHECK((stats.exact & WEIR_EXACT_REQUESTS) != 0);
+	(void)weir_cache_trim(cache); /* moves the counts, keeps the sums */
+	CHECK_EQ(cache_stats(cache).requests, COUNT + 1);
+	CHECK_EQ(cache_stats(cache).in_use, 700);
+	for (size_t i = 300; i < COUNT; i++)
+		weir_cache_free(cache, objects[i]);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_peak_is_right_to_one_magazine_per_thread)
+{
+	enum { COUNT = 3000 };
+	static void *objects[COUNT];
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	uint64_t peak;
+
+	for (size_t i = 0; i < COUNT; i++)
+		objects[i] = weir_cache_alloc(cache);
+	for (size_t i = 0; i < COUNT; i++)
+		weir_cache_free(cache, objects[i]);
+	for (size_t i = 0; i < COUNT / 2; i++)
+		objects[i] = weir_cache_alloc(cache);
+	for (size_t i = 0; i < COUNT / 2; i++)
+		weir_cache_free(cache, objects[i]);
+	peak = cache_stats(cache).in_use_peak;
+	CHECK(peak >= COUNT);
+	CHECK(peak <= COUNT + WEIRI_ROUNDS_MAX);
+	/* Without counting, requests are a lower bound that stays close. */
+	CHECK(cache_stats(cache).requests <= COUNT + COUNT / 2);
+	CHECK(cache_stats(cache).requests >= COUNT);
+	weir_cache_destroy(cache);
+}
+
+TEST(caches_beyond_the_cells_of_a_thread_still_work)
+{
+	enum { CACHES = 600, COUNT = 20 };
+	static struct weir_cache *caches[CACHES];
+	void *objects[COUNT];
+
+	for (size_t c = 0; c < CACHES; c++)
+		caches[c] = cache_make(
+		    &(struct weir_cache_config){.object_bytes = 32 + c});
+	for (size_t c = 0; c < CACHES; c++) {
+		for (size_t i = 0; i < COUNT; i++) {
+			objects[i] = weir_cache_alloc(caches[c]);
+			CHECK_NOT_NULL(objects[i]);
+			memset(objects[i], 1, 32 + c);
+		}
+		CHECK_EQ(cache_stats(caches[c]).in_use, COUNT);
+		for (size_t i = 0; i < COUNT; i++)
+			weir_cache_free(caches[c], objects[i]);
+		CHECK(weir_cache_check(caches[c]));
+	}
+	for (size_t c = 0; c < CACHES; c++)
+		weir_cache_destroy(caches[c]);
+}
+
+TEST(cache_serves_large_objects_within_a_small_budget)
+{
+	static const size_t sizes[] = {
+	    20000, 40000, 300000, 512 << 10, WEIR_CACHE_OBJECT_BYTES_MAX};
+
+	CHECK_EQ(weir_set_limit(8 << 20, UINT64_MAX), 0);
+	for (size_t s = 0; s < 5; s++) {
+		struct weir_cache *cache = cache_make(
+		    &(struct weir_cache_config){.object_bytes = sizes[s]});
+		void *objects[3];
+
+		for (size_t i = 0; i < 3; i++) {
+			objects[i] = weir_cache_alloc(cache);
+			CHECK_NOT_NULL(objects[i]);
+			memset(objects[i], 1, sizes[s]);
+		}
+		for (size_t i = 0; i < 3; i++)
+			weir_cache_free(cache, objects[i]);
+		CHECK(weir_cache_check(cache));
+		weir_cache_destroy(cache);
+	}
+}
+
+TEST(cache_gets_what_idle_pools_hold_when_the_budget_is_spent)
+{
+	enum { COUNT = 100 };
+	static void *objects[COUNT];
+	struct weir_cache *first =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 50000});
+	struct weir_cache *second =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 30000});
+	size_t got;
+
+	CHECK_EQ(weir_set_limit(8 << 20, UINT64_MAX), 0);
+	for (got = 0; got < COUNT; got++)
+		CHECK_NOT_NULL(objects[got] = weir_cache_alloc(first));
+	for (got = 0; got < COUNT; got++)
+		weir_cache_free(first, objects[got]);
+	/* All of it rests in the first cache; the second gets it. */
+	for (got = 0; got < COUNT; got++)
+		CHECK_NOT_NULL(objects[got] = weir_cache_alloc(second));
+	for (got = 0; got < COUNT; got++)
+		weir_cache_free(second, objects[got]);
+	weir_cache_destroy(first);
+	weir_cache_destroy(second);
+}
+
+TEST(a_new_cache_at_an_old_index_starts_clean)
+{
+	for (int round = 0; round < 50; round++) {
+		struct weir_cache *cache =
+		    cache_make(&(struct weir_cache_config){
+			.object_bytes = round % 2 ? 64 : 4000});
+		void *objects[300];
+
+		for (size_t i = 0; i < 300; i++) {
+			objects[i] = weir_cache_alloc(cache);
+			memset(objects[i], round, round % 2 ? 64 : 4000);
+		}
+		for (size_t i = 0; i < 300; i++)
+			weir_cache_free(cache, objects[i]);
+		CHECK(weir_cache_check(cache));
+		weir_cache_destroy(cache);
+	}
+}

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_stats.c - the registry of pools, and what texts say about them.
+ *
+ * The pools here are the test's own: the registry knows no pool kind.
+ */
+#include "test.h"
+
+#include "watch/registry.h"
+#include "watch/report.h"
+
+#include <weir/cache.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct fake {
+	struct weiri_pool pool;
+	struct weir_pool_stats figures;
+	void (*visit)(struct fake *fake);
+	int visits;
+	bool gone; /* set after unregister: any visit is a bug */
+	bool locked;
+};
+
+static struct fake *
+fake_of(struct weiri_pool *pool)
+{
+	return WEIRI_CONTAINER_OF(pool, struct fake, pool);
+}
+
+static void
+fake_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
+{
+	struct fake *fake = fake_of(pool);
+
+	CHECK(!WEIRI_LOAD(&fake->gone));
+	__atomic_add_fetch(&fake->visits, 1, __ATOMIC_RELAXED);
+	out->object_bytes = fake->figures.object_bytes;
+	out->limit = fake->figures.limit;
+	out->total = fake->figures.total;
+	out->in_use = fake->figures.in_use;
+	out->available = fake->figures.total - fake->figures.in_use;
+	out->in_use_peak = fake->figures.in_use_peak;
+	out->requests = fake->figures.requests;
+	out->failures = fake->figures.failures;
+	out->exact = fake->figures.exact;
+	if (fake->visit != NULL)
+		fake->visit(fake);
+}
+
+static void
+fake_lock(struct weiri_pool *pool)
+{
+	CHECK(!fake_of(pool)->locked);
+	fake_of(pool)->locked = true;
+}
+
+static void
+fake_unlock(struct weiri_pool *pool)
+{
+	CHECK(fake_of(pool)->locked);
+	fake_of(pool)->locked = false;
+}
+
+static const struct weiri_pool_ops fake_ops = {
+    .stats = fake_stats,
+    .fork_lock = fake_lock,
+    .fork_unlock = fake_unlock,
+};
+
+static void
+fake_enter(struct fake *fake, const char *name)
+{
+	memset(fake, 0, sizeof(*fake));
+	fake->figures.limit = UINT64_MAX;
+	weiri_pool_register(
+	    &fake->pool, WEIR_POOL_CACHE, name, &fake_ops, false);
+}
+
+static void
+fake_leave(struct fake *fake)
+{
+	weiri_pool_unregister(&fake->pool);
+	WEIRI_STORE(&fake->gone, true);
+}
+
+/* ---- the registry ---------------------------------------------------------- */
+
+TEST(pools_are_listed_oldest_first_with_rising_ids)
+{
+	struct weir_pool_stats out[4] = {{.size = sizeof(out[0])}};
+	struct fake a, b, c, hidden;
+
+	CHECK_EQ(weir_stats_pools(NULL, 0), 0);
+	fake_enter(&a, "a");
+	fake_enter(&b, "b");
+	memset(&hidden, 0, sizeof(hidden));
+	weiri_pool_register(
+	    &hidden.pool, WEIR_POOL_CACHE, "hidden", &fake_ops, true);
+	fake_enter(&c, NULL);
+	CHECK_EQ(weir_stats_pools(NULL, 0), 3);
+	CHECK_EQ(weir_stats_pools(out, 4), 3);
+	CHECK_STR(out[0].name, "a");
+	CHECK_STR(out[1].name, "b");
+	CHECK_STR(out[2].name, "unnamed");
+	CHECK_LT(out[0].id, out[1].id);
+	CHECK_LT(out[1].id, out[2].id);
+	CHECK_EQ(out[2].size, sizeof(out[2]));
+	CHECK_EQ(out[2].version, WEIR_STATS_VERSION);
+	CHECK_EQ(out[2].kind, WEIR_POOL_CACHE);
+
+	/* More pools than room: all are counted, the first are filled. */
+	memset(out, 0, sizeof(out));
+	out[0].size = sizeof(out[0]);
+	CHECK_EQ(weir_stats_pools(out, 1), 3);
+	CHECK_STR(out[0].name, "a");
+	CHECK_EQ(out[1].size, 0);
+	/* A struct of unknown size is not written to. */
+	out[0].size = sizeof(out[0]) + 8;
+	out[0].name[0] = 'x';
+	CHECK_EQ(weir_stats_pools(out, 4), 0);
+	CHECK_EQ(out[0].name[0], 'x');
+
+	fake_leave(&b);
+	CHECK_EQ(weir_stats_pools(NULL, 0), 2);
+	fake_leave(&a);
+	fake_leave(&c);
+	weiri_pool_unregister(&hidden.pool);
+	CHECK_EQ(weir_stats_pools(NULL, 0), 0);
+}
+
+TEST(name_is_cut_at_a_character_and_cleaned)
+{
+	static const struct {
+		const char *given, *kept;
+	} names[] = {
+	    {"plain \"quoted\" \\", "plain \"quoted\" \\"},
+	    {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x92\xa7",
+		"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x92\xa7"},
+	    {"a\nb\x7f", "a?b?"},
+	    {"\xff\xc3", "??"},
+	    {"\xc0\xaf\xe0\x80\xaf", "?????"}, /* overlong */
+	    {"\xed\xa0\x80", "???"},           /* surrogate */
+	    {"\xf4\x90\x80\x80", "????"},      /* beyond Unicode */
+	    {"0123456789012345678901234567890123456789012345\xc3\xa9",
+		"0123456789012345678901234567890123456789012345"},
+	    {"01234567890123456789012345678901234567890123456xyz",
+		"01234567890123456789012345678901234567890123456"},
+	    {"", ""},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct fake fake;
+
+		fake_enter(&fake, names[i].given);
+		CHECK_STR(fake.pool.name, names[i].kept);
+		fake_leave(&fake);
+	}
+}
+
+static struct fake first, second, third, newcomer;
+
+static void
+change_the_list(struct fake *fake)
+{
+	if (fake->visits > 1)
+		return;
+	fake_leave(&first); /* already visited */
+	fake_leave(&third); /* would come next */
+	fake_enter(&newcomer, "newcomer");
+}
+
+static bool
+read_pool(struct weiri_pool *pool, void *context)
+{
+	struct weir_pool_stats stats;
+
+	weiri_pool_stats(pool, &stats);
+	strcat(context, stats.name);
+	strcat(context, " ");
+	return true;
+}
+
+TEST(visit_may_create_and_destroy_other_pools)
+{
+	char names[256] = "";
+
+	fake_enter(&first, "first");
+	fake_enter(&second, "second");
+	fake_enter(&third, "third");
+	second.visit = change_the_list;
+	weiri_pool_walk(read_pool, names);
+	CHECK_STR(names, "first second newcomer ");
+	CHECK_EQ(weiri_pool_count(), 2);
+}
+
+static bool
+stop_at_second(struct weiri_pool *pool, void *context)
+{
+	++*(int *)context;
+	return pool != &second.pool;
+}
+
+TEST(walk_stops_when_told_and_lets_go)
+{
+	int visited = 0;
+
+	fake_enter(&first, "first");
+	fake_enter(&second, "second");
+	fake_enter(&third, "third");
+	weiri_pool_walk(stop_at_second, &visited);
+	CHECK_EQ(visited, 2);
+	fake_leave(&second); /* would wait for ever for a forgotten visitor */
+	fake_leave(&first);
+	fake_leave(&third);
+}
+
+static void
+walk_inside(struct fake *fake)
+{
+	char names[256] = "";
+
+	if (fake->visits == 1)
+		weiri_pool_walk(read_pool, names);
+}
+
+TEST(walk_inside_a_visit_of_the_same_pool_works)
+{
+	char names[256] = "";
+
+	fake_enter(&first, "first");
+	fake_enter(&second, "second");
+	first.visit = walk_inside;
+	weiri_pool_walk(read_pool, names);
+	CHECK_STR(names, "first second ");
+	CHECK_EQ(first.visits, 2);
+	fake_leave(&first);
+	fake_leave(&second);
+}
+
+static bool inside;
+
+static void
+linger(struct fake *fake)
+{
+	__atomic_store_n(&inside, true, __ATOMIC_RELEASE);
+	weiri_os_sleep_ns(20000000);
+	CHECK(!WEIRI_LOAD(&fake->gone));
+}
+
+static void
+linger_or_leave(unsigned index, void *context)
+{
+	char names[256] = "";
+
+	(void)context;
+	if (index == 0) {
+		weiri_pool_walk(read_pool, names);
+		return;
+	}
+	while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
+		weiri_os_sleep_ns(1000);
+	fake_leave(&first);
+}
+
+TEST(unregister_waits_for_the_visitor)
+{
+	fake_enter(&first, "first");
+	first.visit = linger;
+	test_threads(2, linger_or_leave, NULL);
+	CHECK_EQ(weiri_pool_count(), 0);
+}
+
+/* Some come and go, some walk; every visit must find a live pool. */
+static void
+come_go_walk(unsigned index, void *context)
+{
+	struct test_rng rng;
+	size_t rounds = test_count(2000);
+
+	test_rng_init(&rng, *(uint64_t *)context + index);
+	for (size_t i = 0; i < rounds; i++) {
+		if (index % 2 == 0) {
+			struct weir_pool_stats out[8] = {
+			    {.size = sizeof(out[0])}};
+
+			CHECK_LE(weir_stats_pools(out, 8), 6);
+			continue;
+		}
+
+		struct fake mine[2];
+
+		fake_enter(&mine[0], "mine");
+		fake_enter(&mine[1], "mine too");
+		fake_leave(&mine[test_rand_below(&rng, 2)]);
+		for (int j = 0; j < 2; j++)
+			if (!WEIRI_LOAD(&mine[j].gone))
+				fake_leave(&mine[j]);
+	}
+}
+
+TEST(pools_come_and_go_while_others_walk)
+{
+	uint64_t seed = test_seed();
+
+	test_threads(6, come_go_walk, &seed);
+	CHECK_EQ(weiri_pool_count(), 0);
+}
+
+static void
+fork_inside(struct fake *fake)
+{
+	int status;
+	pid_t pid;
+
+	if (fake->visits > 1)
+		return;
+	pid = fork();
+	CHECK_NE(pid, -1);
+	if (pid == 0) {
+		/* Only this thread's own visit is still one. */
+		CHECK_EQ(first.pool.visitors, 1);
+		CHECK_EQ(second.pool.visitors, 0);
+		CHECK(!first.locked && !second.locked);
+		fake_leave(&second);
+		fake_enter(&third, "third");
+		CHECK_EQ(weiri_pool_count(), 2);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void
+linger_or_fork(unsigned index, void *context)
+{
+	char names[256] = "";
+	struct weir_pool_stats stats;
+
+	(void)context;
+	if (index == 0) {
+		weiri_pool_walk(read_pool, names); /* lingers in second */
+		return;
+	}
+	while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
+		weiri_os_sleep_ns(1000);
+	first.visit = fork_inside;
+	first.visits = 0;
+	CHECK_EQ(weir_stats_pools((stats.size = sizeof(stats), &stats), 1), 2);
+}
+
+TEST(child_of_a_fork_during_walks_can_destroy_what_they_visited)
+{
+	fake_enter(&first, "first");
+	fake_enter(&second, "second");
+	second.visit = linger;
+	test_threads(2, linger_or_fork, NULL);
+	CHECK(!first.locked && !second.locked);
+	fake_leave(&first);
+	fake_leave(&second);
+}
+
+TEST(name_of_each_kind_is_known)
+{
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_CACHE), "cache");
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_REGION), "region");
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_BUFFER), "buffer");
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_BUDDY), "buddy");
+	CHECK_STR(weiri_pool_kind_text(0), "pool");
+	CHECK_STR(weiri_pool_kind_text(99), "pool");
+}
+
+/* ---- health ------------------------------------------------------------------ */
+
+TEST(health_line_follows_its_rules_at_the_edges)
+{
+	static const struct {
+		uint64_t limit, total, in_use, requests, failures;
+		const char *line;
+	} cases[] = {
+	    {1000, 900, 850, 10000, 5, "usage 85 % | success 99.95 % | ok"},
+	    {UINT64_MAX, 0, 0, 0, 0, "usage 0 % | success 100.00 % | ok"},
+	    {UINT64_MAX, 100, 99, 9, 0, "usage 99 % | success 100.00 % | ok"},
+	    {1000, 1000, 900, 100, 1, "usage 90 % | success 99.00 % | ok"},
+	    {1000, 1000, 901, 100, 0,
+		"usage 90 % | success 100.00 % | raise the limit: 901 of 1000 "
+		"in use"},
+	    {1000, 1000, 1000, 1000, 11,
+		"usage 100 % | success 98.90 % | raise the limit: 1000 of 1000 "
+		"in use, 11 requests refused"},
+	    {1000, 500, 10, 1000, 11,
+		"usage 1 % | success 98.90 % | raise the process budget: 11 "
+		"requests refused"},
+	    {UINT64_MAX, 10, 10, 0, 7,
+		"usage 100 % | success 0.00 % | raise the process budget: 7 "
+		"requests refused"},
+	    /* Rounding up would hide the one that failed. */
+	    {UINT64_MAX, 2, 1, 1000000, 1, "usage 50 % | success 99.99 % | ok"},
+	    {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX,
+		UINT64_MAX,
+		"usage 100 % | success 0.00 % | raise the limit: "
+		"18446744073709551614 of 18446744073709551614 in use, "
+		"18446744073709551615 requests refused"},
+	    {0, 0, 0, 5, 5,
+		"usage 0 % | success 0.00 % | raise the limit: 0 of 0 in use, "
+		"5 requests refused"},
+	};
+	char line[256];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct weir_pool_stats stats = {
+		    .size = sizeof(stats),
+		    .limit = cases[i].limit,
+		    .total = cases[i].total,
+		    .in_use = cases[i].in_use,
+		    .in_use_peak = cases[i].in_use,
+		    .requests = cases[i].requests,
+		    .failures = cases[i].failures,
+		};
+		size_t length = weir_stats_health(&stats, line, sizeof(line));
+
+		CHECK_STR(line, cases[i].line);
+		CHECK_EQ(length, strlen(line));
+		CHECK_EQ(weir_stats_health(&stats, NULL, 0), length);
+	}
+}
+
+TEST(limit_that_was_reached_is_blamed_after_use_fell)
+{
+	struct weir_pool_stats stats = {
+	    .limit = 10,
+	    .total = 10,
+	    .in_use = 1,
+	    .in_use_peak = 10,
+	    .requests = 100,
+	    .failures = 50,
+	};
+	char line[256];
+
+	weir_stats_health(&stats, line, sizeof(line));
+	CHECK_STR(line,
+	    "usage 10 % | success 50.00 % | raise the limit: 1 of 10 in use, "
+	    "50 requests refused");
+}
+
+TEST(bytes_are_written_in_the_unit_that_fits)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} cases[] = {
+	    {0, "0 B"},
+	    {1023, "1023 B"},
+	    {1024, "1.0 KiB"},
+	    {1536, "1.5 KiB"},
+	    {1048575, "1023.9 KiB"},
+	    {1048576, "1.0 MiB"},
+	    {UINT64_C(3) << 30, "3.0 GiB"},
+	    {UINT64_C(5) << 40, "5.0 TiB"},
+	    {UINT64_C(1) << 50, "1.0 PiB"},
+	    {UINT64_MAX, "15.9 EiB"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char buffer[32];
+		struct weiri_text text = {buffer, sizeof(buffer), 0};
+
+		weiri_report_bytes(&text, cases[i].bytes);
+		CHECK_STR(buffer, cases[i].text);
+	}
+}
+
+/* ---- table and JSON ------------------------------------------------------------- */
+
+static void
+fill(struct fake *fake)
+{
+	fake->figures = (struct weir_pool_stats){
+	    .object_bytes = 256,
+	    .limit = 1000,
+	    .total = 126,
+	    .in_use = 12,
+	    .in_use_peak = 20,
+	    .requests = 1000,
+	    .exact = WEIR_EXACT_COUNTS,
+	};
+}
+
+TEST(table_shows_bounds_as_bounds_within_80_columns)
+{
+	char buffer[2048];
+	struct weiri_text text = {buffer, sizeof(buffer), 0};
+
+	fake_enter(&first, "conn");
+	fill(&first);
+	weiri_report_pools(&text);
+	CHECK_STR(buffer,
+	    "  id kind   name                     in use  available"
+	    "      peak refused     memory\n"
+	    "   1 cache  conn                         12        114"
+	    "      <=20       0        0 B\n"
+	    "            object 256 B | cached 0 | requests 1000+ | hits 0+ | "
+	    "misses 0\n"
+	    "            usage 1 % | success 100.00 % | ok\n");
+	fake_leave(&first);
+}
+
+/* Feeds @json to an independent parser. */
+static void
+check_parses(const char *json)
+{
+	FILE *parser;
+
+	if (system("python3 -c '' 2>/dev/null") != 0)
+		SKIP("no python3");
+	parser = popen("python3 -m json.tool > /dev/null", "w");
+	CHECK_NOT_NULL(parser);
+	CHECK_EQ(fputs(json, parser) >= 0, 1);
+	CHECK_EQ(pclose(parser), 0);
+}
+
+TEST(json_of_pools_with_any_name_parses)
+{
+	char buffer[8192];
+	size_t length;
+
+	length = weir_stats_json(buffer, sizeof(buffer));
+	CHECK_EQ(length, strlen(buffer));
+	check_parses(buffer);
+
+	fake_enter(&first, "a \"quoted\" \\ name\n\x01");
+	fake_enter(&second, "\xff\xfe caf\xc3\xa9");
+	fill(&first);
+	second.figures.exact =
+	    WEIR_EXACT_COUNTS | WEIR_EXACT_REQUESTS | WEIR_EXACT_PEAK;
+	length = weir_stats_json(buffer, sizeof(buffer));
+	CHECK_EQ(length, strlen(buffer));
+	check_parses(buffer);
+	CHECK_CONTAINS(buffer, "\"name\":\"a \\\"quoted\\\" \\\\ name??\"");
+	CHECK_CONTAINS(buffer, "\"name\":\"?? caf\xc3\xa9\"");
+	CHECK_CONTAINS(buffer, "\"limit\":1000,\"total\":126,\"in_use\":12");
+	CHECK_CONTAINS(buffer, "\"limit\":null");
+	CHECK_CONTAINS(buffer, "\"exact\":[\"counts\"]");
+	CHECK_CONTAINS(buffer, "\"exact\":[\"counts\",\"requests\",\"peak\"]");
+	CHECK_CONTAINS(buffer, "\"pool_count\":2");
+	CHECK_EQ(weir_stats_json(NULL, 0), length);
+	fake_leave(&first);
+	fake_leave(&second);
+}
+
+TEST(text_is_the_same_at_every_buffer_size)
+{
+	char whole[4096], part[4096];
+	size_t length;
+
+	fake_enter(&first, "conn");
+	fill(&first);
+	length = weir_stats_text(whole, sizeof(whole));
+	CHECK_EQ(length, strlen(whole));
+	CHECK_CONTAINS(whole, "\npools 1, page requests refused 0\n");
+	for (size_t bytes = 1; bytes <= length + 1; bytes++) {
+		memset(part, '#', sizeof(part));
+		CHECK_EQ(weir_stats_text(part, bytes), length);
+		CHECK_MEM(part, whole, bytes - 1);
+		CHECK_EQ(part[bytes - 1], '\0');
+		CHECK_EQ(part[bytes], '#');
+	}
+	fake_leave(&first);
+}
+
+/* ---- with a real pool ------------------------------------------------------------- */
+
+TEST(figures_of_the_process_are_read_by_size)
+{
+	struct weir_stats stats = {.size = sizeof(stats) - 8};
+
+	CHECK_EQ(weir_stats_read(&stats), -EINVAL);
+	stats.size = sizeof(stats);
+	CHECK_EQ(weir_stats_read(&stats), 0);
+	CHECK_EQ(stats.version, WEIR_STATS_VERSION);
+	CHECK_EQ(stats.pool_count, 0);
+	CHECK_LE(stats.bytes_charged, stats.bytes_peak);
+}
+
+TEST(cache_is_counted_from_creation_to_destruction)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+	struct weir_pool_stats pools[2] = {{.size = sizeof(pools[0])}};
+	struct weir_cache_config config = {.object_bytes = 100};
+	struct weir_cache *cache;
+	void *object;
+
+	CHECK_EQ(weir_cache_create("real", &config, &cache), 0);
+	object = weir_cache_alloc(cache);
+	CHECK_NOT_NULL(object);
+	CHECK_EQ(weir_stats_read(&stats), 0);
+	CHECK_EQ(stats.pool_count, 1);
+	CHECK_GT(stats.bytes_charged, 0);
+	CHECK_EQ(weir_stats_pools(pools, 2), 1);
+	CHECK_STR(pools[0].name, "real");
+	CHECK_EQ(pools[0].in_use, 1);
+	CHECK_EQ(pools[0].total, pools[0].in_use + pools[0].available);
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+	CHECK_EQ(weir_stats_pools(pools, 2), 0);
+}
