@@ -13,6 +13,7 @@
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
 
+#include <weir/buddy.h>
 #include <weir/cache.h>
 #include <weir/guard.h>
 #include <weir/runtime.h>

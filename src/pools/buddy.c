@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * buddy.c - weir_buddy: the buddy of pages/buddy_core.c for anything that comes
+ * in numbered units.
+ *
+ * The core finds and merges; this file adds what makes a pool of it: a lock, a
+ * name, figures, and an answer to numbers that are wrong.  The unit is the
+ * object of the statistics.
+ *
+ * The records of a buddy made by weir_buddy_create() lie apart from its handle:
+ * the handle stays readable when it is freed, so a second destroy is reported,
+ * while large records are unmapped.
+ *
+ * Invariants (weir_buddy_check()):
+ *
+ *   U1  The core's invariants B1 .. B5.
+ *   U2  in_use + free units == unit_count; in_use <= peak.
+ *
+ * Lock: a leaf.  It is released before a fault is reported, since the hook may
+ * leave by longjmp.  The figures are written under the lock, or by the one
+ * caller of an unlocked buddy, and read without it: statistics must not need
+ * the serialisation that an unlocked buddy's user provides for his own calls.
+ */
+#include <weir/buddy.h>
+
+#include "config/config.h"
+#include "guard/fault.h"
+#include "os/os.h"
+#include "pages/buddy_core.h"
+#include "pages/pages.h"
+#include "watch/registry.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Told apart from whatever lies where a destroyed buddy was. */
+#define BUDDY_MAGIC UINT32_C(0x62756464)
+#define BUDDY_DEAD UINT32_C(0x64656164)
+
+struct weir_buddy {
+	char *base; /* first: the word that a freed record loses to its list */
+	uint32_t magic;
+	bool locked;
+	bool created; /* handle and records are weir's */
+	size_t unit_bytes;
+	struct weiri_mutex lock;
+	struct weiri_buddy_core core;
+	uint64_t in_use; /* units; this and the next: racing readers */
+	uint64_t peak;
+	uint64_t requests;
+	uint64_t failures;
+	void *records;
+	size_t record_bytes;
+	struct weiri_pool pool;
+};
+
+/* Of the records behind a handle in the caller's storage. */
+#define BUDDY_HANDLE_BYTES                                         \
+	((sizeof(struct weir_buddy) + _Alignof(max_align_t) - 1) & \
+	    ~(_Alignof(max_align_t) - 1))
+
+static_assert(WEIR_BUDDY_UNITS_MAX == WEIRI_BUDDY_UNITS_MAX,
+    "the public limit is the core's");
+
+static void
+buddy_lock(struct weir_buddy *buddy)
+{
+	WEIR_ASSERT(buddy->magic == BUDDY_MAGIC);
+	if (WEIR_LIKELY(buddy->locked))
+		weiri_mutex_lock(&buddy->lock);
+}
+
+static void
+buddy_unlock(struct weir_buddy *buddy)
+{
+	if (WEIR_LIKELY(buddy->locked))
+		weiri_mutex_unlock(&buddy->lock);
+}
+
+/* ---- faults ------------------------------------------------------------ */
+
+static WEIRI_COLD WEIRI_NORETURN void
+buddy_fault(const struct weir_buddy *buddy, enum weir_fault_class class,
+    const void *address, size_t number, const char *detail)
+{
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = class,
+	    .pool_kind = "buddy",
+	    .pool_name = buddy->pool.name,
+	    .address = address,
+	    .number = number,
+	    .detail = detail,
+	});
+}
+
+/* The caller's @unit was none that he holds; no lock is held. */
+static WEIRI_COLD WEIRI_NORETURN void
+buddy_fault_unit(
+    const struct weir_buddy *buddy, enum weiri_buddy_result result, size_t unit)
+{
+	void *address = weir_buddy_address(buddy, unit);
+
+	switch (result) {
+	case WEIRI_BUDDY_FREE:
+		buddy_fault(buddy, WEIR_FAULT_DOUBLE_FREE, address, unit,
+		    "unit %u is free");
+	case WEIRI_BUDDY_INTERIOR:
+		buddy_fault(buddy, WEIR_FAULT_INTERIOR_POINTER, address, unit,
+		    "unit %u is inside a run");
+	case WEIRI_BUDDY_OUTSIDE:
+		buddy_fault(buddy, WEIR_FAULT_FOREIGN_POINTER, address, unit,
+		    "unit %u is not one of its units");
+	case WEIRI_BUDDY_OK:
+	case WEIRI_BUDDY_FULL:
+		break;
+	}
+	buddy_fault(buddy, WEIR_FAULT_CORRUPTION, address, unit,
+	    "unit %u is in no known state");
+}
+
+static void
+buddy_expect_live(const struct weir_buddy *buddy, bool created)
+{
+	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC))
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_DOUBLE_DESTROY,
+		    .pool_kind = "buddy",
+		    /* Any other word: the record has been reused. */
+		    .pool_name =
+			buddy->magic == BUDDY_DEAD ? buddy->pool.name : NULL,
+		    .address = buddy,
+		    .detail = "%p is no live buddy",
+		});
+	if (WEIR_UNLIKELY(buddy->created != created))
+		buddy_fault(buddy, WEIR_FAULT_BAD_ARGUMENT, buddy, 0,
+		    created ? "%p is in the caller's storage: use finish"
+			    : "%p was made by create: use destroy");
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->in_use) != 0))
+		buddy_fault(buddy, WEIR_FAULT_LIVE_OBJECTS, buddy,
+		    WEIRI_LOAD(&buddy->in_use), "%u units are still in use");
+}
+
+/* ---- the pool's side --------------------------------------------------- */
+
+static struct weir_buddy *
+buddy_of(struct weiri_pool *pool)
+{
+	return WEIRI_CONTAINER_OF(pool, struct weir_buddy, pool);
+}
+
+static void
+buddy_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
+{
+	const struct weir_buddy *buddy = buddy_of(pool);
+
+	out->exact = WEIR_EXACT_COUNTS | WEIR_EXACT_REQUESTS | WEIR_EXACT_PEAK;
+	out->object_bytes = buddy->unit_bytes;
+	out->limit = buddy->core.unit_count;
+	out->total = buddy->core.unit_count;
+	out->in_use = WEIRI_LOAD(&buddy->in_use);
+	out->available = out->total - out->in_use;
+	out->in_use_peak = WEIRI_LOAD(&buddy->peak);
+	out->requests = WEIRI_LOAD(&buddy->requests);
+	out->misses = out->requests; /* there is no other way than the lock */
+	out->failures = WEIRI_LOAD(&buddy->failures);
+}
+
+static void
+buddy_pool_fork_lock(struct weiri_pool *pool)
+{
+	buddy_lock(buddy_of(pool));
+}
+
+static void
+buddy_pool_fork_unlock(struct weiri_pool *pool)
+{
+	buddy_unlock(buddy_of(pool));
+}
+
+static const struct weiri_pool_ops buddy_pool_ops = {
+    .stats = buddy_pool_stats,
+    .fork_lock = buddy_pool_fork_lock,
+    .fork_unlock = buddy_pool_fork_unlock,
+};
+
+/* ---- life -------------------------------------------------------------- */
+
+static bool
+buddy_config_valid(const struct weir_buddy_config *config)
+{
+	const unsigned known = WEIR_BUDDY_UNLOCKED | WEIR_BUDDY_INTERNAL;
+
+	if (config->unit_count == 0 ||
+	    config->unit_count > WEIR_BUDDY_UNITS_MAX)
+		return false;
+	if ((config->base == NULL) != (config->unit_bytes == 0))
+		return false;
+	if (config->unit_bytes >
+	    (UINTPTR_MAX - (uintptr_t)config->base) / config->unit_count)
+		return false;
+	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
+		if (config->reserved[i] != 0)
+			return false;
+	return (config->flags & ~known) == 0;
+}
+
+/* @records reads as zero. */
+static void
+buddy_setup(struct weir_buddy *buddy, const char *name,
+    const struct weir_buddy_config *config, void *records)
+{
+	buddy->locked = (config->flags & WEIR_BUDDY_UNLOCKED) == 0;
+	buddy->base = config->base;
+	buddy->unit_bytes = config->unit_bytes;
+	buddy->records = records;
+	buddy->record_bytes = weiri_buddy_core_bytes(config->unit_count);
+	weiri_mutex_init(&buddy->lock);
+	weiri_buddy_core_init(&buddy->core, config->unit_count, records);
+	buddy->magic = BUDDY_MAGIC;
+	weiri_pool_register(&buddy->pool, WEIR_POOL_BUDDY, name,
+	    &buddy_pool_ops, (config->flags & WEIR_BUDDY_INTERNAL) != 0);
+}
+
+static void
+buddy_teardown(struct weir_buddy *buddy)
+{
+	weiri_pool_unregister(&buddy->pool);
+	weiri_mutex_destroy(&buddy->lock);
+	buddy->magic = BUDDY_DEAD;
+}
+
+int
+weir_buddy_create(const char *name, const struct weir_buddy_config *config,
+    struct weir_buddy **out)
+{
+	*out = NULL;
+	if (!buddy_config_valid(config))
+		return -EINVAL;
+
+	struct weir_buddy *buddy = weiri_meta_alloc(sizeof(*buddy));
+
+	if (buddy == NULL)
+		return -ENOMEM;
+
+	void *records =
+	    weiri_meta_alloc(weiri_buddy_core_bytes(config->unit_count));
+
+	if (records == NULL) {
+		weiri_meta_free(buddy, sizeof(*buddy));
+		return -ENOMEM;
+	}
+	buddy->created = true;
+	buddy_setup(buddy, name, config, records);
+	*out = buddy;
+	return 0;
+}
+
+void
+weir_buddy_destroy(struct weir_buddy *buddy)
+{
+	if (buddy == NULL)
+		return;
+	buddy_expect_live(buddy, true);
+	buddy_teardown(buddy);
+	weiri_meta_free(buddy->records, buddy->record_bytes);
+	weiri_meta_free(buddy, sizeof(*buddy));
+}
+
+size_t
+weir_buddy_storage_bytes(size_t unit_count)
+{
+	if (unit_count == 0 || unit_count > WEIR_BUDDY_UNITS_MAX)
+		return 0;
+	return BUDDY_HANDLE_BYTES + weiri_buddy_core_bytes(unit_count);
+}
+
+int
+weir_buddy_init(void *storage, size_t storage_bytes, const char *name,
+    const struct weir_buddy_config *config, struct weir_buddy **out)
+{
+	*out = NULL;
+	if (!buddy_config_valid(config) || storage == NULL ||
+	    (uintptr_t)storage % _Alignof(max_align_t) != 0 ||
+	    storage_bytes < weir_buddy_storage_bytes(config->unit_count))
+		return -EINVAL;
+	memset(storage, 0, weir_buddy_storage_bytes(config->unit_count));
+	buddy_setup(
+	    storage, name, config, (char *)storage + BUDDY_HANDLE_BYTES);
+	*out = storage;
+	return 0;
+}
+
+void
+weir_buddy_finish(struct weir_buddy *buddy)
+{
+	if (buddy == NULL)
+		return;
+	buddy_expect_live(buddy, false);
+	buddy_teardown(buddy);
+}
+
+/* ---- use --------------------------------------------------------------- */
+
+/* Under the lock. */
+static void
+buddy_set_in_use(struct weir_buddy *buddy)
+{
+	uint64_t in_use = buddy->core.unit_count - buddy->core.free_count;
+
+	WEIRI_STORE(&buddy->in_use, in_use);
+	if (in_use > WEIRI_LOAD(&buddy->peak))
+		WEIRI_STORE(&buddy->peak, in_use);
+}
+
+size_t
+weir_buddy_alloc_aligned(struct weir_buddy *buddy, size_t count, size_t align)
+{
+	uint32_t first = WEIRI_BUDDY_NONE;
+
+	buddy_lock(buddy);
+	if (WEIR_LIKELY(count > 0 && weiri_is_pow2(align)))
+		first = weiri_buddy_core_alloc(&buddy->core, count, align);
+	WEIRI_BUMP(&buddy->requests, 1);
+	if (WEIR_LIKELY(first != WEIRI_BUDDY_NONE))
+		buddy_set_in_use(buddy);
+	else
+		WEIRI_BUMP(&buddy->failures, 1);
+	buddy_unlock(buddy);
+	return first != WEIRI_BUDDY_NONE ? first : WEIR_BUDDY_NONE;
+}
+
+size_t
+weir_buddy_alloc(struct weir_buddy *buddy, size_t count)
+{
+	return weir_buddy_alloc_aligned(buddy, count, 1);
+}
+
+void
+weir_buddy_free(struct weir_buddy *buddy, size_t first)
+{
+	uint32_t count;
+
+	if (first == WEIR_BUDDY_NONE)
+		return;
+	buddy_lock(buddy);
+
+	enum weiri_buddy_result result =
+	    weiri_buddy_core_free(&buddy->core, first, &count);
+
+	buddy_set_in_use(buddy);
+	buddy_unlock(buddy);
+	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK))
+		buddy_fault_unit(buddy, result, first);
+}
+
+int
+weir_buddy_resize(struct weir_buddy *buddy, size_t first, size_t count)
+{
+	if (count == 0)
+		return -EINVAL;
+	buddy_lock(buddy);
+
+	enum weiri_buddy_result result =
+	    weiri_buddy_core_resize(&buddy->core, first, count);
+
+	buddy_set_in_use(buddy);
+	buddy_unlock(buddy);
+	if (result == WEIRI_BUDDY_FULL)
+		return -ENOSPC;
+	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK))
+		buddy_fault_unit(buddy, result, first);
+	return 0;
+}
+
+/* ---- addresses --------------------------------------------------------- */
+
+void *
+weir_buddy_address(const struct weir_buddy *buddy, size_t unit)
+{
+	if (buddy->base == NULL || unit >= buddy->core.unit_count)
+		return NULL;
+	return buddy->base + unit * buddy->unit_bytes;
+}
+
+size_t
+weir_buddy_unit(const struct weir_buddy *buddy, const void *address)
+{
+	if (buddy->base == NULL || (uintptr_t)address < (uintptr_t)buddy->base)
+		return WEIR_BUDDY_NONE;
+
+	size_t unit =
+	    ((uintptr_t)address - (uintptr_t)buddy->base) / buddy->unit_bytes;
+
+	return unit < buddy->core.unit_count ? unit : WEIR_BUDDY_NONE;
+}
+
+void *
+weir_buddy_alloc_address(struct weir_buddy *buddy, size_t count)
+{
+	if (WEIR_UNLIKELY(buddy->base == NULL))
+		buddy_fault(buddy, WEIR_FAULT_BAD_ARGUMENT, NULL, 0,
+		    "it has no base address");
+	return weir_buddy_address(buddy, weir_buddy_alloc(buddy, count));
+}
+
+void
+weir_buddy_free_address(struct weir_buddy *buddy, void *address)
+{
+	if (address == NULL)
+		return;
+
+	size_t unit = weir_buddy_unit(buddy, address);
+
+	if (WEIR_UNLIKELY(unit == WEIR_BUDDY_NONE))
+		buddy_fault(buddy, WEIR_FAULT_FOREIGN_POINTER, address, 0,
+		    "%p is in none of its units");
+	if (WEIR_UNLIKELY(weir_buddy_address(buddy, unit) != address))
+		buddy_fault(buddy, WEIR_FAULT_MISALIGNED_POINTER, address, unit,
+		    "%p is not the start of unit %u");
+	weir_buddy_free(buddy, unit);
+}
+
+/* ---- inspection -------------------------------------------------------- */
+
+size_t
+weir_buddy_run(struct weir_buddy *buddy, size_t first)
+{
+	uint32_t count;
+
+	buddy_lock(buddy);
+
+	enum weiri_buddy_result result =
+	    weiri_buddy_core_query(&buddy->core, first, &count);
+
+	buddy_unlock(buddy);
+	return result == WEIRI_BUDDY_OK ? count : 0;
+}
+
+size_t
+weir_buddy_largest(struct weir_buddy *buddy)
+{
+	buddy_lock(buddy);
+
+	int order = weiri_buddy_core_largest(&buddy->core);
+	size_t count = order < 0 ? 0 : (size_t)1 << (unsigned)order;
+
+	if (buddy->core.run_count == 0)
+		count = buddy->core.unit_count;
+	buddy_unlock(buddy);
+	return count;
+}
+
+int
+weir_buddy_stats(struct weir_buddy *buddy, struct weir_pool_stats *out)
+{
+	if (out->size != sizeof(*out))
+		return -EINVAL;
+	weiri_pool_stats(&buddy->pool, out);
+	return 0;
+}
+
+bool
+weir_buddy_check(struct weir_buddy *buddy)
+{
+	buddy_lock(buddy);
+
+	const char *why = weiri_buddy_core_check(&buddy->core);
+	uint64_t in_use = WEIRI_LOAD(&buddy->in_use);
+
+	if (why == NULL &&
+	    in_use + buddy->core.free_count != buddy->core.unit_count)
+		why = "U2: units in use and free units are not all";
+	if (why == NULL && in_use > WEIRI_LOAD(&buddy->peak))
+		why = "U2: the peak is below the units in use";
+	buddy_unlock(buddy);
+	if (why == NULL)
+		return true;
+
+	char line[160];
+	struct weiri_text text = {line, sizeof(line), 0};
+
+	weiri_text_str(&text, "buddy ");
+	weiri_text_json(&text, buddy->pool.name);
+	weiri_text_str(&text, ": ");
+	weiri_text_str(&text, why);
+	weiri_message(WEIR_MESSAGE_ERROR, line);
+	return false;
+}
