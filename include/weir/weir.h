@@ -16,6 +16,7 @@
 #include <weir/buddy.h>
 #include <weir/cache.h>
 #include <weir/guard.h>
+#include <weir/region.h>
 #include <weir/runtime.h>
 #include <weir/source.h>
 #include <weir/stats.h>

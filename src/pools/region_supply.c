@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region_supply.c - the blocks behind all regions.
+ *
+ * One depot for each block size up to 32 KiB: a block that a region gives back
+ * is on top of the thread's magazine when the next region wants one, and an
+ * idle thread's spare magazine can be taken by others and by trim.  Larger
+ * blocks and large objects are spans, with descriptors from a depot too.
+ *
+ * The supply is made by the first region without a lock: a thread makes one in
+ * private and publishes it by compare-and-exchange; whoever comes second takes
+ * its own apart.  So there is no moment at which another thread would wait, at
+ * which a fork could leave a lock behind in the child, or at which the program's
+ * out-of-memory hook (it may use regions) would meet a lock of ours.
+ */
+#include "pools/region.h"
+
+#include "base/text.h"
+#include "slab/cursor.h"
+
+#include <errno.h>
+
+struct weiri_region_supply *weiri_region_supply;
+
+static struct weiri_depot *
+region_supply_depot(struct weiri_region_supply *supply, unsigned index)
+{
+	return index < WEIRI_REGION_DEPOTS ? &supply->block[index]
+					   : &supply->pages;
+}
+
+/* ---- registry --------------------------------------------------------- */
+
+static void
+region_supply_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
+{
+	struct weiri_region_supply *supply =
+	    WEIRI_CONTAINER_OF(pool, struct weiri_region_supply, pool);
+
+	out->limit = UINT64_MAX;
+	for (unsigned i = 0; i <= WEIRI_REGION_DEPOTS; i++) {
+		struct weiri_depot_stats depot;
+
+		weiri_depot_stats(region_supply_depot(supply, i), &depot);
+		out->total += depot.total;
+		out->in_use += depot.in_use;
+		out->available += depot.total - depot.in_use;
+		out->cached += depot.cached;
+		out->in_use_peak += depot.peak;
+		out->requests += depot.requests;
+		out->hits += depot.hits;
+		out->misses += depot.misses;
+		out->failures += depot.failures;
+		out->bytes_mapped += depot.bytes_mapped;
+		out->bytes_in_use +=
+		    depot.in_use * region_supply_depot(supply, i)->slot_bytes;
+	}
+	out->exact = WEIR_EXACT_COUNTS;
+}
+
+static size_t
+region_supply_trim(struct weiri_pool *pool)
+{
+	struct weiri_region_supply *supply =
+	    WEIRI_CONTAINER_OF(pool, struct weiri_region_supply, pool);
+	size_t bytes = 0;
+
+	for (unsigned i = 0; i <= WEIRI_REGION_DEPOTS; i++)
+		bytes += weiri_depot_trim(region_supply_depot(supply, i));
+	return bytes;
+}
+
+static const struct weiri_pool_ops region_supply_ops = {
+    .stats = region_supply_stats,
+    .trim = region_supply_trim,
+};
+
+/* ---- start ------------------------------------------------------------ */
+
+static int
+region_supply_depot_init(struct weiri_region_supply *supply, unsigned index)
+{
+	struct weiri_depot_config config = {
+	    .kind = "region",
+	    .name = "descriptors",
+	    .slot_bytes = weiri_round_up(
+		sizeof(struct weiri_region_pages), WEIRI_CACHE_LINE),
+	    .slot_align = WEIRI_CACHE_LINE,
+	    .limit = SIZE_MAX,
+	};
+
+	if (index < WEIRI_REGION_DEPOTS) {
+		struct weiri_text name = {
+		    .buffer = supply->name[index],
+		    .bytes = sizeof(supply->name[index]),
+		};
+
+		weiri_text_str(&name, "blocks of ");
+		weiri_text_u64(&name, WEIRI_REGION_CLASS_BYTES(index) >> 10);
+		weiri_text_str(&name, " KiB");
+		config.name = supply->name[index];
+		config.slot_bytes = WEIRI_REGION_CLASS_BYTES(index);
+		config.slot_align = weiri_min(config.slot_bytes, WEIRI_PAGE);
+	}
+	return weiri_depot_init(region_supply_depot(supply, index), &config);
+}
+
+static WEIRI_COLD int
+region_supply_make(void)
+{
+	struct weiri_region_supply *supply = weiri_meta_alloc(sizeof(*supply));
+	struct weiri_region_supply *seen = NULL;
+	unsigned made = 0;
+	int status = -ENOMEM;
+
+	if (supply == NULL)
+		return -ENOMEM;
+	while (made <= WEIRI_REGION_DEPOTS) {
+		if (region_supply_depot_init(supply, made) != 0)
+			goto undo;
+		made++;
+	}
+	status = 0;
+	/* Pairs with the acquire in weiri_region_supply_start(). */
+	if (!__atomic_compare_exchange_n(&weiri_region_supply, &seen, supply,
+		false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		goto undo;
+	weiri_pool_register(&supply->pool, WEIR_POOL_REGION, "region blocks",
+	    &region_supply_ops, true);
+	return 0;
+
+undo:
+	while (made > 0)
+		weiri_depot_finish(region_supply_depot(supply, --made));
+	weiri_meta_free(supply, sizeof(*supply));
+	return status;
+}
+
+int
+weiri_region_supply_start(void)
+{
+	if (WEIR_LIKELY(__atomic_load_n(
+			    &weiri_region_supply, __ATOMIC_ACQUIRE) != NULL))
+		return 0;
+	return region_supply_make();
+}
+
+/* ---- blocks ----------------------------------------------------------- */
+
+void *
+weiri_region_first_take(unsigned block_class)
+{
+	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
+	return weiri_depot_get(&weiri_region_supply->block[block_class]);
+}
+
+void
+weiri_region_first_give(void *block, unsigned block_class)
+{
+	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
+	weiri_depot_put(&weiri_region_supply->block[block_class], block);
+}
+
+struct weiri_region_block *
+weiri_region_block_take(unsigned block_class)
+{
+	struct weiri_region_pages *pages = NULL;
+	struct weiri_region_block *block;
+
+	if (WEIR_LIKELY(block_class < WEIRI_REGION_DEPOTS)) {
+		block =
+		    weiri_depot_get(&weiri_region_supply->block[block_class]);
+	} else {
+		pages = weiri_region_pages_take(
+		    WEIRI_REGION_CLASS_BYTES(block_class), WEIRI_PAGE);
+		block = pages != NULL ? (void *)pages->span.base : NULL;
+	}
+	if (WEIR_LIKELY(block != NULL)) {
+		block->pages = pages;
+		block->block_class = block_class;
+	}
+	return block;
+}
+
+void
+weiri_region_block_give(struct weiri_region_block *block)
+{
+	if (WEIR_LIKELY(block->pages == NULL))
+		weiri_depot_put(
+		    &weiri_region_supply->block[block->block_class], block);
+	else
+		weiri_region_pages_give(block->pages);
+}
+
+/* ---- pages ------------------------------------------------------------ */
+
+struct weiri_region_pages *
+weiri_region_pages_take(size_t bytes, size_t align)
+{
+	struct weiri_region_pages *pages =
+	    weiri_depot_get(&weiri_region_supply->pages);
+
+	if (WEIR_UNLIKELY(pages == NULL))
+		return NULL;
+	pages->span.kind = WEIRI_SPAN_REGION;
+	pages->span.tag = 0;
+	weiri_list_init(&pages->span.link);
+	if (WEIR_UNLIKELY(weiri_span_alloc(&pages->span, bytes,
+			      weiri_max(align, WEIRI_PAGE)) != 0)) {
+		weiri_depot_put(&weiri_region_supply->pages, pages);
+		return NULL;
+	}
+	return pages;
+}
+
+void
+weiri_region_pages_give(struct weiri_region_pages *pages)
+{
+	weiri_span_free(&pages->span);
+	weiri_depot_put(&weiri_region_supply->pages, pages);
+}
+
+/*
+ * Reads nothing that is not known to be ours: first the page map, then the
+ * region, which a multiple of the smallest block has room for.
+ */
+bool
+weiri_region_in_block(const struct weiri_region *region)
+{
+	const struct weiri_region_supply *supply = weiri_region_supply;
+	const struct weiri_span *span = weiri_span_of(region);
+
+	if (span == NULL || span->kind != WEIRI_SPAN_SLAB || supply == NULL ||
+	    ((uintptr_t)region & (WEIR_REGION_BLOCK_MIN - 1)) != 0)
+		return false;
+
+	/* The span is the first member of the slab (depot.h). */
+	const struct weiri_slab *slab = (const struct weiri_slab *)span;
+	uint64_t block_class = region->first.block_class;
+
+	return block_class < WEIRI_REGION_DEPOTS &&
+	       slab->depot == &supply->block[block_class];
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region_text.c - copies and formatted strings in a region.
+ */
+#include "pools/region.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void *
+weir_region_alloc_zeroed(struct weir_region *region, size_t bytes)
+{
+	bool fresh = false;
+	void *object;
+
+	if (WEIR_LIKELY(bytes <= (size_t)(region->end - region->next)))
+		object = weir_region_alloc(region, bytes);
+	else
+		object = weiri_region_alloc_slow(
+		    weiri_region_of(region), bytes, WEIR_REGION_ALIGN, &fresh);
+	if (WEIR_LIKELY(object != NULL && !fresh))
+		memset(object, 0, bytes);
+	return object;
+}
+
+void *
+weir_region_memdup(struct weir_region *region, const void *data, size_t bytes)
+{
+	void *copy = weir_region_alloc(region, bytes);
+
+	if (WEIR_LIKELY(copy != NULL) && bytes > 0)
+		memcpy(copy, data, bytes);
+	return copy;
+}
+
+char *
+weir_region_strdup(struct weir_region *region, const char *string)
+{
+	return weir_region_memdup(region, string, strlen(string) + 1);
+}
+
+char *
+weir_region_strndup(
+    struct weir_region *region, const char *string, size_t bytes)
+{
+	const char *nul = memchr(string, '\0', bytes);
+	size_t length = nul != NULL ? (size_t)(nul - string) : bytes;
+	/* A length of SIZE_MAX asks for that much, not for nothing. */
+	char *copy =
+	    weir_region_alloc(region, length < SIZE_MAX ? length + 1 : length);
+
+	if (WEIR_LIKELY(copy != NULL)) {
+		memcpy(copy, string, length);
+		copy[length] = '\0';
+	}
+	return copy;
+}
+
+/*
+ * The first pass writes straight into the room of the current block, which
+ * then only has to be claimed.
+ */
+WEIR_PRINTF(2, 0)
+static char *
+region_vprintf(
+    struct weir_region *region, const char *format, va_list arguments)
+{
+	va_list again;
+	size_t room = (size_t)(region->end - region->next);
+	char *text;
+	int length;
+
+	va_copy(again, arguments);
+	length =
+	    vsnprintf(room > 0 ? region->next : NULL, room, format, arguments);
+	if (length < 0)
+		text = weiri_region_refuse(weiri_region_of(region));
+	else
+		text = weir_region_alloc(region, (size_t)length + 1);
+	if (text != NULL && (size_t)length >= room)
+		(void)vsnprintf(text, (size_t)length + 1, format, again);
+	va_end(again);
+	return text;
+}
+
+char *
+weir_region_vprintf(
+    struct weir_region *region, const char *format, va_list arguments)
+{
+	int saved_errno = errno;
+	char *text;
+
+	weiri_region_expect_live(
+	    weiri_region_of(region), "text in %p, which was destroyed");
+	text = region_vprintf(region, format, arguments);
+	errno = saved_errno;
+	return text;
+}
+
+char *
+weir_region_printf(struct weir_region *region, const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+
+	va_start(arguments, format);
+	text = weir_region_vprintf(region, format, arguments);
+	va_end(arguments);
+	return text;
+}
