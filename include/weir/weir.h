@@ -14,6 +14,7 @@
 #define WEIR_WEIR_H
 
 #include <weir/buddy.h>
+#include <weir/buffer.h>
 #include <weir/cache.h>
 #include <weir/guard.h>
 #include <weir/region.h>

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_buffer_fault.c - misuse of buffers dies with the right line, and memory
+ * that is refused at any point loses nothing.
+ */
+#include "test.h"
+
+#include <weir/buffer.h>
+
+#include "os/os.h"
+#include "pages/pages.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct weir_buffer_pool *
+pool_make(void)
+{
+	struct weir_buffer_pool *pool;
+
+	CHECK_EQ(weir_buffer_pool_create("net", NULL, &pool), 0);
+	return pool;
+}
+
+TEST(buffer_second_release_is_a_double_free)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	weir_buffer_release(b);
+	EXPECT_ABORT("weir: FAULT double-free: buffer \"net/2048\": ",
+	    weir_buffer_release(b));
+	EXPECT_ABORT("weir: FAULT double-free: buffer \"net/2048\": ",
+	    weir_buffer_release_many(b, 3));
+	/* The fault left the pool as it was. */
+	CHECK(weir_buffer_pool_check(pool));
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_retain_of_a_free_buffer_is_a_double_free)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+	struct weir_slice s = weir_slice_make(b, 0, 100);
+
+	weir_buffer_release(b);
+	EXPECT_ABORT("double-free", weir_buffer_retain(b));
+	EXPECT_ABORT("double-free", s = weir_slice_retain(s));
+	EXPECT_ABORT("double-free", weir_slice_release(&s));
+	EXPECT_ABORT("double-free", weir_buffer_set_wipe(b));
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_released_too_often_is_a_reference_underflow)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 10);
+
+	weir_buffer_retain(b);
+	EXPECT_ABORT("weir: FAULT reference-underflow: buffer \"net/64\": ",
+	    weir_buffer_release_many(b, 3));
+	weir_buffer_release_many(b, 2);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_over_foreign_memory_underflows)
+{
+	static char text[] = "static";
+	struct weir_buffer b;
+
+	weir_buffer_init_external(&b, text, sizeof(text), NULL, NULL);
+	weir_buffer_release(&b);
+	EXPECT_ABORT(
+	    "weir: FAULT reference-underflow: buffer", weir_buffer_release(&b));
+	EXPECT_ABORT("reference-underflow", weir_buffer_retain(&b));
+}
+
+TEST(buffer_with_too_many_references_is_corruption)
+{
+	static char text[] = "static";
+	struct weir_buffer b;
+
+	weir_buffer_init_external(&b, text, sizeof(text), NULL, NULL);
+	weir_buffer_retain_many(&b, 0x7ffffffe);
+	CHECK_EQ(weir_buffer_references(&b), 0x7fffffff);
+	EXPECT_ABORT("corruption", weir_buffer_retain(&b));
+	EXPECT_ABORT("corruption", weir_buffer_retain_many(&b, UINT32_MAX));
+	weir_buffer_release_many(&b, 0x7fffffff);
+}
+
+TEST(buffer_pointer_to_something_else_is_foreign)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+	static uint64_t other[16];
+
+	memset(b->data, 0x42, b->bytes);
+	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer",
+	    weir_buffer_release((struct weir_buffer *)(void *)b->data));
+	EXPECT_ABORT("foreign-pointer",
+	    weir_buffer_retain((struct weir_buffer *)(void *)other));
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_written_to_while_free_is_corruption)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	weir_buffer_release(b);
+	EXPECT_ABORT("weir: FAULT corruption: buffer \"net/2048\": ", {
+		memset(b, 0xff, sizeof(*b));
+		b = weir_buffer_acquire(pool, 2000);
+	});
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_pool_destroyed_with_live_buffers_names_tier_and_count)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b[3];
+
+	for (int i = 0; i < 3; i++)
+		b[i] = weir_buffer_acquire(pool, 8000);
+	weir_buffer_retain_many(b[0], 100);
+	EXPECT_ABORT("weir: FAULT live-objects-at-destroy: buffer "
+		     "\"net/8192\": 3 buffers are still held",
+	    weir_buffer_pool_destroy(pool));
+	weir_buffer_release_many(b[0], 101);
+	EXPECT_ABORT("\"net/8192\": 2 ", weir_buffer_pool_destroy(pool));
+	weir_buffer_release(b[1]);
+	weir_buffer_release(b[2]);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_pool_destroyed_twice)
+{
+	struct weir_buffer_pool *pool = pool_make();
+
+	weir_buffer_pool_destroy(pool);
+	EXPECT_ABORT("weir: FAULT double-destroy: buffer \"net\": ",
+	    weir_buffer_pool_destroy(pool));
+}
+
+TEST(buffer_slice_outside_its_buffer_is_a_bad_argument)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 64);
+	struct weir_slice s = weir_slice_make(b, 10, 20);
+
+	EXPECT_ABORT("weir: FAULT bad-argument: buffer \"net/64\": ",
+	    s = weir_slice_make(b, 0, 65));
+	EXPECT_ABORT("bad-argument", s = weir_slice_make(b, 65, 0));
+	EXPECT_ABORT("bad-argument", s = weir_slice_make(b, 1, SIZE_MAX));
+	EXPECT_ABORT("bad-argument", s = weir_slice_make(b, SIZE_MAX, 2));
+	/* Beyond 32 bits, where a careless cast would come round to 0. */
+	EXPECT_ABORT(
+	    "bad-argument", s = weir_slice_make(b, (size_t)1 << 32, 1));
+	/* Inside the buffer, but outside the slice. */
+	EXPECT_ABORT("bad-argument", s = weir_slice_sub(s, 0, 21));
+	EXPECT_ABORT("bad-argument", s = weir_slice_sub(s, 21, 0));
+	EXPECT_ABORT("bad-argument", s = weir_slice_sub(s, SIZE_MAX, 2));
+	EXPECT_ABORT("bad-argument", s = weir_slice_make(NULL, 0, 1));
+	CHECK_EQ(s.bytes, 20);
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_over_impossible_memory_is_a_bad_argument)
+{
+	struct weir_buffer b;
+	char byte;
+
+	EXPECT_ABORT("weir: FAULT bad-argument: buffer",
+	    weir_buffer_init_external(
+		&b, &byte, (size_t)UINT32_MAX + 1, NULL, NULL));
+	EXPECT_ABORT(
+	    "bad-argument", weir_buffer_init_external(&b, NULL, 1, NULL, NULL));
+}
+
+/* ---- memory refused ---------------------------------------------------- */
+
+static size_t refused_acquires;
+
+/* A life of a pool; false when the pool itself could not be had. */
+static bool
+scenario(void)
+{
+	struct weir_buffer_pool_config config = {
+	    .tier = {{.bytes = 512, .prealloc = 10},
+		{.bytes = 65536, .prealloc = 1}},
+	    .tier_count = 2,
+	    .limit_bytes = 64 << 20,
+	};
+	struct weir_buffer_pool *pool;
+	static struct weir_buffer *held[400];
+	int error = weir_buffer_pool_create("oom", &config, &pool);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(pool);
+		return false;
+	}
+	for (size_t i = 0; i < 400; i++) {
+		errno = 0;
+		held[i] = weir_buffer_acquire(pool, i % 2 == 0 ? 512 : 65536);
+		CHECK_EQ(errno, 0);
+		if (held[i] == NULL)
+			refused_acquires++;
+		else
+			memset(held[i]->data, 1, held[i]->bytes);
+	}
+	CHECK(weir_buffer_pool_check(pool));
+	for (size_t i = 0; i < 400; i++)
+		weir_buffer_release(held[i]);
+	CHECK(weir_buffer_pool_check(pool));
+	weir_buffer_pool_destroy(pool);
+	return true;
+}
+
+static void
+sweep(bool persistent)
+{
+	size_t failed_pools = 0;
+
+	refused_acquires = 0;
+	for (int64_t n = 1;; n++) {
+		weiri_pages_trim();
+		weiri_os_fail_nth(n, persistent);
+		failed_pools += !scenario();
+
+		bool reached = weiri_os_calls() >= n;
+
+		weiri_os_fail_nth(0, false);
+		CHECK(weiri_pages_check());
+		if (!reached)
+			break;
+	}
+	CHECK_GT(failed_pools + refused_acquires, 0);
+}
+
+TEST(buffer_survives_every_refusal_of_memory)
+{
+	sweep(false);
+}
+
+TEST(buffer_survives_memory_that_stays_refused)
+{
+	sweep(true);
+}
