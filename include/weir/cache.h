@@ -26,15 +26,17 @@ struct weir_cache;
  * @object:  storage of object_bytes bytes.
  * @context: the pointer given in the configuration.
  *
- * Runs on the thread that called alloc or free, never under a lock of the
- * library; it may use other pools but not the cache it was called for.
+ * Runs on a thread that is in a call of the library - alloc or free, also
+ * create, trim and destroy, and for fini any call that is short of memory -
+ * never under a lock of the library.  It may use other pools but not the cache
+ * it was called for.
  */
 typedef void (*weir_cache_hook_fn)(void *object, void *context);
 
 /** How much a cache verifies when an object comes back. */
 enum weir_check_level {
 	WEIR_CHECK_EACH = 0, /* every free is checked at the call (default) */
-	WEIR_CHECK_NONE = 1, /* nothing is checked; for measurements */
+	WEIR_CHECK_NONE = 1, /* only that the pointer lies in this cache */
 };
 
 enum weir_cache_flags {
@@ -45,13 +47,17 @@ enum weir_cache_flags {
 /**
  * struct weir_cache_config - what weir_cache_create() is told.
  *
+ * At a limit, a thread that is idle may withhold one magazine of free objects,
+ * limit / 64 at most; below a limit of 512 threads keep none, and each call
+ * takes a short lock instead.
+ *
  * Zero means the default for every field but object_bytes, so a caller names
  * what it cares about: `{.object_bytes = sizeof(struct conn)}`.
  */
 struct weir_cache_config {
 	size_t object_bytes;         /* 1 .. WEIR_CACHE_OBJECT_BYTES_MAX */
 	size_t object_align;         /* power of two up to 4096; 0: 16 */
-	size_t limit;                /* most objects in being; 0: no limit */
+	size_t limit;                /* most objects in being; 0: none */
 	size_t prealloc;             /* objects made ready at creation */
 	enum weir_check_level check; /* 0: WEIR_CHECK_EACH */
 	unsigned flags;              /* enum weir_cache_flags */
@@ -159,7 +165,9 @@ WEIR_API int weir_cache_stats(
  * Ownership: nothing changes hands.
  * Threads:   quiet caches only.
  * Cost:      linear in all slots.
- * Errors:    false; the first broken invariant goes to the message hook.
+ * Errors:    false; the first broken invariant goes to the message hook.  Also
+ *            in the child of a fork() that met another thread inside a call:
+ *            what was in its hands is missing.
  * Since:     0.1
  */
 WEIR_API bool weir_cache_check(struct weir_cache *cache) WEIR_NOEXCEPT;

@@ -206,9 +206,12 @@ cache_mark_free(const struct weir_cache *cache, void *object)
 static WEIRI_NOINLINE void *
 cache_finish_alloc(struct weir_cache *cache, void *object)
 {
-	if (!cache_mark_live(cache, object))
+	if (!cache_mark_live(cache, object)) {
+		/* Back first: a hook that leaves finds it not in use. */
+		weiri_depot_put(&cache->depot, object);
 		cache_fault(cache, WEIR_FAULT_CORRUPTION, object, NULL,
 		    "free object %p was written to");
+	}
 	if (cache->zero)
 		memset(object, 0, cache->object_bytes);
 	if (cache->ctor != NULL)

@@ -39,7 +39,8 @@ weiri_cell_push(uintptr_t **cell, void *slot)
 	if (WEIR_UNLIKELY(weiri_cursor_full(cursor)))
 		return false;
 	*++cursor = (uintptr_t)slot;
-	WEIRI_STORE(cell, cursor);
+	/* Pairs with fork(): a child that sees the cursor sees the slot. */
+	__atomic_store_n(cell, cursor, __ATOMIC_RELEASE);
 	return true;
 }
 

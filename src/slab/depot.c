@@ -27,6 +27,7 @@
  * or through a spare, exchanged with acquire-release on both sides.
  */
 #include "base/bits.h"
+#include "pages/budget.h"
 #include "slab/cursor.h"
 #include "slab/stock.h"
 
@@ -37,9 +38,13 @@
 #define DEPOT_MAGAZINE_BYTES ((size_t)64 << 10)
 #define DEPOT_ROUNDS_MIN 8
 
-/* A limited depot gives each magazine at most this part of the limit, which
- * bounds what idle threads withhold from the others. */
-#define DEPOT_LIMIT_SHARE 8
+/*
+ * What an idle thread's loaded magazine withholds, nobody can take.  A limited
+ * depot therefore gives each magazine this part of the limit at most, and where
+ * that would be less than a magazine worth having, none: every call takes the
+ * lock, and no slot is out of reach.
+ */
+#define DEPOT_LIMIT_SHARE 64
 
 #define DEPOT_SLAB_BYTES_MIN ((size_t)64 << 10)
 #define DEPOT_SLAB_SLOTS_MIN 4
@@ -58,50 +63,26 @@ depot_magazine_new(const struct weiri_depot *depot)
 	return magazine;
 }
 
-/*
- * A lower bound of the gets, from what moves anyway.  A magazine loaded by a get
- * with n slots that is next found empty proves n gets; found full by a put it
- * proves nothing, and its n, remembered in the idle word 0, is taken back.
- */
-static void
-depot_note_given(
-    struct weiri_depot *depot, struct weiri_magazine *magazine, size_t slots)
-{
-	magazine->word[0] = slots;
-	__atomic_fetch_add(&depot->given, slots, __ATOMIC_RELAXED);
-}
-
-static void
-depot_unnote_given(
-    struct weiri_depot *depot, const struct weiri_magazine *magazine)
-{
-	__atomic_fetch_sub(&depot->given, magazine->word[0], __ATOMIC_RELAXED);
-}
-
 /* ---- get ---------------------------------------------------------------- */
 
-/* Without a state of its own: one slot under the lock. */
-static void *
-depot_get_locked(struct weiri_depot *depot)
+/* A get that came to the lock: how it ended. */
+static void
+depot_count_miss(struct weiri_depot *depot, bool refused)
 {
-	struct weiri_magazine *full;
-	uintptr_t word = 0;
-	size_t taken = 0;
+	weiri_mutex_lock(&depot->lock);
+	depot->misses++;
+	depot->failures += refused;
+	weiri_mutex_unlock(&depot->lock);
+}
 
-	switch (weiri_stock_supply(depot, &word, 1, &taken, &full)) {
-	case WEIRI_STOCK_NOTHING:
-		return NULL;
-	case WEIRI_STOCK_SLOTS:
-		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
-		return (void *)word;
-	case WEIRI_STOCK_MAGAZINE:
-		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
-		break;
-	}
-
+/* Takes one slot of a magazine that is nobody's; the rest goes to the slabs. */
+static void *
+depot_break_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
+{
 	uintptr_t *top = weiri_magazine_top(full);
 	uintptr_t *bottom = weiri_magazine_bottom(full, depot->rounds);
-	void *bad = NULL;
+	void *slot = (void *)*top;
+	void *bad;
 
 	weiri_mutex_lock(&depot->lock);
 	bad = weiri_stock_rest_all(depot, bottom + 1, top - 1);
@@ -111,7 +92,32 @@ depot_get_locked(struct weiri_depot *depot)
 	weiri_mutex_unlock(&depot->lock);
 	if (bad != NULL)
 		weiri_stock_report(depot, bad);
-	return (void *)*top;
+	return slot;
+}
+
+/* Without a state of its own: one slot under the lock. */
+static void *
+depot_get_locked(struct weiri_depot *depot)
+{
+	struct weiri_magazine *full;
+	uintptr_t word = 0;
+	size_t taken = 0;
+	void *slot = NULL;
+
+	switch (weiri_stock_supply(depot, &word, 1, &taken, &full)) {
+	case WEIRI_STOCK_NOTHING:
+		break;
+	case WEIRI_STOCK_SLOTS:
+		slot = (void *)word;
+		break;
+	case WEIRI_STOCK_MAGAZINE:
+		slot = depot_break_magazine(depot, full);
+		break;
+	}
+	depot_count_miss(depot, slot == NULL);
+	if (slot != NULL)
+		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
+	return slot;
 }
 
 /* Loads the thread's own full spare; false if it has none. */
@@ -125,24 +131,25 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	if ((WEIRI_LOAD(spare) & WEIRI_SPARE_FULL) == 0)
 		return false;
 
+	/* Out of the cell before it is in the spare: never in both. */
+	WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+
 	uintptr_t taken = __atomic_exchange_n(spare,
 	    old == WEIRI_CURSOR_DUMMY ? 0
 				      : (uintptr_t)weiri_cursor_magazine(old),
 	    __ATOMIC_ACQ_REL);
 
-	if (taken == 0) {
-		/* A thief was faster; the empty magazine stays the spare. */
-		if (old != WEIRI_CURSOR_DUMMY)
-			WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+	/* A thief was faster; the empty magazine stays the spare. */
+	if (taken == 0)
 		return false;
-	}
+
 	struct weiri_magazine *full =
 	    (struct weiri_magazine *)(taken - WEIRI_SPARE_FULL);
 
-	WEIRI_STORE(cell, weiri_magazine_top(full));
 	weiri_stock_spares(depot, -1);
-	depot_note_given(depot, full, depot->rounds);
+	weiri_stock_note_given(depot, full, depot->rounds);
 	weiri_stock_note_peak(depot);
+	WEIRI_STORE(cell, weiri_magazine_top(full));
 	return true;
 }
 
@@ -194,6 +201,8 @@ depot_load(
 
 	struct weiri_magazine *magazine = weiri_cursor_magazine(other);
 
+	weiri_stock_take_back(
+	    depot, magazine, weiri_cursor_count(other, depot->rounds));
 	weiri_mutex_lock(&depot->lock);
 	bad = weiri_stock_rest_all(
 	    depot, weiri_magazine_bottom(magazine, depot->rounds) + 1, other);
@@ -232,16 +241,41 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 		depot_put_empty(depot, hand);
 		break;
 	case WEIRI_STOCK_SLOTS:
-		depot_note_given(depot, hand, taken);
+		weiri_stock_note_given(depot, hand, taken);
 		depot_load(depot, local, bottom + taken);
 		break;
 	case WEIRI_STOCK_MAGAZINE:
 		depot_put_empty(depot, hand);
-		depot_note_given(depot, full, depot->rounds);
+		weiri_stock_note_given(depot, full, depot->rounds);
 		depot_load(depot, local, weiri_magazine_top(full));
 		break;
 	}
-	return weiri_cell_pop(cell);
+
+	/* Even without supply: an OOM hook may have freed into the cell. */
+	void *slot = weiri_cell_pop(cell);
+
+	depot_count_miss(depot, slot == NULL);
+	return slot;
+}
+
+/* For depots that count exactly; without a block of its own a thread counts
+ * under the lock. */
+static void
+depot_count_request(
+    struct weiri_depot *depot, struct weir_local *local, bool hit)
+{
+	struct weiri_local_counts *counts =
+	    local != NULL ? weiri_local_counts(local) : NULL;
+
+	if (counts != NULL) {
+		WEIRI_BUMP(&counts[depot->cell].requests, 1);
+		WEIRI_BUMP(&counts[depot->cell].hits, hit);
+		return;
+	}
+	weiri_mutex_lock(&depot->lock);
+	depot->requests_gone++;
+	depot->hits_gone += hit;
+	weiri_mutex_unlock(&depot->lock);
 }
 
 void *
@@ -249,21 +283,19 @@ weiri_depot_get_slow(struct weiri_depot *depot)
 {
 	struct weir_local *local =
 	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
+	void *slot = NULL;
 
-	if (local == NULL)
-		return depot_get_locked(depot);
-
-	struct weiri_local_counts *counts =
-	    depot->counted ? weiri_local_counts(local) : NULL;
-	void *slot = weiri_cell_pop(&local->cursor[depot->cell]);
-
-	if (slot == NULL && depot_swap_in(depot, local))
+	if (local != NULL) {
 		slot = weiri_cell_pop(&local->cursor[depot->cell]);
-	if (counts != NULL) {
-		WEIRI_BUMP(&counts[depot->cell].requests, 1);
-		WEIRI_BUMP(&counts[depot->cell].hits, slot != NULL);
+		if (slot == NULL && depot_swap_in(depot, local))
+			slot = weiri_cell_pop(&local->cursor[depot->cell]);
 	}
-	return slot != NULL ? slot : depot_refill(depot, local);
+	if (depot->counted)
+		depot_count_request(depot, local, slot != NULL);
+	if (slot != NULL)
+		return slot;
+	return local != NULL ? depot_refill(depot, local)
+			     : depot_get_locked(depot);
 }
 
 /* ---- put ---------------------------------------------------------------- */
@@ -282,38 +314,42 @@ depot_put_locked(struct weiri_depot *depot, void *slot)
 }
 
 /*
- * The thread's magazine is full (or the dummy): it becomes the spare, the spare
- * before it goes to the depot if full, and is the next magazine if empty.
+ * The thread's full magazine becomes its spare.  Returns the spare before it if
+ * that was empty; a full one goes to the depot.
  */
-static bool
-depot_exchange_full(struct weiri_depot *depot, struct weir_local *local)
+static struct weiri_magazine *
+depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
 {
 	uintptr_t **cell = &local->cursor[depot->cell];
+	struct weiri_magazine *full = weiri_cursor_magazine(*cell);
+
+	weiri_stock_take_back(depot, full, depot->rounds);
+	WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+
+	uintptr_t before = __atomic_exchange_n(&local->spare[depot->cell],
+	    (uintptr_t)full | WEIRI_SPARE_FULL, __ATOMIC_ACQ_REL);
+
+	if ((before & WEIRI_SPARE_FULL) == 0) {
+		weiri_stock_spares(depot, 1);
+		return (struct weiri_magazine *)before;
+	}
+	weiri_mutex_lock(&depot->lock);
+	weiri_magazine_push(&depot->full_list,
+	    (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
+	depot->full_count++;
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	return NULL;
+}
+
+/* Gives the thread an empty magazine to free into; false without memory. */
+static bool
+depot_make_room(struct weiri_depot *depot, struct weir_local *local)
+{
 	struct weiri_magazine *empty = NULL;
-	uintptr_t before = 0;
 
-	if (*cell != WEIRI_CURSOR_DUMMY) {
-		struct weiri_magazine *full = weiri_cursor_magazine(*cell);
-
-		depot_unnote_given(depot, full);
-		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
-		before = __atomic_exchange_n(&local->spare[depot->cell],
-		    (uintptr_t)full | WEIRI_SPARE_FULL, __ATOMIC_ACQ_REL);
-		if ((before & WEIRI_SPARE_FULL) == 0) {
-			weiri_stock_spares(depot, 1);
-			empty = (struct weiri_magazine *)before;
-		}
-	}
-	if ((before & WEIRI_SPARE_FULL) != 0) {
-		weiri_mutex_lock(&depot->lock);
-		weiri_magazine_push(&depot->full_list,
-		    (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
-		depot->full_count++;
-		empty = weiri_magazine_pop(&depot->empty_list);
-		depot->empty_count -= empty != NULL;
-		weiri_stock_update(depot);
-		weiri_mutex_unlock(&depot->lock);
-	}
+	if (local->cursor[depot->cell] != WEIRI_CURSOR_DUMMY)
+		empty = depot_retire_full(depot, local);
 	if (empty == NULL)
 		empty = depot_find_empty(depot, local);
 	if (empty == NULL)
@@ -338,7 +374,7 @@ weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 
 	if (weiri_cell_push(cell, slot))
 		return;
-	if (!depot_exchange_full(depot, local) || !weiri_cell_push(cell, slot))
+	if (!depot_make_room(depot, local) || !weiri_cell_push(cell, slot))
 		depot_put_locked(depot, slot);
 }
 
@@ -380,8 +416,8 @@ depot_choose_rounds(const struct weiri_depot_config *config)
 	if (rounds == 0)
 		rounds = weiri_max(DEPOT_MAGAZINE_BYTES / config->slot_bytes,
 		    DEPOT_ROUNDS_MIN);
-	rounds = weiri_min(rounds, WEIRI_ROUNDS_MAX);
 	rounds = weiri_min(rounds, config->limit / DEPOT_LIMIT_SHARE);
+	rounds = weiri_min(rounds, WEIRI_ROUNDS_MAX);
 	return (uint16_t)weiri_max(rounds, 1);
 }
 
@@ -418,13 +454,11 @@ weiri_depot_init(
 	weiri_mutex_init(&depot->lock);
 	weiri_list_init(&depot->partial);
 	weiri_list_init(&depot->full);
-	depot->index = weiri_local_enter(depot);
-	if (depot->index == 0) {
+	if (!weiri_local_enter(
+		depot, config->limit / DEPOT_LIMIT_SHARE >= DEPOT_ROUNDS_MIN)) {
 		weiri_mutex_destroy(&depot->lock);
 		return -ENOMEM;
 	}
-	if (depot->index < WEIRI_CELLS)
-		depot->cell = depot->index;
 	/* A counting depot keeps its inline path at the dummy: every call takes
 	 * the slow path, where the counting is. */
 	if (!depot->counted)
@@ -474,8 +508,14 @@ weiri_depot_finish(struct weiri_depot *depot)
 int
 weiri_depot_prepare(struct weiri_depot *depot, size_t count)
 {
+	struct weiri_budget_figures budget;
 	size_t made = 0;
 
+	/* Said now rather than after touching all there is. */
+	weiri_budget_read(&budget);
+	if (count > PTRDIFF_MAX / depot->slot_bytes ||
+	    count * depot->slot_bytes > budget.limit_bytes)
+		return -ENOMEM;
 	while (made < count) {
 		struct weiri_slab *slab = weiri_slab_open(depot);
 

@@ -49,7 +49,7 @@ struct weiri_depot_config {
 	const char *kind;  /* for reports: "cache" */
 	const char *name;  /* must live as long as the depot */
 	size_t slot_bytes; /* distance of slots; a multiple of slot_align */
-	size_t slot_align; /* power of two, 16 .. 4096 */
+	size_t slot_align; /* power of two, 8 .. 4096 */
 	size_t slab_bytes; /* 0: chosen; else a power of two >= 4 KiB */
 	size_t slab_slots; /* 0: as many as fit; else at most that many */
 	size_t rounds;     /* most slots in a magazine; 0: by slot_bytes */
@@ -96,6 +96,7 @@ struct weiri_depot {
 	uint64_t outside; /* carved - resting - full magazines; racing reads */
 	uint64_t misses;  /* gets that came to the lock */
 	uint64_t failures;
+	uint64_t requests_min;  /* highest lower bound reported so far */
 	uint64_t requests_gone; /* counts of threads that ended or trimmed */
 	uint64_t hits_gone;
 };
@@ -134,8 +135,9 @@ bool weiri_depot_check(struct weiri_depot *depot, const char **why);
 /* ---- for the end of threads ------------------------------------------- */
 
 /* Puts what @local holds for the depot back; by its thread, or under
- * weiri_local_lock() when that thread is no more. */
-void weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local);
+ * weiri_local_lock() when that thread is no more.  Returns a slot that could
+ * not rest, for weiri_stock_report() once no lock is held, or NULL. */
+void *weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local);
 
 /* ---- slabs ------------------------------------------------------------ */
 
@@ -169,8 +171,8 @@ struct weiri_slab *weiri_slab_open(struct weiri_depot *depot);
 /* Ends its carved slots and gives the pages back. */
 void weiri_slab_close(struct weiri_slab *slab);
 
-/* Takes up to @count slots: resting ones into @into, newest first, then up to
- * @carve_max new ones; *carved tells how many of the last are new. */
+/* Takes up to @count slots: resting ones, lowest first, then up to @carve_max
+ * new ones; *carved tells how many of the last are new. */
 size_t weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
     size_t carve_max, size_t *carved);
 /* Lets one slot rest; false if it rests already. */

@@ -53,7 +53,7 @@ void
 weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 {
 	struct depot_sum sum = {0};
-	uint64_t outside, given;
+	uint64_t outside, given, requests;
 
 	weiri_local_lock();
 	weiri_mutex_lock(&depot->lock);
@@ -69,21 +69,25 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	};
 	outside = depot->outside;
 	given = WEIRI_LOAD(&depot->given);
+	/* What was loaded and is in no magazine now was asked for.  The bound
+	 * moves down when magazines do; what was proven once stays so. */
+	requests = depot_minus(given, sum.loaded) + depot->failures;
+	if (requests < depot->misses)
+		requests = depot->misses;
+	if (depot->requests_min < requests)
+		depot->requests_min = requests;
+	requests = depot->requests_min;
 	weiri_mutex_unlock(&depot->lock);
 	weiri_local_unlock();
 
 	out->cached = sum.loaded + sum.spare;
-	out->in_use = depot_minus(outside, out->cached);
 	out->peak = WEIRI_LOAD(&depot->peak);
-	if (out->peak < out->in_use)
-		out->peak = out->in_use;
+	/* A magazine on its way counts as in use; the peak knows better. */
+	out->in_use = weiri_min(depot_minus(outside, out->cached), out->peak);
 	if (depot->counted)
 		return;
-	/* What was loaded and is in no magazine now was asked for. */
-	out->requests = depot_minus(given, sum.loaded) + out->failures;
-	if (out->requests < out->misses)
-		out->requests = out->misses;
-	out->hits = out->requests - out->misses;
+	out->requests = requests;
+	out->hits = requests - out->misses;
 }
 
 /* ---- the walk --------------------------------------------------------- */
@@ -92,15 +96,18 @@ struct depot_walk {
 	struct weiri_depot *depot;
 	const char *why;
 	uint64_t slabs, carved, resting;
-	uint64_t loaded; /* slots met in magazines */
+	uint64_t loaded;   /* slots met in magazines */
+	uint64_t borrowed; /* of them, those whose bit is not given back yet */
 };
 
-#define DEPOT_REQUIRE(walk, condition, text) \
-	do {                                 \
-		if (!(condition)) {          \
-			(walk)->why = text;  \
-			return false;        \
-		}                            \
+/* The first thing that is wrong is the one to tell. */
+#define DEPOT_REQUIRE(walk, condition, text)                          \
+	do {                                                          \
+		if (!(condition)) {                                   \
+			(walk)->why =                                 \
+			    (walk)->why != NULL ? (walk)->why : text; \
+			return false;                                 \
+		}                                                     \
 	} while (0)
 
 static bool
@@ -149,7 +156,7 @@ depot_check_slabs(struct depot_walk *walk)
 /*
  * D1 for magazines: each slot met borrows its free bit; one that is set already
  * rests or was met before.  The bits are given back by a second walk with
- * @borrow false.
+ * @borrow false, which ends where the first one ended.
  */
 static bool
 depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
@@ -169,6 +176,9 @@ depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
 
 		DEPOT_REQUIRE(walk, slot != SIZE_MAX, "D1: not a slot");
 		if (!borrow) {
+			if (walk->borrowed == 0)
+				return false;
+			walk->borrowed--;
 			weiri_bit_clear(slab->free_bits, slot);
 			continue;
 		}
@@ -176,6 +186,7 @@ depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
 		    "D1: slot in two places");
 		weiri_bit_set(slab->free_bits, slot);
 		walk->loaded++;
+		walk->borrowed++;
 	}
 	return true;
 }
@@ -237,8 +248,14 @@ depot_walk_all(struct depot_walk *walk)
 {
 	struct weiri_depot *depot = walk->depot;
 
-	if (!depot_check_slabs(walk) || !depot_mark_all(walk, true) ||
-	    !depot_mark_all(walk, false))
+	if (!depot_check_slabs(walk))
+		return false;
+
+	bool sound = depot_mark_all(walk, true);
+
+	(void)depot_mark_all(walk, false);
+	WEIR_ASSERT(walk->borrowed == 0);
+	if (!sound)
 		return false;
 	DEPOT_REQUIRE(walk, walk->slabs == depot->slab_count, "D2: slabs");
 	DEPOT_REQUIRE(walk, walk->carved == depot->carved, "D2: carved");

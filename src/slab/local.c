@@ -26,7 +26,7 @@
 
 #include "os/os.h"
 #include "pages/pages.h"
-#include "slab/depot.h"
+#include "slab/stock.h"
 
 #define D &weiri_magazine_dummy.word[WEIRI_MAGAZINE_LAST]
 #define D8 D, D, D, D, D, D, D, D
@@ -58,7 +58,8 @@ static int local_hook_error;
 /* Index 0 is nobody's: page map entries of other spans carry tag 0. */
 #define LOCAL_DEPOTS 65536
 static struct weiri_depot *local_depots[LOCAL_DEPOTS];
-static uint32_t local_depots_end = 1; /* indices from here were never used */
+static uint32_t local_depots_end = 1;  /* indices from here were never used */
+static uint32_t local_depots_hint = 1; /* none below is free */
 
 void
 weiri_local_lock(void)
@@ -99,27 +100,41 @@ local_free(struct weir_local *local)
 	weiri_meta_free(local, sizeof(*local));
 }
 
+/* A slot that no depot would take back, reported once no lock is held. */
+struct local_bad {
+	struct weiri_depot *depot;
+	void *slot;
+};
+
 /* Under the lock: every depot takes back what @local holds. */
 static void
-local_collect(struct weir_local *local)
+local_collect(struct weir_local *local, struct local_bad *bad)
 {
-	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++)
-		if (local_depots[i] != NULL)
-			weiri_depot_adopt(local_depots[i], local);
+	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++) {
+		struct weiri_depot *depot = local_depots[i];
+		void *slot =
+		    depot != NULL ? weiri_depot_adopt(depot, local) : NULL;
+
+		if (slot != NULL)
+			*bad = (struct local_bad){depot, slot};
+	}
 }
 
 static void
 local_thread_exit(void *argument)
 {
 	struct weir_local *local = argument;
+	struct local_bad bad = {NULL, NULL};
 
 	weiri_local_tls = &weiri_local_none;
 	local_ended = true;
 	weiri_local_lock();
-	local_collect(local);
+	local_collect(local, &bad);
 	weiri_list_remove(&local->link);
 	weiri_local_unlock();
 	local_free(local);
+	if (bad.slot != NULL)
+		weiri_stock_report(bad.depot, bad.slot);
 }
 
 static void
@@ -171,29 +186,33 @@ weiri_local_counts(struct weir_local *local)
 	if (WEIR_LIKELY(counts != NULL))
 		return counts;
 	counts = weiri_meta_alloc(WEIRI_CELLS * sizeof(*counts));
-	/* Pairs with the acquire in depot_counts_sum(): a reader that sees the
+	/* Pairs with the acquire in depot_sum_threads(): a reader that sees the
 	 * block sees it zeroed. */
 	__atomic_store_n(&local->counts, counts, __ATOMIC_RELEASE);
 	return counts;
 }
 
-uint16_t
-weiri_local_enter(struct weiri_depot *depot)
+bool
+weiri_local_enter(struct weiri_depot *depot, bool wants_cell)
 {
-	uint32_t index = 1;
-
 	weiri_local_lock();
+
+	uint32_t index = local_depots_hint;
+
 	while (index < local_depots_end && local_depots[index] != NULL)
 		index++;
-	if (index == LOCAL_DEPOTS) {
-		index = 0;
-	} else {
+	if (index < LOCAL_DEPOTS) {
+		/* Whoever finds the depot in the table finds these set. */
+		depot->index = (uint16_t)index;
+		depot->cell =
+		    wants_cell && index < WEIRI_CELLS ? index : WEIRI_CELL_NONE;
 		local_depots[index] = depot;
+		local_depots_hint = index + 1;
 		if (index == local_depots_end)
 			local_depots_end++;
 	}
 	weiri_local_unlock();
-	return (uint16_t)index;
+	return index < LOCAL_DEPOTS;
 }
 
 void
@@ -202,6 +221,8 @@ weiri_local_leave(uint16_t index)
 	weiri_local_lock();
 	WEIR_ASSERT(index > 0 && local_depots[index] != NULL);
 	local_depots[index] = NULL;
+	if (index < local_depots_hint)
+		local_depots_hint = index;
 	weiri_local_unlock();
 }
 
@@ -224,13 +245,16 @@ weiri_local_fork_unlock(void)
 }
 
 /*
- * The other threads do not exist here.  Their cursors are whole (one store
- * moves one), so what they held goes back to the depots; a magazine that such
- * a thread held in a register at the fork is lost to the child.
+ * The other threads do not exist here.  Each of their cells and spares is whole
+ * (one store changes one, and none is in both), so what they held goes back to
+ * the depots; a magazine that such a thread had in a register at the fork, and
+ * an object it was about to return, are lost to the child.
  */
 void
 weiri_local_fork_child(void)
 {
+	struct local_bad bad = {NULL, NULL};
+
 	weiri_local_fork_unlock();
 	weiri_local_lock();
 	WEIRI_LIST_FOR_SAFE(node, &local_threads)
@@ -240,9 +264,14 @@ weiri_local_fork_child(void)
 
 		if (local == weiri_local_tls)
 			continue;
-		local_collect(local);
+		local_collect(local, &bad);
 		weiri_list_remove(&local->link);
 		local_free(local);
 	}
+	for (uint32_t i = 1; i < local_depots_end; i++)
+		if (local_depots[i] != NULL)
+			weiri_stock_recount_spares(local_depots[i]);
 	weiri_local_unlock();
+	if (bad.slot != NULL)
+		weiri_stock_report(bad.depot, bad.slot);
 }

@@ -74,8 +74,8 @@ void weiri_local_unlock(void);
 struct weir_local *weiri_local_first(void);
 struct weir_local *weiri_local_next(const struct weir_local *local);
 
-/* Enters a depot and returns its index (1 ..), or 0 when all are taken. */
-uint16_t weiri_local_enter(struct weiri_depot *depot);
+/* Enters a depot: sets its index (1 ..) and cell; false when all are taken. */
+bool weiri_local_enter(struct weiri_depot *depot, bool wants_cell);
 void weiri_local_leave(uint16_t index);
 
 /* Around fork(): holds the list and every depot; the child takes over what the

@@ -8,8 +8,8 @@
  *            thread's spare
  *
  * Resting slots come before new ones, so that memory is touched only when no
- * slot rests anywhere.  A new slab is opened outside the lock; two threads that
- * do so at once leave one slab more than needed, which the next ones use.
+ * slot rests anywhere.  A new slab is opened outside the lock, and closed again
+ * if another thread's turned up meanwhile.
  *
  * Invariants, and the lock: see depot.c.  Functions marked "locked" want the
  * depot's lock held; the others take it.
@@ -137,17 +137,27 @@ stock_take(
 
 /* ---- growth and theft --------------------------------------------------- */
 
+/*
+ * True if it is worth looking again.  Whoever had the same need may have listed
+ * a slab, or returned slots, meanwhile; then this one would only lie idle.
+ */
 static bool
 stock_grow(struct weiri_depot *depot)
 {
 	struct weiri_slab *slab = weiri_slab_open(depot);
+	bool needed;
 
 	if (slab == NULL)
 		return false;
 	weiri_mutex_lock(&depot->lock);
-	weiri_list_append(&depot->partial, &slab->link);
-	depot->slab_count++;
+	needed = depot->full_list == NULL && weiri_list_empty(&depot->partial);
+	if (needed) {
+		weiri_list_append(&depot->partial, &slab->link);
+		depot->slab_count++;
+	}
 	weiri_mutex_unlock(&depot->lock);
+	if (!needed)
+		weiri_slab_close(slab);
 	return true;
 }
 
@@ -157,7 +167,9 @@ stock_steal(struct weiri_depot *depot)
 {
 	struct weiri_magazine *full = NULL;
 
-	if (depot->cell == WEIRI_CELL_NONE)
+	/* A depot that has none spares the others the walk. */
+	if (depot->cell == WEIRI_CELL_NONE ||
+	    WEIRI_LOAD(&depot->spare_full) <= 0)
 		return NULL;
 	weiri_local_lock();
 	WEIRI_LOCAL_FOR(local)
@@ -182,6 +194,17 @@ stock_steal(struct weiri_depot *depot)
 
 /* ---- supply ------------------------------------------------------------- */
 
+static bool
+stock_may_grow(struct weiri_depot *depot)
+{
+	bool may_grow;
+
+	weiri_mutex_lock(&depot->lock);
+	may_grow = depot->carved < depot->limit;
+	weiri_mutex_unlock(&depot->lock);
+	return may_grow;
+}
+
 void
 weiri_stock_init_slots(
     struct weiri_depot *depot, const uintptr_t *words, size_t count)
@@ -197,65 +220,82 @@ weiri_stock_init_slots(
 	}
 }
 
-enum weiri_stock_find
-weiri_stock_supply(struct weiri_depot *depot, uintptr_t *into, size_t count,
+/* One look into the stock, under the lock. */
+static enum weiri_stock_find
+stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
     size_t *taken, struct weiri_magazine **full)
 {
 	size_t carved = 0;
 
-	for (bool first = true;; first = false) {
-		weiri_mutex_lock(&depot->lock);
-		depot->misses += first;
-		*full = weiri_magazine_pop(&depot->full_list);
-		if (*full != NULL) {
-			depot->full_count--;
-			weiri_stock_update(depot);
-		} else {
-			*taken = stock_take(depot, into, count, &carved);
-		}
+	weiri_mutex_lock(&depot->lock);
+	*full = weiri_magazine_pop(&depot->full_list);
+	if (*full != NULL) {
+		depot->full_count--;
+		weiri_stock_update(depot);
+	} else {
+		*taken = stock_take(depot, into, count, &carved);
+	}
+	weiri_mutex_unlock(&depot->lock);
+	if (*full != NULL)
+		return WEIRI_STOCK_MAGAZINE;
+	if (*taken == 0)
+		return WEIRI_STOCK_NOTHING;
+	weiri_stock_init_slots(depot, into, carved);
+	return WEIRI_STOCK_SLOTS;
+}
 
-		bool may_grow = depot->carved < depot->limit;
+enum weiri_stock_find
+weiri_stock_supply(struct weiri_depot *depot, uintptr_t *into, size_t count,
+    size_t *taken, struct weiri_magazine **full)
+{
+	enum weiri_stock_find found;
 
-		weiri_mutex_unlock(&depot->lock);
-		if (*full != NULL)
+	for (;;) {
+		found = stock_look(depot, into, count, taken, full);
+		if (found != WEIRI_STOCK_NOTHING)
 			break;
-		if (*taken > 0) {
-			weiri_stock_note_peak(depot);
-			weiri_stock_init_slots(depot, into, carved);
-			return WEIRI_STOCK_SLOTS;
-		}
-		if (may_grow && stock_grow(depot))
+		if (stock_may_grow(depot) && stock_grow(depot))
 			continue;
 		*full = stock_steal(depot);
+		if (*full != NULL) {
+			found = WEIRI_STOCK_MAGAZINE;
+			break;
+		}
+		/* An OOM hook, a trim or a thread's end may have put slots
+		 * here since the look that found none. */
+		found = stock_look(depot, into, count, taken, full);
 		break;
 	}
-	if (*full == NULL) {
-		weiri_mutex_lock(&depot->lock);
-		depot->failures++;
-		weiri_mutex_unlock(&depot->lock);
-		return WEIRI_STOCK_NOTHING;
-	}
-	weiri_stock_note_peak(depot);
-	return WEIRI_STOCK_MAGAZINE;
+	if (found != WEIRI_STOCK_NOTHING)
+		weiri_stock_note_peak(depot);
+	return found;
 }
 
 /* ---- giving back -------------------------------------------------------- */
 
-void
-weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
+/* Locked: a thread's loaded magazine empties into the slabs. */
+static void *
+stock_unload(struct weiri_depot *depot, uintptr_t *cursor)
 {
-	if (depot->cell == WEIRI_CELL_NONE)
-		return;
+	struct weiri_magazine *magazine = weiri_cursor_magazine(cursor);
+	void *bad;
 
-	uintptr_t *cursor = local->cursor[depot->cell];
-	uintptr_t spare = __atomic_exchange_n(
-	    &local->spare[depot->cell], 0, __ATOMIC_ACQ_REL);
+	weiri_stock_take_back(
+	    depot, magazine, weiri_cursor_count(cursor, depot->rounds));
+	bad = weiri_stock_rest_all(
+	    depot, weiri_magazine_bottom(magazine, depot->rounds) + 1, cursor);
+	weiri_magazine_push(&depot->empty_list, magazine);
+	depot->empty_count++;
+	return bad;
+}
+
+/* Locked: a spare that was exchanged out of its word goes into its list. */
+static void
+stock_list_spare(struct weiri_depot *depot, uintptr_t spare)
+{
 	struct weiri_magazine *magazine =
 	    (struct weiri_magazine *)(spare & ~WEIRI_SPARE_FULL);
-	void *bad = NULL;
 
-	local->cursor[depot->cell] = WEIRI_CURSOR_DUMMY;
-	weiri_mutex_lock(&depot->lock);
 	if ((spare & WEIRI_SPARE_FULL) != 0) {
 		weiri_magazine_push(&depot->full_list, magazine);
 		depot->full_count++;
@@ -264,23 +304,75 @@ weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
 		weiri_magazine_push(&depot->empty_list, magazine);
 		depot->empty_count++;
 	}
-	if (cursor != WEIRI_CURSOR_DUMMY) {
-		magazine = weiri_cursor_magazine(cursor);
-		bad = weiri_stock_rest_all(depot,
-		    weiri_magazine_bottom(magazine, depot->rounds) + 1, cursor);
-		weiri_magazine_push(&depot->empty_list, magazine);
-		depot->empty_count++;
+}
+
+void *
+weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
+{
+	if (depot->cell == WEIRI_CELL_NONE)
+		return NULL;
+
+	uintptr_t **cell = &local->cursor[depot->cell];
+	void *bad = NULL;
+
+	/* The lock first: a fork must not find a magazine in our hands. */
+	weiri_mutex_lock(&depot->lock);
+	stock_list_spare(depot, __atomic_exchange_n(&local->spare[depot->cell],
+				    0, __ATOMIC_ACQ_REL));
+	if (*cell != WEIRI_CURSOR_DUMMY) {
+		uintptr_t *cursor = *cell;
+
+		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+		bad = stock_unload(depot, cursor);
 	}
 	if (local->counts != NULL) {
-		depot->requests_gone += local->counts[depot->cell].requests;
-		depot->hits_gone += local->counts[depot->cell].hits;
-		WEIRI_STORE(&local->counts[depot->cell].requests, 0);
-		WEIRI_STORE(&local->counts[depot->cell].hits, 0);
+		struct weiri_local_counts *counts = &local->counts[depot->cell];
+
+		depot->requests_gone += counts->requests;
+		depot->hits_gone += counts->hits;
+		WEIRI_STORE(&counts->requests, 0);
+		WEIRI_STORE(&counts->hits, 0);
 	}
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
-	if (bad != NULL)
-		weiri_stock_report(depot, bad);
+	return bad;
+}
+
+void
+weiri_stock_recount_spares(struct weiri_depot *depot)
+{
+	int64_t full = 0;
+
+	if (depot->cell == WEIRI_CELL_NONE)
+		return;
+	WEIRI_LOCAL_FOR(local)
+	{
+		full += (local->spare[depot->cell] & WEIRI_SPARE_FULL) != 0;
+	}
+	WEIRI_STORE(&depot->spare_full, full);
+}
+
+/* All threads' full spares move into the list. */
+static void
+stock_gather_spares(struct weiri_depot *depot)
+{
+	if (depot->cell == WEIRI_CELL_NONE)
+		return;
+	weiri_local_lock();
+	weiri_mutex_lock(&depot->lock);
+	WEIRI_LOCAL_FOR(local)
+	{
+		uintptr_t *spare = &local->spare[depot->cell];
+		uintptr_t seen = WEIRI_LOAD(spare);
+
+		if ((seen & WEIRI_SPARE_FULL) != 0 &&
+		    __atomic_compare_exchange_n(spare, &seen, 0, false,
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			stock_list_spare(depot, seen);
+	}
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	weiri_local_unlock();
 }
 
 /* Under the lock: unlists the slabs with every slot at rest. */
@@ -329,34 +421,40 @@ weiri_stock_free_magazines(struct weiri_magazine *list)
 		weiri_stock_free_magazine(magazine);
 }
 
+/* Locked: every full magazine empties into the slabs. */
+static void *
+stock_empty_all(struct weiri_depot *depot)
+{
+	struct weiri_magazine *magazine;
+	void *bad = NULL;
+
+	while ((magazine = weiri_magazine_pop(&depot->full_list)) != NULL) {
+		void *slot = weiri_stock_rest_all(depot,
+		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
+		    weiri_magazine_top(magazine));
+
+		if (slot != NULL)
+			bad = slot;
+		weiri_magazine_push(&depot->empty_list, magazine);
+	}
+	depot->full_count = 0;
+	return bad;
+}
+
 size_t
 weiri_depot_trim(struct weiri_depot *depot)
 {
 	struct weiri_list idle = WEIRI_LIST_INITIALIZER(idle);
-	struct weiri_magazine *magazine, *empties;
-	void *bad = NULL, *worst = NULL;
+	struct weiri_magazine *empties;
+	void *bad = NULL, *other;
 
 	/* This thread's loaded magazine is its own to empty; others' are not. */
 	if (weiri_local_tls != &weiri_local_none)
-		weiri_depot_adopt(depot, weiri_local_tls);
-	while ((magazine = stock_steal(depot)) != NULL) {
-		weiri_mutex_lock(&depot->lock);
-		weiri_magazine_push(&depot->full_list, magazine);
-		depot->full_count++;
-		weiri_stock_update(depot);
-		weiri_mutex_unlock(&depot->lock);
-	}
+		bad = weiri_depot_adopt(depot, weiri_local_tls);
+	stock_gather_spares(depot);
 
 	weiri_mutex_lock(&depot->lock);
-	while ((magazine = weiri_magazine_pop(&depot->full_list)) != NULL) {
-		bad = weiri_stock_rest_all(depot,
-		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
-		    weiri_magazine_top(magazine));
-		if (bad != NULL)
-			worst = bad;
-		weiri_magazine_push(&depot->empty_list, magazine);
-	}
-	depot->full_count = 0;
+	other = stock_empty_all(depot);
 	stock_collect_idle(depot, &idle);
 	empties = depot->empty_list;
 	depot->empty_list = NULL;
@@ -364,7 +462,7 @@ weiri_depot_trim(struct weiri_depot *depot)
 	weiri_mutex_unlock(&depot->lock);
 
 	weiri_stock_free_magazines(empties);
-	if (worst != NULL)
-		weiri_stock_report(depot, worst);
+	if (bad != NULL || other != NULL)
+		weiri_stock_report(depot, bad != NULL ? bad : other);
 	return weiri_stock_close_slabs(&idle);
 }

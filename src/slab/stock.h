@@ -34,6 +34,33 @@ void *weiri_stock_rest_all(
 /* Locked: recomputes `outside` after any of its terms changed. */
 void weiri_stock_update(struct weiri_depot *depot);
 
+/*
+ * A lower bound of the gets, from what moves anyway.  A magazine loaded by a get
+ * with n slots that is next found empty proves n gets.  Where it leaves its
+ * thread with slots still in it, those prove nothing and are taken back; n lies
+ * in the magazine's idle word 0.
+ */
+WEIRI_INLINE void
+weiri_stock_note_given(
+    struct weiri_depot *depot, struct weiri_magazine *magazine, size_t slots)
+{
+	magazine->word[0] = slots;
+	__atomic_fetch_add(&depot->given, slots, __ATOMIC_RELAXED);
+}
+
+WEIRI_INLINE void
+weiri_stock_take_back(struct weiri_depot *depot,
+    const struct weiri_magazine *magazine, size_t slots)
+{
+	size_t given = magazine->word[0];
+
+	__atomic_fetch_sub(
+	    &depot->given, given < slots ? given : slots, __ATOMIC_RELAXED);
+}
+
+/* In the child of a fork: counts afresh what may have been torn. */
+void weiri_stock_recount_spares(struct weiri_depot *depot);
+
 /* After a magazine went to a get. */
 void weiri_stock_note_peak(struct weiri_depot *depot);
 

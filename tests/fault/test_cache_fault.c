@@ -5,7 +5,9 @@
  */
 #include "support/test.h"
 
+#include <pthread.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weir/weir.h>
@@ -185,5 +187,81 @@ TEST(cache_survives_a_hook_that_leaves)
 	}
 	weir_guard_set_hook(NULL, NULL);
 	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+static void
+leave_always(const struct weir_fault *fault, void *context)
+{
+	(void)fault;
+	(void)context;
+	longjmp(back, 1);
+}
+
+TEST(cache_left_by_a_hook_at_alloc_has_nothing_in_use)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	char *object = weir_cache_alloc(cache);
+	char byte;
+
+	weir_cache_free(cache, object);
+	byte = object[200];
+	object[200] = (char)(byte + 1);
+	weir_guard_set_hook(leave_always, NULL);
+	if (setjmp(back) == 0) {
+		(void)!weir_cache_alloc(cache);
+		FAIL("the hook was not called");
+	}
+	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
+	CHECK_EQ(stats.in_use, 0);
+	object[200] = byte; /* mended, the object serves again */
+	CHECK_NOT_NULL(weir_cache_alloc(cache));
+	weir_cache_free(cache, object);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+static void
+tell_statistics(const struct weir_fault *fault, void *context)
+{
+	static char text[65536];
+
+	(void)context;
+	(void)weir_stats_text(text, sizeof(text));
+	fprintf(stderr, "hook saw %s\n", fault->class_text);
+}
+
+static void *
+free_twice(void *cache)
+{
+	void *object = weir_cache_alloc(cache);
+
+	/* One more out, so that both frees end in the same magazine. */
+	(void)!weir_cache_alloc(cache);
+	weir_cache_free(cache, object);
+	weir_cache_free(cache, object);
+	return NULL;
+}
+
+/* Without a state per object the second free shows when the slot comes home,
+ * here at the thread's end; the hook may use the library even then. */
+TEST(cache_double_free_found_at_thread_exit_reports_without_a_lock)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create("loose",
+		     &(struct weir_cache_config){
+			 .object_bytes = 200, .check = WEIR_CHECK_NONE},
+		     &cache),
+	    0);
+	weir_guard_set_hook(tell_statistics, NULL);
+	EXPECT_ABORT("hook saw double-free", {
+		pthread_t thread;
+
+		pthread_create(&thread, NULL, free_twice, cache);
+		pthread_join(thread, NULL);
+	});
+	weir_guard_set_hook(NULL, NULL);
 	weir_cache_destroy(cache);
 }

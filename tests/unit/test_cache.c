@@ -146,54 +146,73 @@ TEST(cache_limit_nothing_lets_nothing_through)
 	weir_cache_destroy(cache);
 }
 
-struct steal_test {
+struct idle_test {
 	struct weir_cache *cache;
 	pthread_barrier_t barrier;
 	size_t count;
 };
 
+/* Takes and frees, so that both magazines of the thread are full, and idles. */
 static void *
-cache_fill_spare_and_wait(void *argument)
+cache_use_and_idle(void *argument)
 {
-	struct steal_test *test = argument;
-	void *objects[256];
+	struct idle_test *test = argument;
+	void *objects[1024];
+	size_t got = 0;
 
-	for (size_t i = 0; i < test->count; i++)
-		objects[i] = weir_cache_alloc(test->cache);
-	for (size_t i = 0; i < test->count; i++)
-		weir_cache_free(test->cache, objects[i]);
+	while (got < test->count &&
+	       (objects[got] = weir_cache_alloc(test->cache)) != NULL)
+		got++;
+	while (got > 0)
+		weir_cache_free(test->cache, objects[--got]);
 	pthread_barrier_wait(&test->barrier);
 	pthread_barrier_wait(&test->barrier);
 	return NULL;
 }
 
-TEST(cache_takes_idle_threads_spares_at_the_limit)
+/* What the calling thread gets while @threads others idle after their use. */
+static size_t
+cache_reach(size_t limit, unsigned threads)
 {
-	enum { LIMIT = 64 };
-	struct steal_test test = {.count = LIMIT};
-	pthread_t thread;
-	size_t got = 0;
-	void *objects[LIMIT];
+	struct idle_test test = {.count = limit};
+	pthread_t thread[8];
+	void *objects[1024];
+	size_t got = 0, reach;
 
 	test.cache = cache_make(
-	    &(struct weir_cache_config){.object_bytes = 48, .limit = LIMIT});
-	pthread_barrier_init(&test.barrier, NULL, 2);
-	CHECK_EQ(
-	    pthread_create(&thread, NULL, cache_fill_spare_and_wait, &test), 0);
+	    &(struct weir_cache_config){.object_bytes = 48, .limit = limit});
+	pthread_barrier_init(&test.barrier, NULL, threads + 1);
+	for (unsigned i = 0; i < threads; i++)
+		CHECK_EQ(
+		    pthread_create(&thread[i], NULL, cache_use_and_idle, &test),
+		    0);
 	pthread_barrier_wait(&test.barrier);
-	/* The other thread lives and holds two magazines; only the loaded one,
-	 * an eighth of the limit at most, is out of reach. */
-	while (got < LIMIT &&
+	while (got < limit &&
 	       (objects[got] = weir_cache_alloc(test.cache)) != NULL)
 		got++;
-	CHECK(got >= LIMIT - LIMIT / 8);
+	reach = got;
 	while (got > 0)
 		weir_cache_free(test.cache, objects[--got]);
 	pthread_barrier_wait(&test.barrier);
-	pthread_join(thread, NULL);
+	for (unsigned i = 0; i < threads; i++)
+		pthread_join(thread[i], NULL);
 	CHECK(weir_cache_check(test.cache));
 	weir_cache_destroy(test.cache);
 	pthread_barrier_destroy(&test.barrier);
+	return reach;
+}
+
+TEST(cache_idle_threads_withhold_a_64th_of_the_limit_each)
+{
+	CHECK_GE(cache_reach(1024, 1), 1024 - 1024 / 64);
+	CHECK_GE(cache_reach(1024, 8), 1024 - 8 * 1024 / 64);
+}
+
+TEST(cache_idle_threads_withhold_nothing_of_a_small_limit)
+{
+	CHECK_EQ(cache_reach(8, 8), 8);
+	CHECK_EQ(cache_reach(100, 8), 100);
+	CHECK_EQ(cache_reach(511, 8), 511);
 }
 
 static void *
@@ -445,6 +464,122 @@ TEST(cache_peak_is_right_to_one_magazine_per_thread)
 	CHECK(cache_stats(cache).requests <= COUNT + COUNT / 2);
 	CHECK(cache_stats(cache).requests >= COUNT);
 	weir_cache_destroy(cache);
+}
+
+static void *
+cache_use_once(void *cache)
+{
+	weir_cache_free(cache, weir_cache_alloc(cache));
+	return NULL;
+}
+
+TEST(cache_requests_are_never_overstated)
+{
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	uint64_t before;
+
+	for (int i = 0; i < 100; i++) {
+		pthread_t thread;
+
+		CHECK_EQ(
+		    pthread_create(&thread, NULL, cache_use_once, cache), 0);
+		pthread_join(thread, NULL);
+	}
+	CHECK_LE(cache_stats(cache).requests, 100);
+	for (int i = 0; i < 1000; i++) {
+		cache_use_once(cache);
+		(void)weir_cache_trim(cache);
+	}
+	before = cache_stats(cache).requests;
+	CHECK_LE(before, 1100);
+	for (int i = 0; i < 1000; i++)
+		cache_use_once(cache);
+	CHECK_GE(cache_stats(cache).requests, before);
+	weir_cache_destroy(cache);
+}
+
+struct rescue {
+	struct weir_cache *cache;
+	void *objects[2000];
+	size_t count;
+	int calls;
+};
+
+/* Gives half of what is out back, as a server drops half of its sessions. */
+static bool
+rescue_half(size_t bytes, void *context)
+{
+	struct rescue *rescue = context;
+
+	(void)bytes;
+	if (rescue->calls++ > 0)
+		return false;
+	for (size_t i = rescue->count / 2; i < rescue->count; i++)
+		weir_cache_free(rescue->cache, rescue->objects[i]);
+	rescue->count /= 2;
+	(void)weir_trim();
+	return true;
+}
+
+TEST(cache_finds_what_the_oom_hook_freed)
+{
+	struct rescue rescue = {.calls = 0};
+	void *object;
+
+	CHECK_EQ(weir_init(&(struct weir_config){.limit_bytes = 4 << 20,
+		     .oom = rescue_half,
+		     .oom_context = &rescue}),
+	    0);
+	rescue.cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 4000});
+	while (rescue.calls == 0) {
+		CHECK_LT(rescue.count, 2000);
+		object = weir_cache_alloc(rescue.cache);
+		CHECK_NOT_NULL(object);
+		rescue.objects[rescue.count++] = object;
+	}
+	CHECK_EQ(cache_stats(rescue.cache).failures, 0);
+	CHECK_EQ(cache_stats(rescue.cache).in_use, rescue.count);
+	CHECK(weir_cache_check(rescue.cache));
+	while (rescue.count > 0)
+		weir_cache_free(rescue.cache, rescue.objects[--rescue.count]);
+	weir_cache_destroy(rescue.cache);
+}
+
+TEST(cache_counts_exactly_beyond_the_cells_of_a_thread)
+{
+	enum { CACHES = 520 };
+	static struct weir_cache *caches[CACHES];
+	struct weir_pool_stats stats;
+
+	for (size_t c = 0; c < CACHES; c++)
+		caches[c] = cache_make(&(struct weir_cache_config){
+		    .object_bytes = 32, .flags = WEIR_CACHE_COUNT});
+	for (int i = 0; i < 10; i++)
+		cache_use_once(caches[CACHES - 1]);
+	stats = cache_stats(caches[CACHES - 1]);
+	CHECK_EQ(stats.requests, 10);
+	CHECK_EQ(stats.hits + stats.misses, 10);
+	for (size_t c = 0; c < CACHES; c++)
+		weir_cache_destroy(caches[c]);
+}
+
+TEST(cache_prealloc_beyond_the_budget_fails_at_once)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create("vast",
+		     &(struct weir_cache_config){
+			 .object_bytes = 64, .prealloc = SIZE_MAX},
+		     &cache),
+	    -ENOMEM);
+	CHECK_EQ(weir_set_limit(8 << 20, UINT64_MAX), 0);
+	CHECK_EQ(weir_cache_create("vast",
+		     &(struct weir_cache_config){
+			 .object_bytes = 64, .prealloc = 1 << 20},
+		     &cache),
+	    -ENOMEM);
 }
 
 TEST(caches_beyond_the_cells_of_a_thread_still_work)
