@@ -128,8 +128,8 @@ WEIR_API WEIR_NODISCARD int weir_buffer_pool_create(const char *name,
  * Returns:   bytes given back, descriptors and payload.
  * Ownership: buffers held are untouched.  Payload goes back in blocks of up
  *            to 2 MiB, so one buffer held keeps its block.
- * Threads:   any thread; takes the spare magazines of all threads, not the
- *            ones they are using.  Not async-signal-safe.
+ * Threads:   any thread; takes the caller's magazines and the spare ones of all
+ *            threads, not those other threads are using.  Not async-signal-safe.
  * Cost:      linear in the idle buffers.
  * Errors:    none.
  * Since:     0.1
@@ -371,14 +371,16 @@ WEIR_API uint32_t weir_buffer_references(const struct weir_buffer *buffer)
 
 /**
  * weir_buffer_of() - the buffer around an address in its payload.
- * @address: any address.
+ * @address: an address in a buffer that the caller holds a reference to, or any
+ *           other that no pool is giving back at this moment: the records of a
+ *           block that a trim or a destroy is ending are read without a lock.
  *
  * Returns:   the buffer, or NULL when @address is in no buffer of a pool that
  *            is held: not the library's, in foreign memory, in the gap behind
  *            a payload, or free.  Nothing is read at @address.
  * Ownership: nothing changes hands: the answer is as good as the reference the
  *            caller holds anyway.
- * Threads:   any thread.
+ * Threads:   any thread; see @address.
  * Cost:      a page map look-up and a division, about 5 ns.
  * Errors:    none beside NULL.
  * Since:     0.1

@@ -35,8 +35,10 @@ enum weir_stats_exact {
  * struct weir_pool_stats - one pool at one moment.
  *
  * Objects are what the pool hands out: objects, buffers, regions or units.
- * total == in_use + available; cached is the part of available that threads
- * hold in magazines, and what it never lets fall: total <= limit if set.
+ * total == in_use + available, and total <= limit if one is set; cached is the
+ * part of available that threads hold in magazines.  While the pool is busy
+ * in_use is an estimate from racing reads: a magazine on its way between a
+ * thread and the pool counts as in use.
  */
 struct weir_pool_stats {
 	uint32_t size;    /* bytes of this struct, set by the reader */
@@ -58,7 +60,7 @@ struct weir_pool_stats {
 	uint64_t requests; /* alloc calls, failures included */
 	uint64_t hits;     /* requests served without the shared part */
 	uint64_t misses;   /* visits to the shared part; always exact */
-	uint64_t failures; /* requests refused; always exact */
+	uint64_t failures; /* requests that got NULL; always exact */
 
 	uint64_t bytes_mapped; /* memory taken from the page supply */
 	uint64_t bytes_in_use; /* the part of it that callers hold */
@@ -101,10 +103,11 @@ WEIR_API int weir_stats_read(struct weir_stats *out) WEIR_NOEXCEPT;
  * @out:      array of @capacity entries; out[0].size set by the caller.
  * @capacity: entries of @out; 0 asks only for the number of pools.
  *
- * Returns:   the number of pools in being, which may exceed @capacity; the
- *            first @capacity of them, oldest first, are filled.
+ * Returns:   the number of pools met, which may exceed @capacity; the first
+ *            @capacity of them, oldest first, are filled.
  * Ownership: copies into the caller's storage.
- * Threads:   any thread; pools may come and go between two calls.
+ * Threads:   any thread.  Pools may come and go during the call; the number
+ *            is then that of all it met, not of those alive at one moment.
  * Cost:      about 100 ns a pool and thread, no allocation.
  * Errors:    0 with capacity > 0 and an unknown out[0].size.
  * Since:     0.1
@@ -145,6 +148,8 @@ WEIR_API size_t weir_stats_json(char *buffer, size_t bytes) WEIR_NOEXCEPT;
  * @stats:  figures read before.
  * @buffer: receives e.g. "usage 85 % | success 99.95 % | ok"; above 90 % usage
  *          of a limit, or above 1 % failures, the last part says what to do.
+ *          Where requests are a lower bound, success is one as well (">="),
+ *          and a share above 1 % is not advised upon.
  * @bytes:  size of @buffer; 0 is allowed.
  *
  * Returns:   the bytes of the whole line without its NUL, as snprintf does.

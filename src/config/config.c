@@ -149,6 +149,9 @@ weiri_config_fork_unlock(void)
 
 /* ---- hooks ------------------------------------------------------------- */
 
+/* The program's hooks may do anything; an alloc leaves errno alone all the same,
+ * so each call keeps it. */
+
 static void
 config_write_message(enum weir_message_level level, const char *line)
 {
@@ -173,11 +176,13 @@ void
 weiri_message(enum weir_message_level level, const char *line)
 {
 	const struct weir_config *config = weiri_config();
+	int kept = errno;
 
 	if (config->message != NULL)
 		config->message(level, line, config->message_context);
 	else
 		config_write_message(level, line);
+	errno = kept;
 }
 
 bool
@@ -185,7 +190,12 @@ weiri_hook_oom(size_t bytes)
 {
 	const struct weir_config *config = weiri_config();
 
-	return config->oom != NULL && config->oom(bytes, config->oom_context);
+	int kept = errno;
+	bool again =
+	    config->oom != NULL && config->oom(bytes, config->oom_context);
+
+	errno = kept;
+	return again;
 }
 
 void
@@ -193,6 +203,9 @@ weiri_hook_soft(uint64_t charged_bytes, uint64_t soft_bytes)
 {
 	const struct weir_config *config = weiri_config();
 
+	int kept = errno;
+
 	if (config->soft != NULL)
 		config->soft(charged_bytes, soft_bytes, config->soft_context);
+	errno = kept;
 }

@@ -393,7 +393,12 @@ weiri_os_thread_exit_arm(void *argument)
 {
 	WEIR_ASSERT(os_exit_key_made);
 	WEIR_ASSERT(argument != NULL);
-	return -pthread_setspecific(os_exit_key, argument);
+
+	int kept = errno; /* it may allocate */
+	int error = pthread_setspecific(os_exit_key, argument);
+
+	errno = kept;
+	return -error;
 }
 
 int

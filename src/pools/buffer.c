@@ -166,8 +166,13 @@ buffer_refuse(struct weiri_buffer_tier *tier)
 WEIRI_INLINE struct weir_buffer *
 buffer_begin(struct weiri_buffer_tier *tier, struct weir_buffer *buffer)
 {
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buffer->references) != 0))
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buffer->references) != 0)) {
+		/* Back first: a hook that leaves finds nothing held. */
+		if ((tier->pool->flags & WEIRI_BUFFER_CHARGED) != 0)
+			buffer_uncharge(tier->pool, tier->bytes);
+		weiri_depot_put(&tier->depot, buffer);
 		buffer_fault_written(tier, buffer);
+	}
 	WEIR_ASSERT(buffer->pool == tier->pool && buffer->tier == tier->index);
 	WEIRI_STORE(&buffer->flags, tier->pool->flags);
 	buffer->user = NULL;

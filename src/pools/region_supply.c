@@ -121,9 +121,10 @@ region_supply_make(void)
 		made++;
 	}
 	status = 0;
-	/* Pairs with the acquire in weiri_region_supply_start(). */
+	/* Pairs with the acquire in weiri_region_supply_start(), and with that
+	 * of the thread that loses here and goes on with the winner's. */
 	if (!__atomic_compare_exchange_n(&weiri_region_supply, &seen, supply,
-		false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE))
 		goto undo;
 	weiri_pool_register(&supply->pool, WEIR_POOL_REGION, "region blocks",
 	    &region_supply_ops, true);

@@ -98,31 +98,55 @@ report_nine_tenths(uint64_t limit)
 	return limit / 10 * 9 + limit % 10 * 9 / 10;
 }
 
+/* Why requests were refused, as far as the figures tell. */
 static void
-report_advice(
-    struct weiri_text *text, const struct weir_pool_stats *stats, bool failing)
+report_refusals(struct weiri_text *text, const struct weir_pool_stats *stats)
 {
 	bool limited = stats->limit != UINT64_MAX;
-	bool tight =
-	    limited && stats->in_use > report_nine_tenths(stats->limit);
 
-	if (!tight && !failing) {
-		weiri_text_str(text, "ok");
-		return;
-	}
-	/* A refusal below the limit came from the budget or the system. */
-	if (!tight && !(limited && stats->in_use_peak >= stats->limit)) {
-		weiri_text_str(text, "raise the process budget: ");
-	} else {
+	if (limited && stats->in_use_peak >= stats->limit) {
 		weiri_text_str(text, "raise the limit: ");
 		weiri_text_u64(text, stats->in_use);
 		weiri_text_str(text, " of ");
 		weiri_text_u64(text, stats->limit);
-		weiri_text_str(text, failing ? " in use, " : " in use");
+		weiri_text_str(text, " in use, ");
+	} else if (limited && stats->cached > 0) {
+		/* Refused with slots left: threads held them. */
+		weiri_text_str(text, "raise the limit: idle threads hold ");
+		weiri_text_u64(text, stats->cached);
+		weiri_text_str(text, ", ");
+	} else {
+		weiri_text_str(text, "raise the process budget: ");
 	}
-	if (failing) {
+	weiri_text_u64(text, stats->failures);
+	weiri_text_str(text, " requests refused");
+}
+
+/*
+ * Without exact requests the share of refusals has an upper bound only: what
+ * looks like more than 1 % is then stated, not advised upon.
+ */
+static void
+report_advice(
+    struct weiri_text *text, const struct weir_pool_stats *stats, bool failing)
+{
+	bool exact = (stats->exact & WEIR_EXACT_REQUESTS) != 0;
+	bool tight = stats->limit != UINT64_MAX &&
+		     stats->in_use > report_nine_tenths(stats->limit);
+
+	if (failing && (exact || tight)) {
+		report_refusals(text, stats);
+	} else if (tight) {
+		weiri_text_str(text, "raise the limit: ");
+		weiri_text_u64(text, stats->in_use);
+		weiri_text_str(text, " of ");
+		weiri_text_u64(text, stats->limit);
+		weiri_text_str(text, " in use");
+	} else if (failing) {
 		weiri_text_u64(text, stats->failures);
-		weiri_text_str(text, " requests refused");
+		weiri_text_str(text, " requests refused, their share unknown");
+	} else {
+		weiri_text_str(text, "ok");
 	}
 }
 
@@ -140,11 +164,13 @@ weiri_report_health(
 	uint64_t requests = stats->requests > stats->failures ? stats->requests
 							      : stats->failures;
 	uint64_t served = requests - stats->failures;
+	bool bound =
+	    (stats->exact & WEIR_EXACT_REQUESTS) == 0 && stats->failures > 0;
 
 	weiri_text_str(text, "usage ");
 	weiri_text_u64(
 	    text, whole > 0 ? report_ratio(stats->in_use, whole, 100) : 0);
-	weiri_text_str(text, " % | success ");
+	weiri_text_str(text, bound ? " % | success >= " : " % | success ");
 	weiri_text_fixed(text,
 	    requests > 0 ? report_ratio(served, requests, 10000) : 10000, 2);
 	weiri_text_str(text, " % | ");

@@ -6,11 +6,13 @@
 #include "test.h"
 
 #include <weir/buffer.h>
+#include <weir/guard.h>
 
 #include "os/os.h"
 #include "pages/pages.h"
 
 #include <errno.h>
+#include <setjmp.h>
 #include <string.h>
 
 static struct weir_buffer_pool *
@@ -100,6 +102,43 @@ TEST(buffer_pointer_to_something_else_is_foreign)
 	EXPECT_ABORT("foreign-pointer",
 	    weir_buffer_retain((struct weir_buffer *)(void *)other));
 	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+static jmp_buf back;
+
+static void
+leave(const struct weir_fault *fault, void *context)
+{
+	(void)fault;
+	(void)context;
+	longjmp(back, 1);
+}
+
+TEST(buffer_left_by_a_hook_at_acquire_charges_nothing)
+{
+	struct weir_buffer_pool *pool;
+	struct weir_buffer *b;
+
+	CHECK_EQ(
+	    weir_buffer_pool_create("one",
+		&(struct weir_buffer_pool_config){.tier = {{.bytes = 2048}},
+		    .tier_count = 1,
+		    .limit_bytes = 2048},
+		&pool),
+	    0);
+	b = weir_buffer_acquire(pool, 2000);
+	weir_buffer_release(b);
+	b->references = 7; /* a write through a stale pointer */
+	weir_guard_set_hook(leave, NULL);
+	if (setjmp(back) == 0) {
+		(void)!weir_buffer_acquire(pool, 2000);
+		FAIL("the hook was not called");
+	}
+	b->references = 0; /* mended, the one buffer there is serves again */
+	CHECK_PTR(weir_buffer_acquire(pool, 2000), b);
+	weir_buffer_release(b);
+	CHECK(weir_buffer_pool_check(pool));
 	weir_buffer_pool_destroy(pool);
 }
 

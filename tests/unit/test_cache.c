@@ -547,6 +547,30 @@ TEST(cache_finds_what_the_oom_hook_freed)
 	weir_cache_destroy(rescue.cache);
 }
 
+static bool
+spoil_errno(size_t bytes, void *context)
+{
+	(void)bytes;
+	(void)context;
+	errno = EBADF;
+	return false;
+}
+
+TEST(cache_leaves_errno_alone_whatever_a_hook_does)
+{
+	struct weir_cache *cache;
+	size_t got = 0;
+
+	CHECK_EQ(weir_init(&(struct weir_config){
+		     .limit_bytes = 4 << 20, .oom = spoil_errno}),
+	    0);
+	cache = cache_make(&(struct weir_cache_config){.object_bytes = 4000});
+	errno = 77;
+	while (weir_cache_alloc(cache) != NULL)
+		CHECK_LT(got++, 2000);
+	CHECK_EQ(errno, 77);
+}
+
 TEST(cache_counts_exactly_beyond_the_cells_of_a_thread)
 {
 	enum { CACHES = 520 };
