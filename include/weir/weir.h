@@ -6,6 +6,7 @@
  *   cache.h    objects of one type, any order, any thread
  *   buffer.h   I/O: sized, shared, sliced, reference counted
  *   buddy.h    power-of-two groups of anything
+ *   net.h      loops and connections over them, completion style
  *   stats.h    what every pool is doing
  *   guard.h    what happens when a program misuses a pool
  *   runtime.h  options, budget, start and end
@@ -17,6 +18,7 @@
 #include <weir/buffer.h>
 #include <weir/cache.h>
 #include <weir/guard.h>
+#include <weir/net.h>
 #include <weir/region.h>
 #include <weir/runtime.h>
 #include <weir/source.h>

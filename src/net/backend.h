@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.h - what the engine asks of a system interface.
+ *
+ * The engine decides which connection may receive and what is sent in which
+ * order; a back end moves the bytes and reports what moved.  Calls go down
+ * through this table, reports go up through weiri_conn_received(),
+ * weiri_conn_sent(), weiri_conn_failed() and weiri_listener_accepted().
+ * How each call maps onto completion interfaces:
+ *
+ *   call            epoll             io_uring            IOCP
+ *   listener_start  level-trig. IN    multishot accept    AcceptEx pool
+ *   conn_start      level-trig. IN    multishot recv      empty WSARecv
+ *   conn_receive    IN off, on        cancel, arm again   post none, post
+ *   conn_feed       recv              refill the ring     WSARecv
+ *   conn_send       send, OUT: tail   sendmsg, one out    WSASend
+ *   conn_stop       close             cancel, close       closesocket
+ *   wait            epoll_wait        io_uring_enter      GetQueued...Ex
+ *   wake            eventfd           MSG_RING            PostQueued...
+ *
+ * Where the system holds a buffer (the two to the right), conn_stop is done
+ * when its last completion is in, and the reaper waits for that.
+ */
+#ifndef WEIRI_BACKEND_H
+#define WEIRI_BACKEND_H
+
+#include "net/engine.h"
+
+struct weiri_backend {
+	const char *name;
+	bool (*works)(void); /* here and now */
+
+	int (*loop_start)(struct weir_loop *loop); /* 0 or -errno */
+	void (*loop_finish)(struct weir_loop *loop);
+
+	int (*listener_start)(struct weir_listener *listener);
+	void (*listener_stop)(struct weir_listener *listener);
+
+	int (*conn_start)(struct weir_conn *conn);
+	void (*conn_stop)(struct weir_conn *conn);
+	/* Stop receiving for a while, and start again. */
+	void (*conn_receive)(struct weir_conn *conn, bool on);
+	/* Receive for one that waited for memory; false: still none. */
+	bool (*conn_feed)(struct weir_conn *conn);
+	/* Send from conn->ops as much as goes; see to the rest by itself. */
+	void (*conn_send)(struct weir_conn *conn);
+
+	/* Wait, report and return; INT64_MAX: no time limit.  0 or -errno. */
+	int (*wait)(struct weir_loop *loop, int64_t timeout_ns);
+	/* Ends a wait; any thread, signal handlers. */
+	void (*wake)(struct weir_loop *loop);
+};
+
+extern const struct weiri_backend weiri_backend_epoll;
+
+#endif /* WEIRI_BACKEND_H */

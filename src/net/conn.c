@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.c - a connection: bytes in, bytes handed to the program, bytes out.
+ *
+ *      room            received               weir_conn_send    settle
+ *   hint bytes ---> slice to on_data ---> ops, charged ---> sent, released
+ *                        |       ^
+ *                        +-need--+ carry
+ *
+ * Nothing here waits and nothing here knows a system call.  Sends are only
+ * queued; the loop sends for all connections of a pass together, which keeps
+ * receiving code and sending code, ours and the kernel's, in the caches.
+ *
+ * Memory between two passes is of two kinds: a carry (an unfinished packet
+ * handed back by weir_conn_need()) and unsent ops.  A connection with either is
+ * on loop->holding, in the order of its last progress, so that the stall timer
+ * looks only at the head; unless it waits for a buffer: then it is the loop
+ * that keeps it from progress, and the wait does not count against it.
+ *
+ * Invariants:
+ *
+ *   I1  need > 0 if and only if carry is valid, and carry.bytes < need.
+ *   I2  charge is the sum of buffer->bytes over the slices in ops.
+ *   I3  At the end of a pass, HOLDING means not STARVED, and need > 0 or
+ *       ops != NULL.
+ *   I4  PAUSED or STARVED: nothing is received.  A pass receives only once,
+ *       so charge <= send_quota_bytes + WEIR_NET_BUFFER_BYTES_MAX for a
+ *       handler that sends no more than it was given.
+ *   I5  CLOSING is final: no handler but on_sent (-ECANCELED) and on_close is
+ *       called, and the object stays until the loop reaps it, so events of the
+ *       same pass may still name it.
+ */
+#include "net/backend.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CONN_HINT_STEP 4 /* 2K, 8K, 32K, 64K: the tiers of a buffer pool */
+
+/* ---- closing --------------------------------------------------------- */
+
+static void
+conn_drop_carry(struct weir_conn *conn)
+{
+	if (conn->need > 0) {
+		weir_buffer_release(conn->carry.buffer);
+		conn->need = 0;
+	}
+}
+
+/* A later reason replaces the one of a close that did not work out. */
+static void
+conn_end(struct weir_conn *conn, enum weir_close_reason reason)
+{
+	if (conn->state == WEIRI_CONN_CLOSING)
+		return;
+	conn->reason = reason;
+	conn->state = WEIRI_CONN_CLOSING;
+	weiri_conn_unstarve(conn);
+	conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
+	weiri_list_remove(&conn->holding);
+	weiri_list_append(&conn->loop->closing, &conn->holding);
+}
+
+void
+weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
+{
+	if (conn->state != WEIRI_CONN_OPEN)
+		return;
+	conn_drop_carry(conn);
+	if (conn->ops == NULL) {
+		conn_end(conn, reason);
+		return;
+	}
+	conn->state = WEIRI_CONN_FLUSHING;
+	conn->reason = reason;
+	weiri_conn_unstarve(conn);
+	weiri_conn_queue(conn); /* settle stops receiving if a tail stays */
+}
+
+void
+weir_conn_abort(struct weir_conn *conn, enum weir_close_reason reason)
+{
+	if (conn->state == WEIRI_CONN_CLOSING)
+		return;
+	conn->flags |= WEIRI_CONN_ABORT;
+	conn_end(conn, reason);
+}
+
+void
+weiri_conn_failed(struct weir_conn *conn, int error)
+{
+	bool reset = error == -ECONNRESET || error == -EPIPE;
+
+	conn_end(conn, reset ? WEIR_CLOSE_RESET : WEIR_CLOSE_ERROR);
+}
+
+/* ---- holding memory between passes ----------------------------------- */
+
+static void
+conn_hold(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if (conn->flags & (WEIRI_CONN_HOLDING | WEIRI_CONN_STARVED) ||
+	    conn->state == WEIRI_CONN_CLOSING)
+		return;
+	conn->flags |= WEIRI_CONN_HOLDING;
+	conn->progress_ns = loop->now_ns;
+	weiri_list_append(&loop->holding, &conn->holding);
+	weiri_loop_watch_memory(loop);
+}
+
+static void
+conn_progress(struct weir_conn *conn)
+{
+	if (conn->flags & WEIRI_CONN_HOLDING) {
+		conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
+		weiri_list_remove(&conn->holding);
+		conn->loop->moved_ns = conn->loop->now_ns;
+	}
+}
+
+/* ---- waiting for a buffer -------------------------------------------- */
+
+static void
+conn_pause(struct weir_conn *conn)
+{
+	conn->flags |= WEIRI_CONN_PAUSED;
+	conn->loop->backend->conn_receive(conn, false);
+}
+
+void
+weiri_conn_starve(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	WEIRI_COUNT(loop, starved, 1);
+	if (conn->ops != NULL) {
+		/* Its own unsent bytes go first; settle starts it again. */
+		conn_hold(conn);
+		conn_pause(conn);
+		return;
+	}
+	conn_progress(conn);
+	if (weiri_list_empty(&loop->starved))
+		loop->moved_ns = loop->now_ns;
+	conn->flags |= WEIRI_CONN_STARVED;
+	weiri_list_append(&loop->starved, &conn->waiting);
+	__atomic_fetch_add(&loop->net->starving, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, starved_now, 1);
+	weiri_loop_watch_memory(loop);
+}
+
+void
+weiri_conn_unstarve(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if (!(conn->flags & WEIRI_CONN_STARVED))
+		return;
+	conn->flags &= (uint8_t)~WEIRI_CONN_STARVED;
+	weiri_list_remove(&conn->waiting);
+	__atomic_fetch_sub(&loop->net->starving, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, starved_now, -1);
+}
+
+/* ---- bytes in -------------------------------------------------------- */
+
+/* For a receive; a loop that lends gives its reserve when all else fails. */
+static struct weir_buffer *
+conn_buffer(struct weir_conn *conn, size_t bytes)
+{
+	struct weir_loop *loop = conn->loop;
+	struct weir_buffer *buffer = weiri_loop_acquire(loop, bytes);
+
+	if (WEIR_UNLIKELY(buffer == NULL) && loop->lending && !loop->lent) {
+		buffer = loop->reserve;
+		loop->reserve = NULL;
+		loop->lent = true;
+	}
+	return buffer;
+}
+
+/* Copies the carry into @to; false without one. */
+static bool
+conn_move_carry(struct weir_conn *conn, struct weir_buffer *to)
+{
+	struct weir_slice *carry = &conn->carry;
+
+	if (to == NULL)
+		return false;
+	memcpy(to->data, carry->buffer->data + carry->offset, carry->bytes);
+	weir_buffer_release(carry->buffer);
+	carry->buffer = to;
+	carry->offset = 0;
+	return true;
+}
+
+/* Can the buffer of the carry hold @bytes from the carry's start on, if need be
+ * after moving it to the front? */
+static bool
+conn_carry_fits(const struct weir_conn *conn, uint32_t bytes)
+{
+	const struct weir_buffer *buffer = conn->carry.buffer;
+
+	return bytes <= buffer->bytes - conn->carry.offset ||
+	       (bytes <= buffer->bytes && weir_buffer_references(buffer) == 1);
+}
+
+/* Makes it so; conn_carry_fits() has said yes. */
+static void
+conn_carry_fit(struct weir_conn *conn, uint32_t bytes)
+{
+	struct weir_slice *carry = &conn->carry;
+	unsigned char *data = carry->buffer->data;
+
+	if (bytes <= carry->buffer->bytes - carry->offset)
+		return;
+	memmove(data, data + carry->offset, carry->bytes);
+	carry->offset = 0;
+}
+
+bool
+weiri_conn_has_room(const struct weir_conn *conn)
+{
+	return conn->need > 0 && conn_carry_fits(conn, conn->need);
+}
+
+static struct weir_buffer *
+conn_carry_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
+{
+	struct weir_loop *loop = conn->loop;
+	struct weir_slice *carry = &conn->carry;
+	uint32_t least = loop->net->config.receive_bytes_min;
+	uint32_t wanted = conn->need > conn->hint ? conn->need : conn->hint;
+	bool scarce = !weiri_list_empty(&loop->starved);
+
+	if (conn_carry_fits(conn, wanted))
+		conn_carry_fit(conn, wanted);
+	else if (scarce && conn_carry_fits(conn, conn->need))
+		conn_carry_fit(conn, conn->need);
+	else if (!conn_move_carry(conn, conn_buffer(conn, wanted))) {
+		if (conn_carry_fits(conn, conn->need))
+			conn_carry_fit(conn, conn->need);
+		else if (!conn_move_carry(conn,
+			     conn_buffer(conn,
+				 conn->need > least ? conn->need : least)))
+			return NULL;
+	}
+	*offset = carry->offset + carry->bytes;
+	*room = carry->buffer->bytes - *offset;
+	WEIR_ASSERT(*room > 0);
+	return carry->buffer;
+}
+
+struct weir_buffer *
+weiri_conn_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
+{
+	if (WEIR_UNLIKELY(conn->need > 0))
+		return conn_carry_room(conn, offset, room);
+
+	const struct weir_net_config *config = &conn->loop->net->config;
+	struct weir_buffer *buffer = conn_buffer(conn, conn->hint);
+	if (WEIR_UNLIKELY(buffer == NULL) &&
+	    conn->hint > config->receive_bytes_min) {
+		conn->hint = config->receive_bytes_min;
+		buffer = conn_buffer(conn, conn->hint);
+	}
+	if (WEIR_UNLIKELY(buffer == NULL))
+		return NULL;
+	*offset = 0;
+	*room = buffer->bytes;
+	return buffer;
+}
+
+/* A carry rests in no more than four times what it needs. */
+static void
+conn_put_away(struct weir_conn *conn)
+{
+	struct weir_slice *carry = &conn->carry;
+	uint32_t quarter = carry->buffer->bytes / 4;
+
+	/* Without memory for the copy it stays where it is. */
+	if (conn->need <= quarter && carry->bytes > 0)
+		(void)conn_move_carry(
+		    conn, weiri_loop_acquire(conn->loop, carry->bytes));
+	conn_progress(conn);
+	conn_hold(conn);
+}
+
+static void
+conn_adapt_hint(struct weir_conn *conn, uint32_t room, uint32_t bytes)
+{
+	const struct weir_net_config *config = &conn->loop->net->config;
+
+	if (bytes == room && room >= conn->hint)
+		conn->hint =
+		    conn->hint < config->receive_bytes_max / CONN_HINT_STEP
+			? conn->hint * CONN_HINT_STEP
+			: config->receive_bytes_max;
+	else if (bytes <= conn->hint / CONN_HINT_STEP &&
+		 conn->hint > config->receive_bytes_min)
+		conn->hint =
+		    conn->hint / CONN_HINT_STEP < config->receive_bytes_min
+			? config->receive_bytes_min
+			: conn->hint / CONN_HINT_STEP;
+}
+
+static void
+conn_carry_received(struct weir_conn *conn, uint32_t bytes)
+{
+	conn->carry.bytes += bytes;
+	if (conn->carry.bytes < conn->need) {
+		conn_put_away(conn);
+		return;
+	}
+	struct weir_slice slice = conn->carry;
+	conn->need = 0;
+	conn_progress(conn);
+	conn->handlers->on_data(conn, slice);
+	if (conn->ops != NULL && !(conn->flags & WEIRI_CONN_SENDING))
+		conn_hold(conn); /* sends from before, still waiting */
+}
+
+static void
+conn_received_none(
+    struct weir_conn *conn, struct weir_buffer *buffer, int error)
+{
+	if (conn->need == 0)
+		weir_buffer_release(buffer);
+	else
+		conn_hold(conn); /* it may have waited, and so not been */
+	if (error == 0)
+		weir_conn_close(conn, WEIR_CLOSE_PEER);
+	else if (error != -EAGAIN && error != -EINTR)
+		weiri_conn_failed(conn, error);
+}
+
+void
+weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
+    uint32_t room, ssize_t result)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if (WEIR_UNLIKELY(result <= 0)) {
+		conn_received_none(conn, buffer, (int)result);
+		return;
+	}
+	uint32_t bytes = (uint32_t)result;
+	WEIR_ASSERT(bytes <= room);
+	WEIRI_COUNT(loop, receives, 1);
+	WEIRI_COUNT(loop, bytes_received, bytes);
+	if (loop->net->idle_ns != 0)
+		conn->progress_ns = loop->now_ns;
+	if (bytes == room || conn->hint > loop->net->config.receive_bytes_min)
+		conn_adapt_hint(conn, room, bytes);
+	if (WEIR_UNLIKELY(conn->need > 0)) {
+		conn_carry_received(conn, bytes);
+		return;
+	}
+	struct weir_slice slice = {buffer, 0, bytes};
+	conn->handlers->on_data(conn, slice);
+}
+
+int
+weir_conn_need(struct weir_conn *conn, struct weir_slice slice, uint32_t bytes)
+{
+	int error = 0;
+
+	if (conn->state != WEIRI_CONN_OPEN)
+		error = -ESHUTDOWN;
+	else if (bytes <= slice.bytes || bytes > WEIR_NET_BUFFER_BYTES_MAX ||
+		 conn->need > 0)
+		error = -EINVAL;
+	if (error != 0) {
+		weir_buffer_release(slice.buffer);
+		return error;
+	}
+	conn->carry = slice;
+	conn->need = bytes;
+	conn_put_away(conn);
+	return 0;
+}
+
+/* ---- bytes out ------------------------------------------------------- */
+
+void
+weiri_conn_queue(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if (conn->flags & WEIRI_CONN_SENDING)
+		return;
+	conn->flags |= WEIRI_CONN_SENDING;
+	conn->next_sending = loop->sending;
+	loop->sending = conn;
+}
+
+static void
+conn_release_slices(const struct weir_slice *slices, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		weir_buffer_release(slices[i].buffer);
+}
+
+static struct weiri_op *
+conn_append_op(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+	struct weiri_op *op =
+	    weiri_net_object(loop->net, WEIR_NET_OPERATION, sizeof(*op));
+
+	if (WEIR_UNLIKELY(op == NULL))
+		return NULL;
+	op->next = NULL;
+	op->count = op->done = 0;
+	op->reports = false;
+	if (conn->ops == NULL)
+		conn->ops = op;
+	else
+		conn->ops_last->next = op;
+	conn->ops_last = op;
+	WEIRI_COUNT(loop, operations, 1);
+	return op;
+}
+
+int
+weir_conn_send(struct weir_conn *conn, const struct weir_slice *slices,
+    size_t count, void *context)
+{
+	struct weiri_op *op = NULL;
+
+	if (WEIR_UNLIKELY(conn->state != WEIRI_CONN_OPEN ||
+			  count - 1 >= WEIR_SEND_SLICES_MAX)) {
+		conn_release_slices(slices, count);
+		return conn->state != WEIRI_CONN_OPEN ? -ESHUTDOWN : -EINVAL;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (op == NULL || op->count == WEIRI_OP_SLICES)
+			op = conn_append_op(conn);
+		if (WEIR_UNLIKELY(op == NULL)) {
+			conn_release_slices(slices + i, count - i);
+			weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);
+			return -ENOMEM;
+		}
+		op->slice[op->count++] = slices[i];
+		conn->charge += slices[i].buffer->bytes;
+	}
+	op->reports = true;
+	op->context = context;
+	weiri_conn_queue(conn);
+	return 0;
+}
+
+static void
+conn_end_op(struct weir_conn *conn, int status)
+{
+	struct weir_loop *loop = conn->loop;
+	struct weiri_op *op = conn->ops;
+	void *context = op->context;
+	bool reports = op->reports;
+
+	conn->ops = op->next;
+	weiri_net_object_free(loop->net, WEIR_NET_OPERATION, op);
+	WEIRI_COUNT(loop, operations, -1);
+	if (reports && conn->handlers->on_sent != NULL)
+		conn->handlers->on_sent(conn, context, status);
+}
+
+void
+weiri_conn_sent(struct weir_conn *conn, size_t bytes)
+{
+	WEIRI_COUNT(conn->loop, sends, 1);
+	WEIRI_COUNT(conn->loop, bytes_sent, bytes);
+	/* on_sent may abort; the reaper then ends what is left. */
+	while (conn->ops != NULL && conn->state != WEIRI_CONN_CLOSING) {
+		struct weiri_op *op = conn->ops;
+		struct weir_slice *slice = &op->slice[op->done];
+
+		if (bytes < slice->bytes) {
+			slice->offset += (uint32_t)bytes;
+			slice->bytes -= (uint32_t)bytes;
+			break;
+		}
+		bytes -= slice->bytes;
+		conn->charge -= slice->buffer->bytes;
+		weir_buffer_release(slice->buffer);
+		if (++op->done == op->count)
+			conn_end_op(conn, 0);
+	}
+	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_HOLDING)) {
+		conn_progress(conn);
+		if (conn->need > 0)
+			conn_hold(conn);
+	}
+}
+
+/* A tail stays behind: the peer is slower than the handler. */
+static void
+conn_settle_tail(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	conn_hold(conn);
+	if (conn->flags & WEIRI_CONN_PAUSED)
+		return;
+	if (conn->state == WEIRI_CONN_FLUSHING) {
+		conn_pause(conn);
+	} else if (conn->charge >= loop->net->config.send_quota_bytes) {
+		WEIRI_COUNT(loop, quota_pauses, 1);
+		conn_pause(conn);
+	}
+}
+
+void
+weiri_conn_settle(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if (conn->state == WEIRI_CONN_CLOSING)
+		return;
+	if (WEIR_UNLIKELY(conn->ops != NULL))
+		conn_settle_tail(conn);
+	if (WEIR_LIKELY(conn->state == WEIRI_CONN_OPEN)) {
+		if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_PAUSED) &&
+		    conn->charge <= loop->net->config.send_quota_bytes / 2) {
+			conn->flags &= (uint8_t)~WEIRI_CONN_PAUSED;
+			loop->backend->conn_receive(conn, true);
+		}
+	} else if (conn->ops == NULL) {
+		conn_end(conn, conn->reason);
+	}
+}
+
+/* ---- life ------------------------------------------------------------ */
+
+void
+weiri_conn_open(struct weir_listener *listener, int fd)
+{
+	struct weir_loop *loop = listener->loop;
+	struct weir_net *net = loop->net;
+	struct weir_conn *conn =
+	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
+
+	if (conn == NULL)
+		goto undo_fd;
+	memset(conn, 0, sizeof(*conn));
+	conn->handle = WEIRI_HANDLE_CONN;
+	conn->fd = fd;
+	conn->hint = net->config.receive_bytes_min;
+	conn->loop = loop;
+	conn->handlers = &listener->handlers;
+	conn->progress_ns = loop->now_ns;
+	weiri_list_init(&conn->holding);
+	weiri_list_init(&conn->waiting);
+	if (loop->backend->conn_start(conn) != 0)
+		goto undo_conn;
+	weiri_list_append(&loop->conns, &conn->member);
+	WEIRI_COUNT(loop, connections, 1);
+	WEIRI_COUNT(loop, accepted, 1);
+	if (conn->handlers->on_accept != NULL)
+		conn->handlers->on_accept(conn);
+	return;
+
+undo_conn:
+	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
+undo_fd:
+	weiri_socket_reset(fd);
+	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, refused, 1);
+	weiri_loop_warn(
+	    loop, "connections refused without memory", loop->counters.refused);
+}
+
+void
+weiri_conn_reap(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+	struct weir_net *net = loop->net;
+
+	WEIR_ASSERT(conn->state == WEIRI_CONN_CLOSING);
+	WEIR_ASSERT(!(conn->flags & WEIRI_CONN_SENDING));
+	loop->backend->conn_stop(conn);
+	conn_drop_carry(conn);
+	while (conn->ops != NULL) {
+		struct weiri_op *op = conn->ops;
+		conn_release_slices(
+		    op->slice + op->done, (size_t)(op->count - op->done));
+		conn_end_op(conn, -ECANCELED);
+	}
+	weiri_list_remove(&conn->holding);
+	weiri_list_remove(&conn->member);
+	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, connections, -1);
+	WEIRI_COUNT(loop, closed[conn->reason], 1);
+	if (conn->handlers->on_close != NULL)
+		conn->handlers->on_close(conn, conn->reason);
+	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
+}
+
+struct weir_loop *
+weir_conn_loop(const struct weir_conn *conn)
+{
+	return conn->loop;
+}
+
+void *
+weir_conn_context(const struct weir_conn *conn)
+{
+	return conn->handlers->context;
+}
+
+void *
+weir_conn_user(const struct weir_conn *conn)
+{
+	return conn->user;
+}
+
+void
+weir_conn_set_user(struct weir_conn *conn, void *user)
+{
+	conn->user = user;
+}

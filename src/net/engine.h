@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engine.h - what the files of the engine share.
+ *
+ *   net.c      engines: configuration, memory, figures
+ *   loop.c     the pass of a loop, tasks, stopping, stalls
+ *   conn.c     a connection's bytes: in, handed on, out
+ *   listen.c   listeners and accepting
+ *   timer.c    a heap of timers
+ *   epoll.c    a back end (backend.h)
+ */
+#ifndef WEIRI_ENGINE_H
+#define WEIRI_ENGINE_H
+
+#include "base/list.h"
+#include "os/os.h"
+
+#include <weir/cache.h>
+#include <weir/net.h>
+
+#include <sys/types.h>
+
+#define WEIRI_MS UINT64_C(1000000) /* nanoseconds */
+
+struct weiri_backend;
+
+/* First byte of everything a back end is told to watch. */
+enum weiri_handle {
+	WEIRI_HANDLE_CONN = 0,
+	WEIRI_HANDLE_LISTENER = 1,
+	WEIRI_HANDLE_WAKE = 2,
+};
+
+/* ---- counters -------------------------------------------------------- */
+
+/* The words of weir_net_stats from connections to quota_pauses, then closed:
+ * one writer, the loop; readers sum. */
+#define WEIRI_NET_COUNTERS(X) \
+	X(connections)        \
+	X(accepted)           \
+	X(refused)            \
+	X(no_descriptor)      \
+	X(accept_pauses)      \
+	X(receives)           \
+	X(bytes_received)     \
+	X(sends)              \
+	X(bytes_sent)         \
+	X(operations)         \
+	X(starved)            \
+	X(starved_now)        \
+	X(quota_pauses)
+
+struct weiri_net_counters {
+#define WEIRI_NET_COUNTER(name) uint64_t name;
+	WEIRI_NET_COUNTERS(WEIRI_NET_COUNTER)
+#undef WEIRI_NET_COUNTER
+	uint64_t closed[WEIR_CLOSE_REASON_COUNT];
+};
+
+#define WEIRI_COUNT(loop, name, amount) \
+	WEIRI_BUMP(&(loop)->counters.name, (uint64_t)(amount))
+
+/* ---- sends ----------------------------------------------------------- */
+
+#define WEIRI_OP_SLICES 2 /* header and payload; 56 bytes stay in one line */
+
+/* Part of a send; the last part reports. */
+struct weiri_op {
+	struct weiri_op *next;
+	void *context;
+	uint16_t count;
+	uint16_t done;
+	bool reports;
+	struct weir_slice slice[WEIRI_OP_SLICES];
+};
+
+static_assert(sizeof(struct weiri_op) <= WEIRI_CACHE_LINE, "one line per send");
+
+/* ---- connections ----------------------------------------------------- */
+
+enum weiri_conn_state {
+	WEIRI_CONN_OPEN = 0,
+	WEIRI_CONN_FLUSHING = 1, /* receives no more, closes when all is sent */
+	WEIRI_CONN_CLOSING = 2,  /* on loop->closing; only the reaper acts */
+};
+
+enum weiri_conn_flags {
+	WEIRI_CONN_SENDING = 1 << 0, /* on loop->sending */
+	WEIRI_CONN_HOLDING = 1 << 1, /* on loop->holding */
+	WEIRI_CONN_STARVED = 1 << 2, /* on loop->starved */
+	WEIRI_CONN_PAUSED = 1 << 3,  /* receives when more is sent */
+	WEIRI_CONN_ABORT = 1 << 4,   /* ends by reset */
+};
+
+struct weir_conn {
+	/* All that an echo of one receive needs lies in the first line. */
+	uint8_t handle; /* WEIRI_HANDLE_CONN */
+	uint8_t state;
+	uint8_t interest; /* the back end's */
+	uint8_t flags;
+	int fd;
+	uint32_t hint;   /* size of the next receive */
+	uint32_t need;   /* on_data waits for so many bytes; 0: any */
+	uint64_t charge; /* bytes of the buffers in ops, not of the slices */
+	struct weir_loop *loop;
+	struct weiri_op *ops; /* unsent, oldest first */
+	struct weiri_op *ops_last;
+	const struct weir_handlers *handlers;
+	struct weir_conn *next_sending;
+
+	struct weir_slice carry; /* handed back; valid if need > 0 */
+	void *user;
+	uint64_t progress_ns; /* bytes last moved; kept up where it is read */
+	enum weir_close_reason reason;
+	struct weiri_list member;  /* loop->conns */
+	struct weiri_list holding; /* loop->holding or loop->closing */
+	struct weiri_list waiting; /* loop->starved */
+};
+
+static_assert(offsetof(struct weir_conn, carry) == WEIRI_CACHE_LINE,
+    "the fast path touches one line of a connection");
+
+struct weir_listener {
+	uint8_t handle; /* WEIRI_HANDLE_LISTENER */
+	bool accepting;
+	uint16_t port;
+	int fd;
+	struct weir_loop *loop;
+	struct weir_handlers handlers;
+	struct weir_timer resume; /* after a pause */
+	struct weiri_list link;   /* loop->listeners */
+};
+
+/* ---- loops and engines ----------------------------------------------- */
+
+struct weir_loop {
+	struct weir_net *net;
+	const struct weiri_backend *backend;
+	struct weir_conn *sending;   /* newest first: its bytes are warmest */
+	struct weir_buffer *reserve; /* for the head of starved */
+	uint64_t now_ns;
+	struct weiri_net_counters counters;
+
+	struct weiri_list conns;
+	struct weiri_list closing; /* reaped at the end of the pass */
+	struct weiri_list holding; /* holds memory; least progress first */
+	struct weiri_list starved; /* waiting for a buffer; oldest first */
+	struct weiri_list listeners;
+	struct weir_timer *timers;
+	struct weir_timer stall_timer;
+	struct weir_timer idle_timer;
+	struct weir_timer grace_timer;
+	uint64_t moved_ns;   /* a holder or waiter last got on */
+	uint64_t message_ns; /* when a warning was last written */
+	bool stopping;
+	bool lending; /* weiri_conn_room() may take the reserve */
+	bool lent;    /* and has: the next free memory replaces it */
+
+	int spare_fd; /* given up to refuse a connection politely */
+	int poll_fd;  /* the back end's */
+	struct {
+		uint8_t handle; /* WEIRI_HANDLE_WAKE */
+		int fd;
+	} wake;
+	void *events; /* the back end's, net->config.batch of them */
+
+	/* Written by other threads. */
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weir_task *tasks;
+	uint64_t stop_request;  /* 0: none, else grace in ms + 1 */
+	struct weiri_list link; /* net->loops */
+};
+
+struct weir_net {
+	struct weir_net_config config; /* defaults filled in */
+	struct weir_net_memory memory;
+	const struct weiri_backend *backend;
+	uint64_t stall_ns, idle_ns;
+
+	/* weir's pools, unless the program brought its own memory. */
+	struct weir_buffer_pool *buffers;
+	struct weir_cache *objects[WEIR_NET_OBJECT_COUNT];
+
+	struct weiri_mutex lock; /* loops, retired */
+	struct weiri_list loops;
+	struct weiri_net_counters retired; /* of destroyed loops */
+
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t connections; /* atomic */
+	uint64_t starving; /* atomic: waiting connections of all loops */
+};
+
+/* ---- memory ---------------------------------------------------------- */
+
+WEIRI_INLINE struct weir_buffer *
+weiri_net_buffer(struct weir_net *net, size_t bytes)
+{
+	return net->memory.buffer_acquire(bytes, net->memory.context);
+}
+
+WEIRI_INLINE void *
+weiri_net_object(struct weir_net *net, enum weir_net_object kind, size_t bytes)
+{
+	return net->memory.object_alloc(kind, bytes, net->memory.context);
+}
+
+WEIRI_INLINE void
+weiri_net_object_free(
+    struct weir_net *net, enum weir_net_object kind, void *object)
+{
+	net->memory.object_free(kind, object, net->memory.context);
+}
+
+/* Takes a loop off the list and keeps its figures. */
+void weiri_net_retire(struct weir_loop *loop);
+
+/* ---- loop.c ---------------------------------------------------------- */
+
+/* Replaces the reserve if there is memory for it. */
+void weiri_loop_refill(struct weir_loop *loop);
+
+/* For the loop's own needs: the reserve comes first. */
+WEIRI_INLINE struct weir_buffer *
+weiri_loop_acquire(struct weir_loop *loop, size_t bytes)
+{
+	if (WEIR_UNLIKELY(loop->lent))
+		weiri_loop_refill(loop);
+	return weiri_net_buffer(loop->net, bytes);
+}
+
+/* Sends everything queued so far; buffers come back. */
+void weiri_loop_flush(struct weir_loop *loop);
+
+/* Somebody holds memory or waits for it: starts the stall timer. */
+void weiri_loop_watch_memory(struct weir_loop *loop);
+
+/* A warning, at most one a second and loop: "<what>: <count> so far". */
+void weiri_loop_warn(struct weir_loop *loop, const char *what, uint64_t count);
+
+/* ---- conn.c: called by listen.c, loop.c and back ends ---------------- */
+
+/* A new connection of @listener on @fd, which is closed on failure; the caller
+ * has counted it in net->connections. */
+void weiri_conn_open(struct weir_listener *listener, int fd);
+
+/*
+ * Where the next bytes go: a buffer, the offset in it and the room behind; or
+ * NULL when there is no memory, and the connection should wait.
+ */
+struct weir_buffer *weiri_conn_room(
+    struct weir_conn *conn, uint32_t *offset, uint32_t *room);
+
+/* True when the rest of a carry's packet needs no further buffer. */
+bool weiri_conn_has_room(const struct weir_conn *conn);
+
+/* @result bytes arrived there, 0: end of stream, < 0: -errno. */
+void weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
+    uint32_t room, ssize_t result);
+
+/* The next @bytes of the queue are with the system. */
+void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
+
+/* After a try to send: what the outcome means for receiving and closing. */
+void weiri_conn_settle(struct weir_conn *conn);
+
+void weiri_conn_failed(struct weir_conn *conn, int error); /* -errno */
+
+/* Joins the queue for buffers, or waits for its own sends; and leaves it. */
+void weiri_conn_starve(struct weir_conn *conn);
+void weiri_conn_unstarve(struct weir_conn *conn);
+
+/* Puts the connection on the list of those to send for. */
+void weiri_conn_queue(struct weir_conn *conn);
+
+/* Ends a connection on loop->closing. */
+void weiri_conn_reap(struct weir_conn *conn);
+
+/* ---- listen.c -------------------------------------------------------- */
+
+/* A back end has a new socket for @listener. */
+void weiri_listener_accepted(struct weir_listener *listener, int fd);
+
+/* Accepting failed with -errno; true: try again at once. */
+bool weiri_listener_failed(struct weir_listener *listener, int error);
+
+/* Closes the socket; the object stays for its connections' handlers. */
+void weiri_listener_close(struct weir_listener *listener);
+
+/* A descriptor to give up when there are no others, or -1. */
+int weiri_spare_open(void);
+
+/* Closes a socket so that the peer sees a reset. */
+void weiri_socket_reset(int fd);
+
+/* ---- timer.c --------------------------------------------------------- */
+
+/* Runs what is due at loop->now_ns. */
+void weiri_timers_run(struct weir_loop *loop);
+
+#endif /* WEIRI_ENGINE_H */

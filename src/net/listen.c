@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listen.c - listeners: sockets, accepting, and what to do without room.
+ *
+ * A process without free descriptors cannot accept, and cannot even refuse: the
+ * connection stays in the backlog, the listener stays ready, and a naive loop
+ * spins.  So each loop keeps a spare descriptor and, when there are no others,
+ * gives it up to accept a connection and reset it: the peer learns at once,
+ * and the queue drains.  Where even that fails, accepting pauses for
+ * LISTEN_PAUSE_NS.  Both are counted and warned of.
+ *
+ * Listeners belong to their loop and live as long as it does, because their
+ * connections use their handlers; weiri_listener_close() closes the socket
+ * only.
+ */
+#include "net/backend.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LISTEN_PAUSE_NS (100 * WEIRI_MS)
+
+/* The kernel cuts a longer backlog to its own limit, net.core.somaxconn. */
+#define LISTEN_BACKLOG_MAX 65535
+
+int
+weiri_spare_open(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+void
+weiri_socket_reset(int fd)
+{
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(fd);
+}
+
+/* ---- accepting ------------------------------------------------------- */
+
+void
+weiri_listener_accepted(struct weir_listener *listener, int fd)
+{
+	struct weir_loop *loop = listener->loop;
+	struct weir_net *net = loop->net;
+	uint32_t limit = net->config.connections_max;
+
+	/* Counted first: two loops that accept at the same moment must not both
+	 * find room for one. */
+	uint64_t count =
+	    __atomic_add_fetch(&net->connections, 1, __ATOMIC_RELAXED);
+	if (limit != 0 && count > limit) {
+		__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
+		weiri_socket_reset(fd);
+		WEIRI_COUNT(loop, refused, 1);
+		weiri_loop_warn(loop, "connections refused at the limit",
+		    loop->counters.refused);
+		return;
+	}
+	weiri_conn_open(listener, fd);
+}
+
+static void
+listener_resume(struct weir_loop *loop, struct weir_timer *timer)
+{
+	struct weir_listener *listener = timer->context;
+
+	if (listener->fd < 0 || loop->stopping)
+		return;
+	if (loop->spare_fd < 0)
+		loop->spare_fd = weiri_spare_open();
+	if (loop->backend->listener_start(listener) == 0)
+		listener->accepting = true;
+	else
+		weir_timer_start(loop, timer, LISTEN_PAUSE_NS);
+}
+
+static void
+listener_pause(struct weir_listener *listener)
+{
+	struct weir_loop *loop = listener->loop;
+
+	listener->accepting = false;
+	loop->backend->listener_stop(listener);
+	weir_timer_start(loop, &listener->resume, LISTEN_PAUSE_NS);
+	WEIRI_COUNT(loop, accept_pauses, 1);
+	weiri_loop_warn(loop,
+	    "accepting paused, the system is out of resources",
+	    loop->counters.accept_pauses);
+}
+
+/* Gives up the spare descriptor for one connection; 0, or -errno. */
+static int
+listener_refuse_one(struct weir_listener *listener)
+{
+	struct weir_loop *loop = listener->loop;
+	int error = 0;
+	int fd;
+
+	if (loop->spare_fd < 0)
+		return -EMFILE;
+	close(loop->spare_fd);
+	fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0)
+		weiri_socket_reset(fd);
+	else
+		error = -errno;
+	loop->spare_fd = weiri_spare_open();
+	if (error != 0)
+		return error;
+	WEIRI_COUNT(loop, no_descriptor, 1);
+	weiri_loop_warn(loop, "connections closed for want of a descriptor",
+	    loop->counters.no_descriptor);
+	return 0;
+}
+
+bool
+weiri_listener_failed(struct weir_listener *listener, int error)
+{
+	/* The kernel looks for a descriptor before it looks for a connection,
+	 * so this may well end in EAGAIN. */
+	if (error == -EMFILE || error == -ENFILE)
+		error = listener_refuse_one(listener);
+	switch (-error) {
+	case EAGAIN:
+		return false;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		listener_pause(listener);
+		return false;
+	default:
+		/* Done, or the peer gave up: the next one may not. */
+		return true;
+	}
+}
+
+/* ---- sockets --------------------------------------------------------- */
+
+union listen_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static int
+listen_parse(const struct weir_listen_config *config,
+    union listen_address *address, socklen_t *bytes)
+{
+	const char *text =
+	    config->address != NULL ? config->address : "127.0.0.1";
+
+	memset(address, 0, sizeof(*address));
+	if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1) {
+		address->v4.sin_family = AF_INET;
+		address->v4.sin_port = htons(config->port);
+		*bytes = sizeof(address->v4);
+		return 0;
+	}
+	if (inet_pton(AF_INET6, text, &address->v6.sin6_addr) == 1) {
+		address->v6.sin6_family = AF_INET6;
+		address->v6.sin6_port = htons(config->port);
+		*bytes = sizeof(address->v6);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int
+listen_option(int fd, int level, int name)
+{
+	int on = 1;
+
+	return setsockopt(fd, level, name, &on, sizeof(on)) == 0 ? 0 : -errno;
+}
+
+static int
+listen_prepare(int fd, const struct weir_listen_config *config,
+    const union listen_address *address, socklen_t bytes)
+{
+	uint32_t backlog = config->backlog;
+	int error = listen_option(fd, SOL_SOCKET, SO_REUSEADDR);
+
+	if (error == 0 && config->shared)
+		error = listen_option(fd, SOL_SOCKET, SO_REUSEPORT);
+	/* Accepted sockets inherit it: one system call less for each. */
+	if (error == 0)
+		error = listen_option(fd, IPPROTO_TCP, TCP_NODELAY);
+	if (error != 0)
+		return error;
+	if (backlog == 0 || backlog > LISTEN_BACKLOG_MAX)
+		backlog = LISTEN_BACKLOG_MAX;
+	if (bind(fd, &address->any, bytes) != 0 ||
+	    listen(fd, (int)backlog) != 0)
+		return -errno;
+	return 0;
+}
+
+static int
+listen_socket(const struct weir_listen_config *config, int *out, uint16_t *port)
+{
+	union listen_address address;
+	socklen_t bytes = 0;
+	int error = listen_parse(config, &address, &bytes);
+	int fd;
+
+	if (error != 0)
+		return error;
+	fd = socket(address.any.sa_family,
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	error = listen_prepare(fd, config, &address, bytes);
+	bytes = sizeof(address);
+	if (error == 0 && getsockname(fd, &address.any, &bytes) != 0)
+		error = -errno;
+	if (error != 0) {
+		close(fd);
+		return error;
+	}
+	*port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port
+						       : address.v6.sin6_port);
+	*out = fd;
+	return 0;
+}
+
+/* ---- life ------------------------------------------------------------ */
+
+int
+weir_listen(struct weir_loop *loop, const struct weir_listen_config *config,
+    struct weir_listener **out)
+{
+	struct weir_listener *listener;
+	int error;
+
+	*out = NULL;
+	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
+		if (config->reserved[i] != 0)
+			return -EINVAL;
+	if (config->handlers.on_data == NULL)
+		return -EINVAL;
+	listener = calloc(1, sizeof(*listener));
+	if (listener == NULL)
+		return -ENOMEM;
+	listener->handle = WEIRI_HANDLE_LISTENER;
+	listener->loop = loop;
+	listener->handlers = config->handlers;
+	listener->resume.expired = listener_resume;
+	listener->resume.context = listener;
+	error = listen_socket(config, &listener->fd, &listener->port);
+	if (error != 0)
+		goto undo_listener;
+	error = loop->backend->listener_start(listener);
+	if (error != 0)
+		goto undo_socket;
+	listener->accepting = true;
+	weiri_list_append(&loop->listeners, &listener->link);
+	*out = listener;
+	return 0;
+
+undo_socket:
+	close(listener->fd);
+undo_listener:
+	free(listener);
+	return error;
+}
+
+void
+weiri_listener_close(struct weir_listener *listener)
+{
+	struct weir_loop *loop = listener->loop;
+
+	if (listener->fd < 0)
+		return;
+	if (listener->accepting)
+		loop->backend->listener_stop(listener);
+	listener->accepting = false;
+	weir_timer_stop(loop, &listener->resume);
+	close(listener->fd);
+	listener->fd = -1;
+}
+
+uint16_t
+weir_listener_port(const struct weir_listener *listener)
+{
+	return listener->port;
+}
