@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd_serve.c - `weir serve`: the packet server on weir pools.
+ *
+ *     weir serve --port 7700
+ *     weir load --port 7700 --connections 10000      in another terminal
+ *     kill -USR1 PID     figures now
+ *     kill PID           drain, figures, verdict on leaks
+ *
+ * Each thread runs a loop with a listener of its own; the kernel spreads new
+ * connections over them.  The main thread runs the first loop: a server of one
+ * thread stays a process of one thread, for which libc's recv and send skip
+ * their care for thread cancellation, a hundred instructions a packet.
+ *
+ * Signals reach the main thread only, and their handlers do what is allowed in
+ * one: weir_loop_stop() and weir_loop_post().
+ */
+#include "cmd.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "address.h"
+#include "cli.h"
+#include "serve.h"
+
+#define SERVE_THREADS_MAX 256
+
+static const char *const serve_backends[] = {"auto", "epoll", NULL};
+static const char *const serve_protocols[] = {"packet", "raw", NULL};
+static const char *const serve_memories[] = {"pool", "malloc", NULL};
+
+enum serve_memory_kind {
+	SERVE_POOL,
+	SERVE_MALLOC,
+};
+
+struct serve_settings {
+	const char *address;
+	uint64_t port;
+	uint64_t threads;
+	uint64_t connections_max;
+	uint64_t buffer_limit;
+	uint64_t send_quota;
+	uint64_t prealloc;
+	uint64_t stall_ns;
+	uint64_t idle_ns;
+	uint64_t grace_ns;
+	int backend;
+	int protocol;
+	int memory;
+	bool buffer_limit_given;
+	bool json;
+};
+
+struct serve_worker {
+	struct serve *serve;
+	struct weir_loop *loop;
+	pthread_t thread;
+	int error; /* what weir_loop_run() returned */
+};
+
+struct serve {
+	const struct serve_settings *set;
+	struct weir_net *net;
+	struct serve_worker *workers;
+	size_t loops;   /* created */
+	size_t started; /* running, the main thread's included */
+	uint16_t port;
+
+	/* Written by signal handlers. */
+	volatile sig_atomic_t stopping;
+	volatile sig_atomic_t reporting; /* the task is posted */
+	struct weir_task report;
+};
+
+/* Where signal handlers find it. */
+static struct serve *serve_running;
+
+/* ---- start ----------------------------------------------------------- */
+
+/* The soft limit is there for programs that use select(). */
+static void
+serve_raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static uint32_t
+serve_ms(uint64_t ns)
+{
+	uint64_t ms = ns / 1000000 + (ns % 1000000 != 0);
+
+	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX - 1;
+}
+
+static int
+serve_create_net(struct serve *serve)
+{
+	const struct serve_settings *set = serve->set;
+	struct weir_net_config config = {
+	    .backend = (enum weir_net_backend)set->backend,
+	    .connections_max = (uint32_t)set->connections_max,
+	    .buffer_limit_bytes = set->buffer_limit,
+	    .send_quota_bytes = (uint32_t)set->send_quota,
+	    .stall_ms =
+		set->stall_ns == 0 ? UINT32_MAX : serve_ms(set->stall_ns),
+	    .idle_ms = serve_ms(set->idle_ns),
+	    .connections_prealloc = (uint32_t)set->prealloc,
+	};
+
+	if (set->memory == SERVE_MALLOC)
+		config.memory = serve_malloc();
+	return weir_net_create(&config, &serve->net);
+}
+
+static int
+serve_listen(struct serve *serve, struct weir_loop *loop, bool shared)
+{
+	struct weir_listen_config config = {
+	    .address = serve->set->address,
+	    .port = serve->port,
+	    .shared = shared,
+	    .handlers =
+		serve_handlers((enum serve_protocol)serve->set->protocol),
+	};
+	struct weir_listener *listener;
+	int error = weir_listen(loop, &config, &listener);
+
+	if (error == 0)
+		serve->port = weir_listener_port(listener);
+	return error;
+}
+
+/*
+ * Sockets that share a port do so with any other program of the same user,
+ * and each would get a part of the connections.  So the port is first taken
+ * alone for a moment, which fails if anybody has it.
+ */
+static int
+serve_claim_port(struct serve *serve)
+{
+	struct weir_loop *loop;
+	int error = weir_loop_create(serve->net, &loop);
+
+	if (error == 0) {
+		error = serve_listen(serve, loop, false);
+		weir_loop_destroy(loop);
+	}
+	return error;
+}
+
+static int
+serve_create_loops(struct serve *serve)
+{
+	size_t threads = (size_t)serve->set->threads;
+	int error = threads > 1 ? serve_claim_port(serve) : 0;
+
+	for (size_t i = 0; i < threads && error == 0; i++) {
+		struct serve_worker *worker = &serve->workers[i];
+		worker->serve = serve;
+		error = weir_loop_create(serve->net, &worker->loop);
+		if (error != 0)
+			break;
+		serve->loops++;
+		error = serve_listen(serve, worker->loop, threads > 1);
+	}
+	return error;
+}
+
+static void
+serve_stop(struct serve *serve, uint64_t grace_ns)
+{
+	for (size_t i = 0; i < serve->loops; i++)
+		weir_loop_stop(serve->workers[i].loop, serve_ms(grace_ns));
+}
+
+static void
+serve_work(struct serve_worker *worker)
+{
+	struct serve *serve = worker->serve;
+
+	worker->error = weir_loop_run(worker->loop);
+	/* A loop that ends by itself has failed; the others end with it. */
+	if (worker->error != 0)
+		serve_stop(serve, serve->set->grace_ns);
+	serve_malloc_collect();
+}
+
+static void *
+serve_thread(void *argument)
+{
+	serve_work(argument);
+	return NULL;
+}
+
+/* All but the first, which is the main thread's. */
+static int
+serve_start_threads(struct serve *serve)
+{
+	sigset_t all, before;
+	int error = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (serve->started = 1; serve->started < serve->loops;
+	     serve->started++) {
+		struct serve_worker *worker = &serve->workers[serve->started];
+		error =
+		    pthread_create(&worker->thread, NULL, serve_thread, worker);
+		if (error != 0)
+			break;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -error;
+}
+
+static void
+serve_announce(const struct serve *serve)
+{
+	const struct serve_settings *set = serve->set;
+	struct sockaddr_storage address;
+	socklen_t bytes;
+	char text[ADDRESS_TEXT_BYTES];
+
+	fprintf(stderr, "weir serve: backend %s%s, %s, %llu thread%s\n",
+	    weir_net_backend(serve->net),
+	    set->backend == WEIR_BACKEND_AUTO ? " (auto: best of those built)"
+					      : "",
+	    set->memory == SERVE_MALLOC ? "malloc" : "weir pools",
+	    (unsigned long long)set->threads, set->threads == 1 ? "" : "s");
+	if (address_parse(set->address, serve->port, &address, &bytes) == 0)
+		printf("listening on %s\n", address_text(&address, text));
+	fflush(stdout);
+}
+
+/* ---- signals and end ------------------------------------------------- */
+
+static void
+serve_report_now(struct weir_loop *loop, struct weir_task *task)
+{
+	struct serve *serve = task->context;
+
+	(void)loop;
+	serve->reporting = 0;
+	serve_report(stdout, serve->net, serve->set->json);
+}
+
+/* A first signal drains, a second one drops. */
+static void
+serve_on_stop(int number)
+{
+	struct serve *serve = serve_running;
+
+	(void)number;
+	serve_stop(serve, serve->stopping ? 0 : serve->set->grace_ns);
+	serve->stopping = 1;
+}
+
+static void
+serve_on_report(int number)
+{
+	struct serve *serve = serve_running;
+
+	(void)number;
+	if (serve->reporting)
+		return;
+	serve->reporting = 1;
+	weir_loop_post(serve->workers[0].loop, &serve->report);
+}
+
+/* Before the first thread: they read what the handlers use. */
+static void
+serve_catch_signals(struct serve *serve)
+{
+	struct sigaction action = {.sa_flags = SA_RESTART};
+
+	serve->report.run = serve_report_now;
+	serve->report.context = serve;
+	serve_running = serve;
+	sigemptyset(&action.sa_mask);
+	sigaddset(&action.sa_mask, SIGINT);
+	sigaddset(&action.sa_mask, SIGTERM);
+	action.sa_handler = serve_on_stop;
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	action.sa_handler = serve_on_report;
+	sigaction(SIGUSR1, &action, NULL);
+}
+
+/* The loops are about to go: from here on, signals end the process. */
+static void
+serve_release_signals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	action.sa_handler = SIG_IGN;
+	sigaction(SIGUSR1, &action, NULL);
+}
+
+static int
+serve_join(struct serve *serve)
+{
+	int error = 0;
+
+	for (size_t i = 1; i < serve->started; i++)
+		pthread_join(serve->workers[i].thread, NULL);
+	serve_release_signals();
+	for (size_t i = 0; i < serve->loops; i++) {
+		if (error == 0)
+			error = serve->workers[i].error;
+		weir_loop_destroy(serve->workers[i].loop);
+	}
+	serve_malloc_collect();
+	return error;
+}
+
+static void
+serve_complain(const struct serve *serve, int error)
+{
+	const struct serve_settings *set = serve->set;
+
+	if (error == -EADDRINUSE)
+		fprintf(stderr,
+		    "weir serve: port %llu of %s is in use; stop the other "
+		    "server, or choose another --port (0: any free one)\n",
+		    (unsigned long long)set->port, set->address);
+	else if (error == -EADDRNOTAVAIL)
+		fprintf(stderr,
+		    "weir serve: %s is no address of this machine\n",
+		    set->address);
+	else if (error == -EACCES)
+		fprintf(stderr,
+		    "weir serve: port %llu is for root only; ports from 1024 "
+		    "on are for everybody\n",
+		    (unsigned long long)set->port);
+	else
+		fprintf(stderr, "weir serve: %s\n", strerror(-error));
+}
+
+static int
+serve_run(struct serve *serve)
+{
+	bool served = false;
+	uint64_t leaks;
+	int error = serve_create_loops(serve);
+
+	if (error == 0) {
+		serve_catch_signals(serve);
+		error = serve_start_threads(serve);
+	}
+	if (error == 0) {
+		served = true;
+		serve_announce(serve);
+		serve_work(&serve->workers[0]);
+	} else {
+		serve_stop(serve, 0);
+	}
+	int end_error = serve_join(serve);
+	if (error == 0)
+		error = end_error;
+	if (error != 0)
+		serve_complain(serve, error);
+	if (served)
+		serve_report(stdout, serve->net, serve->set->json);
+	leaks = serve_leaks(served ? stdout : stderr, serve->net);
+	return error == 0 && leaks == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int
+serve_execute(const struct serve_settings *set)
+{
+	struct serve serve = {.set = set, .port = (uint16_t)set->port};
+	int status = CLI_FAILED;
+	int error;
+
+	serve_raise_descriptors();
+	serve.workers = calloc((size_t)set->threads, sizeof(*serve.workers));
+	error = serve.workers == NULL ? -ENOMEM : serve_create_net(&serve);
+	if (error != 0) {
+		serve_complain(&serve, error);
+	} else {
+		status = serve_run(&serve);
+		/* A pool with something out must not be destroyed. */
+		if (serve_leaks(NULL, serve.net) == 0)
+			weir_net_destroy(serve.net);
+	}
+	free(serve.workers);
+	return status;
+}
+
+/* ---- options --------------------------------------------------------- */
+
+static int
+serve_check(const struct cli_command *command, struct serve_settings *set)
+{
+	struct sockaddr_storage address;
+	socklen_t bytes;
+
+	if (address_parse(
+		set->address, (uint16_t)set->port, &address, &bytes) != 0)
+		return cli_usage(command,
+		    "'%s' is no address: expected a numeric IPv4 or IPv6 "
+		    "address, or localhost",
+		    set->address);
+	if (strcmp(set->address, "localhost") == 0)
+		set->address = "127.0.0.1";
+	if (set->buffer_limit_given && set->memory == SERVE_MALLOC)
+		return cli_usage(command,
+		    "--buffer-limit bounds weir's pools; --memory malloc has "
+		    "none");
+	if (set->buffer_limit_given &&
+	    set->buffer_limit <
+		(set->threads + 1) * (uint64_t)WEIR_NET_BUFFER_BYTES_MAX)
+		return cli_usage(command,
+		    "--buffer-limit is too small: each of the %llu threads "
+		    "keeps 64 KiB in reserve and needs room to work; give at "
+		    "least %lluk",
+		    (unsigned long long)set->threads,
+		    (unsigned long long)(set->threads + 1) * 64);
+	return CLI_GO_ON;
+}
+
+static struct serve_settings serve_set = {
+    .address = "127.0.0.1",
+    .port = 7700,
+    .threads = 1,
+    .send_quota = 65536,
+    .stall_ns = UINT64_C(30000000000),
+    .grace_ns = UINT64_C(5000000000),
+};
+
+static const struct cli_option serve_options[] = {
+    {.name = "address",
+	.letter = 'a',
+	.kind = CLI_STRING,
+	.target = &serve_set.address,
+	.value_name = "ADDR",
+	.help = "address to listen on, numeric; 0.0.0.0 or :: "
+		"for all"},
+    {.name = "port",
+	.letter = 'p',
+	.kind = CLI_U64,
+	.target = &serve_set.port,
+	.max = 65535,
+	.value_name = "PORT",
+	.help = "port, 0 for any free one"},
+    {.name = "threads",
+	.letter = 't',
+	.kind = CLI_U64,
+	.target = &serve_set.threads,
+	.min = 1,
+	.max = SERVE_THREADS_MAX,
+	.help = "loops, each a thread with a listener of its "
+		"own"},
+    {.name = "backend",
+	.letter = 'b',
+	.kind = CLI_ENUM,
+	.target = &serve_set.backend,
+	.choices = serve_backends,
+	.help = "system interface"},
+    {.name = "protocol",
+	.kind = CLI_ENUM,
+	.target = &serve_set.protocol,
+	.choices = serve_protocols,
+	.help = "length and payload, or bytes alone"},
+    {.name = "memory",
+	.letter = 'm',
+	.kind = CLI_ENUM,
+	.target = &serve_set.memory,
+	.choices = serve_memories,
+	.help = "weir pools, or a malloc for each buffer and "
+		"object"},
+    {.name = "connections-max",
+	.letter = 'c',
+	.kind = CLI_U64,
+	.target = &serve_set.connections_max,
+	.max = UINT32_MAX,
+	.value_name = "N",
+	.help = "refuse connections above this many; 0: what "
+		"descriptors allow"},
+    {.name = "buffer-limit",
+	.kind = CLI_BYTES,
+	.target = &serve_set.buffer_limit,
+	.min = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	.given = &serve_set.buffer_limit_given,
+	.no_default = true,
+	.help = "most bytes in buffers at any moment; none "
+		"unless given"},
+    {.name = "send-quota",
+	.kind = CLI_BYTES,
+	.target = &serve_set.send_quota,
+	.min = 1,
+	.max = UINT32_MAX,
+	.help = "stop receiving from a connection whose unsent "
+		"answers hold this much"},
+    {.name = "prealloc",
+	.kind = CLI_U64,
+	.target = &serve_set.prealloc,
+	.max = 10000000,
+	.value_name = "N",
+	.help = "make ready for this many connections at start"},
+    {.name = "stall-timeout",
+	.kind = CLI_TIME,
+	.target = &serve_set.stall_ns,
+	.help = "close a connection that holds memory without "
+		"progress for so long; 0: only while others "
+		"wait for memory"},
+    {.name = "idle-timeout",
+	.kind = CLI_TIME,
+	.target = &serve_set.idle_ns,
+	.help = "close a connection that receives nothing for "
+		"so long; 0: never"},
+    {.name = "grace",
+	.kind = CLI_TIME,
+	.target = &serve_set.grace_ns,
+	.help = "at SIGINT or SIGTERM, time for answers on "
+		"their way"},
+    {.name = "json",
+	.letter = 'j',
+	.kind = CLI_FLAG,
+	.target = &serve_set.json,
+	.help = "figures as JSON"},
+};
+
+static const struct cli_command serve_command = {
+    .name = "serve",
+    .summary = "run the packet server on weir pools",
+    .options = serve_options,
+    .option_count = sizeof(serve_options) / sizeof(serve_options[0]),
+    .details = "A packet is a 4-byte big-endian length, at most 65532, and as "
+	       "many bytes; it comes back byte for byte.  'listening on "
+	       "ADDR:PORT' on standard output says that the server is ready.  "
+	       "SIGUSR1 prints figures; SIGINT and SIGTERM end the server and "
+	       "print figures and a verdict on leaks (exit status 1 if any).",
+};
+
+int
+weir_cmd_serve(int argc, char **argv)
+{
+	int status = cli_parse(&serve_command, argc, argv);
+
+	if (status == CLI_GO_ON)
+		status = serve_check(&serve_command, &serve_set);
+	return status == CLI_GO_ON ? serve_execute(&serve_set) : status;
+}

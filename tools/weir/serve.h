@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * serve.h - what the files of `weir serve` share.
+ *
+ *   cmd_serve.c     options, start, signals, end
+ *   serve_echo.c    the two protocols, on public headers only
+ *   serve_memory.c  malloc in place of weir's pools, for comparison
+ *   serve_report.c  figures and the verdict on leaks
+ */
+#ifndef WEIR_TOOL_SERVE_H
+#define WEIR_TOOL_SERVE_H
+
+#include <weir/net.h>
+
+#include <stdio.h>
+
+/* A packet: 4 bytes, the length of the payload in network order, and it. */
+#define SERVE_HEADER_BYTES 4u
+#define SERVE_PAYLOAD_MAX (WEIR_NET_BUFFER_BYTES_MAX - SERVE_HEADER_BYTES)
+
+enum serve_protocol {
+	SERVE_PACKET,
+	SERVE_RAW,
+};
+
+struct weir_handlers serve_handlers(enum serve_protocol protocol);
+
+/**
+ * struct serve_packets - whole packets at the start of some bytes.
+ * @whole_bytes: they end here.
+ * @need_bytes:  bytes the packet behind them must have before more can be said
+ *               of it; 0 when nothing is behind them.
+ * @malformed:   what is behind them is no packet.
+ */
+struct serve_packets {
+	uint32_t whole_bytes;
+	uint32_t need_bytes;
+	bool malformed;
+};
+
+struct serve_packets serve_scan(const unsigned char *data, uint32_t bytes);
+
+/** serve_malloc() - the engine's memory as one malloc for each piece. */
+const struct weir_net_memory *serve_malloc(void);
+
+/** What serve_malloc() has handed out. */
+struct serve_malloc_counts {
+	uint64_t buffers_taken;
+	uint64_t buffers_given;
+	uint64_t objects_taken;
+	uint64_t objects_given;
+};
+
+/**
+ * serve_malloc_collect() - add the calling thread's counts to the total.
+ *
+ * Every thread that served calls it once at its end; counting per thread keeps
+ * the comparison free of a shared line that malloc itself does not have.
+ */
+void serve_malloc_collect(void);
+struct serve_malloc_counts serve_malloc_total(void);
+
+/** serve_report() - figures of engine and pools. */
+void serve_report(FILE *out, struct weir_net *net, bool json);
+
+/**
+ * serve_leaks() - what is still out, once the loops are gone.
+ * @out: receives "leaks: none" or one line for each kind; NULL: silent.
+ *
+ * Returns the number of things out.
+ */
+uint64_t serve_leaks(FILE *out, struct weir_net *net);
+
+#endif /* WEIR_TOOL_SERVE_H */

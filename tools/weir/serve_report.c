@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * serve_report.c - what a server says at its end: figures, pools, leaks.
+ */
+#include "serve.h"
+
+#include "json.h"
+#include "term.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <weir/stats.h>
+
+#define REPORT_POOLS_MAX 64
+
+/* Figures a reader of the report looks for, in this order. */
+#define REPORT_FIGURES(X)                                  \
+	X(connections, "open connections")                 \
+	X(accepted, "accepted connections")                \
+	X(refused, "refused connections")                  \
+	X(no_descriptor, "closed without descriptor")      \
+	X(accept_pauses, "pauses of accepting")            \
+	X(receives, "receives")                            \
+	X(bytes_received, "bytes received")                \
+	X(sends, "sends")                                  \
+	X(bytes_sent, "bytes sent")                        \
+	X(operations, "sends on their way")                \
+	X(starved, "waits for a buffer")                   \
+	X(starved_now, "connections waiting for a buffer") \
+	X(quota_pauses, "pauses of receiving, peer not reading")
+
+static void
+report_net_text(FILE *out, const struct weir_net_figures *stats)
+{
+	char number[TERM_NUMBER_BYTES];
+
+#define REPORT_LINE(name, text) \
+	fprintf(out, "  %-40s %16s\n", text, term_count(stats->name, number));
+	REPORT_FIGURES(REPORT_LINE)
+#undef REPORT_LINE
+	for (int i = 0; i < WEIR_CLOSE_REASON_COUNT; i++) {
+		char text[64];
+		if (stats->closed[i] == 0)
+			continue;
+		snprintf(text, sizeof(text), "closed: %s",
+		    weir_close_reason_text((enum weir_close_reason)i));
+		fprintf(out, "  %-40s %16s\n", text,
+		    term_count(stats->closed[i], number));
+	}
+}
+
+static void
+report_net_json(FILE *out, const struct weir_net_figures *stats)
+{
+	static const char *const reasons[] = {
+#define REPORT_REASON(name, text) #name,
+	    WEIR_CLOSE_REASONS(REPORT_REASON)
+#undef REPORT_REASON
+	};
+	struct json json;
+
+	json_begin(&json, out);
+	json_open(&json, NULL, '{');
+#define REPORT_COUNT(name, text) json_count(&json, #name, stats->name);
+	REPORT_FIGURES(REPORT_COUNT)
+#undef REPORT_COUNT
+	json_open(&json, "closed", '{');
+	for (int i = 0; i < WEIR_CLOSE_REASON_COUNT; i++)
+		json_count(&json, reasons[i], stats->closed[i]);
+	json_close(&json, '}');
+	json_close(&json, '}');
+	json_end(&json);
+}
+
+/* The library's own text or JSON, which grows with the number of pools. */
+static void
+report_pools(FILE *out, size_t (*write)(char *buffer, size_t bytes))
+{
+	size_t bytes = write(NULL, 0) + 256;
+	char *text = malloc(bytes);
+
+	if (text == NULL)
+		return;
+	(void)write(text, bytes);
+	fputs(text, out);
+	if (text[0] != '\0' && text[strlen(text) - 1] != '\n')
+		fputc('\n', out);
+	free(text);
+}
+
+void
+serve_report(FILE *out, struct weir_net *net, bool json)
+{
+	struct weir_net_figures stats = {.size = sizeof(stats)};
+
+	if (weir_net_stats(net, &stats) != 0)
+		return;
+	if (json) {
+		report_net_json(out, &stats);
+		report_pools(out, weir_stats_json);
+	} else {
+		report_net_text(out, &stats);
+		report_pools(out, weir_stats_text);
+	}
+	fflush(out);
+}
+
+static uint64_t
+report_leak(FILE *out, uint64_t count, const char *what)
+{
+	if (count > 0 && out != NULL)
+		fprintf(out, "leaks: %" PRIu64 " %s\n", count, what);
+	return count;
+}
+
+/* Net counts its own; the pools say what is out of them. */
+static uint64_t
+report_pool_leaks(FILE *out)
+{
+	static struct weir_pool_stats pools[REPORT_POOLS_MAX];
+	uint64_t leaks = 0;
+	size_t count;
+
+	pools[0].size = sizeof(pools[0]);
+	count = weir_stats_pools(pools, REPORT_POOLS_MAX);
+	if (count > REPORT_POOLS_MAX)
+		count = REPORT_POOLS_MAX;
+	for (size_t i = 0; i < count; i++) {
+		char what[80];
+		snprintf(what, sizeof(what), "of pool %s", pools[i].name);
+		leaks += report_leak(out, pools[i].in_use, what);
+	}
+	return leaks;
+}
+
+uint64_t
+serve_leaks(FILE *out, struct weir_net *net)
+{
+	struct weir_net_figures stats = {.size = sizeof(stats)};
+	struct serve_malloc_counts counts = serve_malloc_total();
+	uint64_t leaks = 0;
+
+	if (weir_net_stats(net, &stats) == 0) {
+		leaks += report_leak(out, stats.connections, "connections");
+		leaks += report_leak(out, stats.operations, "sends");
+	}
+	leaks += report_pool_leaks(out);
+	leaks += report_leak(
+	    out, counts.buffers_taken - counts.buffers_given, "malloc buffers");
+	leaks += report_leak(
+	    out, counts.objects_taken - counts.objects_given, "malloc objects");
+	if (leaks == 0 && out != NULL)
+		fputs("leaks: none\n", out);
+	return leaks;
+}
