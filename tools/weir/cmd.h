@@ -11,6 +11,7 @@
 #define WEIR_TOOL_CMD_H
 
 #define WEIR_COMMANDS(X)                                                 \
+	X(demo, "compare pooled and malloc servers on real connections") \
 	X(serve, "run the packet server on weir pools")                  \
 	X(load, "drive a server, verify every byte, measure latency")
 

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * demo_table.c - the result of a demo for people.
+ */
+#include "demo.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "demo_stats.h"
+#include "load_report.h"
+#include "term.h"
+
+double
+demo_calls_per_packet(const struct demo_row *row, bool memory_calls)
+{
+#define TABLE_ALLOCATES(name, allocates, maps) allocates,
+#define TABLE_MAPS(name, allocates, maps) maps,
+	static const bool is_allocation[] = {COUNT_KINDS(TABLE_ALLOCATES)};
+	static const bool is_memory_call[] = {COUNT_KINDS(TABLE_MAPS)};
+#undef TABLE_ALLOCATES
+#undef TABLE_MAPS
+	uint64_t calls = 0;
+
+	for (int i = 0; i < COUNT_KIND_COUNT; i++)
+		if (memory_calls ? is_memory_call[i] : is_allocation[i])
+			calls += row->calls[i];
+	if (row->counted_packets == 0)
+		return NAN;
+	return (double)calls / (double)row->counted_packets;
+}
+
+enum demo_id
+demo_baseline(const struct demo *demo)
+{
+	for (int i = 0; i < DEMO_ID_COUNT; i++)
+		if (demo->rows[i].round_count > 0)
+			return (enum demo_id)i;
+	return DEMO_weir;
+}
+
+uint64_t
+demo_errors(const struct demo_row *row)
+{
+	return load_errors(&row->totals);
+}
+
+bool
+demo_succeeded(const struct demo *demo)
+{
+	bool any = false;
+
+	for (int i = 0; i < DEMO_ID_COUNT; i++) {
+		const struct demo_row *row = &demo->rows[i];
+
+		if (row->status == DEMO_BROKEN)
+			return false;
+		if (row->status != DEMO_READY)
+			continue;
+		any = true;
+		if (demo_errors(row) != 0 || row->totals.mismatches != 0 ||
+		    row->round_count < demo->set.rounds)
+			return false;
+	}
+	return any && !demo->interrupted;
+}
+
+static void
+table_settings(const struct demo *demo, FILE *out)
+{
+	const struct demo_settings *set = &demo->set;
+	char number[4][TERM_NUMBER_BYTES];
+	bool shortened = demo->shortest_ns < set->duration_ns;
+
+	fprintf(out,
+	    "%s connections, %s active, %s B packets, depth %" PRIu64
+	    "; %" PRIu64 " rounds of %s%s\n",
+	    term_count(set->connections, number[0]),
+	    term_count(set->active, number[1]),
+	    term_count(set->size, number[2]), set->depth, set->rounds,
+	    term_time(demo->shortest_ns, number[3]),
+	    shortened ? " and more" : "");
+	fprintf(out, "%s, %s, %s\n", demo->machine.cpu, demo->machine.kernel,
+	    demo->machine.compiler);
+	fprintf(out, "%s%s\n\n",
+	    set->pinned ? "server on processor 0, client on processor 1"
+			: "one processor: server and client share it",
+	    demo->machine.softirq_seen
+		? ""
+		: "; ksoftirqd's time cannot be seen here");
+}
+
+/* The six right columns are the same for a row that ran. */
+static void
+table_row(const struct demo_row *row, const char *name, FILE *out)
+{
+	char number[6][TERM_NUMBER_BYTES];
+	char calls[TERM_NUMBER_BYTES] = "-";
+	double throughput = demo_row_spread(row, DEMO_PACKETS_PER_S).median;
+	double cpu = demo_row_spread(row, DEMO_CPU).median;
+	uint64_t wrong = demo_errors(row) + row->totals.mismatches;
+
+	if (row->counted)
+		snprintf(calls, sizeof(calls), "%.2f",
+		    demo_calls_per_packet(row, false) +
+			demo_calls_per_packet(row, true));
+	fprintf(out, "%-7s %9s %8.2f %8s %8s %8s %6.1f MiB %7s %s%6s %6s%s\n",
+	    name, term_count((uint64_t)throughput, number[0]), cpu,
+	    term_time(hist_percentile(&row->latency, 50), number[1]),
+	    term_time(hist_percentile(&row->latency, 99), number[2]),
+	    term_time(hist_percentile(&row->latency, 99.9), number[3]),
+	    (double)row->peak_rss / 1048576.0, calls,
+	    term_style(out, wrong == 0 ? TERM_GOOD : TERM_BAD),
+	    term_count(demo_errors(row), number[4]),
+	    term_count(row->totals.mismatches, number[5]),
+	    term_style(out, TERM_PLAIN));
+}
+
+static void
+table_rows(const struct demo *demo, FILE *out)
+{
+	fprintf(out,
+	    "%s%-7s %9s %8s %8s %8s %8s %10s %7s %6s %6s\n"
+	    "%-7s %9s %8s %8s %8s %8s %10s %7s %6s %6s%s\n",
+	    term_style(out, TERM_BOLD), "server", "packets", "CPU us", "", "",
+	    "", "", "allocs", "", "mis-", "", "per s", "/packet", "p50", "p99",
+	    "p99.9", "peak RSS", "/packet", "errors", "match",
+	    term_style(out, TERM_PLAIN));
+	for (int i = 0; i < DEMO_ID_COUNT; i++) {
+		const struct demo_row *row = &demo->rows[i];
+		const char *name = demo_contenders[i].name;
+
+		if (row->round_count > 0)
+			table_row(row, name, out);
+		if (row->note[0] != '\0')
+			fprintf(out, "%-7s %s\n", name, row->note);
+		if (row->status == DEMO_READY)
+			load_report_causes(out, "        ", &row->totals);
+		if (row->status == DEMO_READY && row->count_note[0] != '\0')
+			fprintf(out, "        %s\n", row->count_note);
+	}
+}
+
+static void
+table_ratio(const struct demo_row *row, const struct demo_row *other,
+    enum demo_metric metric, FILE *out)
+{
+	struct demo_spread ratio = demo_ratio_spread(row, other, metric);
+
+	fprintf(out, "  %.3f (%.3f - %.3f)%s", ratio.median, ratio.low,
+	    ratio.high,
+	    demo_spread_is_even(&ratio) ? " within spread" : "              ");
+}
+
+static void
+table_ratios(const struct demo *demo, FILE *out)
+{
+	enum demo_id base = demo_baseline(demo);
+	const struct demo_row *row = &demo->rows[base];
+	double coverage = demo_row_spread(row, DEMO_CPU).coverage;
+
+	fprintf(out,
+	    "\n%sratio %s / other    CPU per packet                      "
+	    "packets per s%s\n",
+	    term_style(out, TERM_BOLD), demo_contenders[base].name,
+	    term_style(out, TERM_PLAIN));
+	for (int i = 0; i < DEMO_ID_COUNT; i++) {
+		const struct demo_row *other = &demo->rows[i];
+
+		if (i == (int)base || other->round_count == 0)
+			continue;
+		fprintf(out, "%-7s", demo_contenders[i].name);
+		table_ratio(row, other, DEMO_CPU, out);
+		table_ratio(row, other, DEMO_PACKETS_PER_S, out);
+		fputc('\n', out);
+	}
+	fprintf(out,
+	    "Medians of %u pairs, each from one round, and their %.1f %% "
+	    "interval; 'within\nspread': no difference is shown.  CPU is the "
+	    "server's with ksoftirqd's.\n",
+	    row->round_count, coverage * 100.0);
+}
+
+static void
+table_counts(const struct demo *demo, FILE *out)
+{
+	const struct demo_settings *set = &demo->set;
+	char number[TERM_NUMBER_BYTES];
+
+	for (int i = 0; i < DEMO_ID_COUNT; i++)
+		if (demo->rows[i].counted) {
+			fprintf(out,
+			    "allocs: malloc family and mmap family calls in "
+			    "steady state, counted in a\nseparate run with %s "
+			    "connections.\n",
+			    term_count(set->connections, number));
+			return;
+		}
+}
+
+static void
+table_measured(
+    const struct demo_row *row, const char *name, const char *after, FILE *out)
+{
+	char number[2][TERM_NUMBER_BYTES];
+
+	fprintf(out, "%s %s/s at %s%s", name,
+	    term_count(
+		(uint64_t)demo_row_spread(row, DEMO_PACKETS_PER_S).median,
+		number[0]),
+	    term_time((uint64_t)hist_mean(&row->latency), number[1]), after);
+}
+
+static void
+table_published(const struct demo *demo, FILE *out)
+{
+	const struct demo_row *plain = &demo->rows[DEMO_malloc];
+	const struct demo_row *pool = &demo->rows[DEMO_weir];
+
+	fprintf(out,
+	    "\npublished, other hardware:  without pool %d,000/s at %d ms   "
+	    "with pool %d,000/s at %d ms\n",
+	    DEMO_PUBLISHED_PLAIN_PER_S / 1000, DEMO_PUBLISHED_PLAIN_MS,
+	    DEMO_PUBLISHED_POOL_PER_S / 1000, DEMO_PUBLISHED_POOL_MS);
+	if (plain->round_count > 0 && pool->round_count > 0) {
+		fprintf(out, "measured here, mean time:   ");
+		table_measured(plain, "malloc", "   ", out);
+		table_measured(pool, "weir", "\n", out);
+	}
+	if (demo->set.active == demo->set.connections)
+		fprintf(out,
+		    "By Little's law the published lines are %d and %d packets "
+		    "in flight:\n'--active 1850' repeats that load.\n",
+		    DEMO_PUBLISHED_PLAIN_PER_S * DEMO_PUBLISHED_PLAIN_MS / 1000,
+		    DEMO_PUBLISHED_POOL_PER_S * DEMO_PUBLISHED_POOL_MS / 1000);
+}
+
+void
+demo_table_print(const struct demo *demo, FILE *out)
+{
+	unsigned ran = 0;
+
+	for (int i = 0; i < DEMO_ID_COUNT; i++)
+		ran += demo->rows[i].round_count > 0;
+	table_settings(demo, out);
+	table_rows(demo, out);
+	if (ran > 1)
+		table_ratios(demo, out);
+	table_counts(demo, out);
+	if (ran > 0)
+		table_published(demo, out);
+	if (demo->interrupted)
+		fputs("\ninterrupted: the figures are of the rounds until "
+		      "then\n",
+		    out);
+}
