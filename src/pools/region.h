@@ -206,6 +206,16 @@ struct weiri_region_supply {
 /* NULL until weiri_region_supply_start() returned 0 once. */
 extern struct weiri_region_supply *weiri_region_supply;
 
+/*
+ * For a thread past weiri_region_supply_start(), whose acquire covers what the
+ * pointer leads to, or that was handed a region made by such a thread.
+ */
+WEIRI_INLINE struct weiri_region_supply *
+weiri_region_supply_now(void)
+{
+	return WEIRI_LOAD(&weiri_region_supply);
+}
+
 /* 0 or -ENOMEM.  Safe from any number of threads. */
 int weiri_region_supply_start(void);
 

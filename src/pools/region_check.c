@@ -50,7 +50,7 @@ region_check_block(
 	if (block->block_class >= WEIRI_REGION_DEPOTS ||
 	    span->kind != WEIRI_SPAN_SLAB ||
 	    ((const struct weiri_slab *)span)->depot !=
-		&weiri_region_supply->block[block->block_class] ||
+		&weiri_region_supply_now()->block[block->block_class] ||
 	    ((uintptr_t)base & (weiri_min(bytes, WEIRI_PAGE) - 1)) != 0)
 		return "R2: a block is no slot of its depot";
 	return NULL;

@@ -152,14 +152,14 @@ void *
 weiri_region_first_take(unsigned block_class)
 {
 	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
-	return weiri_depot_get(&weiri_region_supply->block[block_class]);
+	return weiri_depot_get(&weiri_region_supply_now()->block[block_class]);
 }
 
 void
 weiri_region_first_give(void *block, unsigned block_class)
 {
 	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
-	weiri_depot_put(&weiri_region_supply->block[block_class], block);
+	weiri_depot_put(&weiri_region_supply_now()->block[block_class], block);
 }
 
 struct weiri_region_block *
@@ -169,8 +169,8 @@ weiri_region_block_take(unsigned block_class)
 	struct weiri_region_block *block;
 
 	if (WEIR_LIKELY(block_class < WEIRI_REGION_DEPOTS)) {
-		block =
-		    weiri_depot_get(&weiri_region_supply->block[block_class]);
+		block = weiri_depot_get(
+		    &weiri_region_supply_now()->block[block_class]);
 	} else {
 		pages = weiri_region_pages_take(
 		    WEIRI_REGION_CLASS_BYTES(block_class), WEIRI_PAGE);
@@ -188,7 +188,8 @@ weiri_region_block_give(struct weiri_region_block *block)
 {
 	if (WEIR_LIKELY(block->pages == NULL))
 		weiri_depot_put(
-		    &weiri_region_supply->block[block->block_class], block);
+		    &weiri_region_supply_now()->block[block->block_class],
+		    block);
 	else
 		weiri_region_pages_give(block->pages);
 }
@@ -199,7 +200,7 @@ struct weiri_region_pages *
 weiri_region_pages_take(size_t bytes, size_t align)
 {
 	struct weiri_region_pages *pages =
-	    weiri_depot_get(&weiri_region_supply->pages);
+	    weiri_depot_get(&weiri_region_supply_now()->pages);
 
 	if (WEIR_UNLIKELY(pages == NULL))
 		return NULL;
@@ -208,7 +209,7 @@ weiri_region_pages_take(size_t bytes, size_t align)
 	weiri_list_init(&pages->span.link);
 	if (WEIR_UNLIKELY(weiri_span_alloc(&pages->span, bytes,
 			      weiri_max(align, WEIRI_PAGE)) != 0)) {
-		weiri_depot_put(&weiri_region_supply->pages, pages);
+		weiri_depot_put(&weiri_region_supply_now()->pages, pages);
 		return NULL;
 	}
 	return pages;
@@ -218,7 +219,7 @@ void
 weiri_region_pages_give(struct weiri_region_pages *pages)
 {
 	weiri_span_free(&pages->span);
-	weiri_depot_put(&weiri_region_supply->pages, pages);
+	weiri_depot_put(&weiri_region_supply_now()->pages, pages);
 }
 
 /*
@@ -228,7 +229,7 @@ weiri_region_pages_give(struct weiri_region_pages *pages)
 bool
 weiri_region_in_block(const struct weiri_region *region)
 {
-	const struct weiri_region_supply *supply = weiri_region_supply;
+	const struct weiri_region_supply *supply = weiri_region_supply_now();
 	const struct weiri_span *span = weiri_span_of(region);
 
 	if (span == NULL || span->kind != WEIRI_SPAN_SLAB || supply == NULL ||
