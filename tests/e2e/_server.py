@@ -191,6 +191,10 @@ def wait_until(condition, seconds=10):
     raise AssertionError("the condition did not come true in time")
 
 
+class Skip(Exception):
+    """What a test needs and this machine does not have."""
+
+
 def main(module):
     """Runs the tests of a module; the exit status says whether all passed."""
     def too_long(_number, _frame):
@@ -208,6 +212,8 @@ def main(module):
         try:
             test()
             verdict = "ok"
+        except Skip as reason:
+            verdict = f"skip ({reason})"
         except Exception:  # each test reports by itself
             traceback.print_exc()
             verdict = "FAILED"

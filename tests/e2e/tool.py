@@ -79,7 +79,10 @@ def test_a_full_disk_is_not_success():
 
 def terminal(*arguments, **environment):
     """What a command prints on a terminal."""
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as error:
+        raise _server.Skip(error) from error
     process = subprocess.Popen(
         weir_command(*arguments), stdout=slave, stderr=slave,
         env={**os.environ, "TERM": "xterm", **environment})
