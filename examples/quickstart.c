@@ -30,18 +30,21 @@ main(void)
 	    weir_region_create(NULL, NULL, &request) != 0)
 		return 1;
 
-	struct conn *conn =
-	    weir_cache_alloc(conns); /* any thread may free it */
-	conn->inbox =
-	    weir_buffer_acquire(buffers, 1500); /* NULL at the limit */
-	puts(weir_region_printf(
-	    request, "%u bytes for you", conn->inbox->bytes));
+	/* Both return NULL at their limit; errno is left alone. */
+	struct conn *conn = weir_cache_alloc(conns);
 
-	weir_region_destroy(request); /* everything of the request at once */
-	weir_buffer_release(conn->inbox); /* the last reference gives it back */
-	weir_cache_free(conns, conn);     /* a second free would be reported */
+	if (conn == NULL)
+		return 1;
+	conn->inbox = weir_buffer_acquire(buffers, 1500);
+	if (conn->inbox != NULL)
+		puts(weir_region_printf(
+		    request, "%u bytes for you", conn->inbox->bytes));
+
+	weir_region_destroy(request);     /* all of the request at once */
+	weir_buffer_release(conn->inbox); /* the last reference frees it */
+	weir_cache_free(conns, conn);     /* a second free is reported */
 	weir_buffer_pool_destroy(buffers);
 	weir_cache_destroy(conns);
-	return 0;
+	return (int)weir_shutdown(); /* objects still out: none */
 }
 /* [/readme] */

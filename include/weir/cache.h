@@ -9,7 +9,9 @@
  *
  * A cache created with the default checking level recognises at the call a
  * second free, a foreign, interior or misaligned pointer and an object of
- * another cache, and reports it through weir/guard.h.
+ * another cache, and reports it through weir/guard.h.  Not recognised are reads
+ * and writes through stale pointers, a stale free after the object was handed
+ * out again, and calls on a destroyed cache other than a second destroy.
  */
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H

@@ -36,7 +36,8 @@ typedef void (*weir_soft_fn)(
     uint64_t charged_bytes, uint64_t soft_bytes, void *context);
 
 enum weir_config_flags {
-	WEIR_REPORT_LEAKS = 1 << 0, /* weir_shutdown() lists what is out */
+	WEIR_REPORT_LEAKS = 1
+			    << 0, /* weir_shutdown(), else exit, lists leaks */
 	WEIR_SHOW_OPTIONS = 1 << 1, /* write the effective options at start */
 	WEIR_IGNORE_ENVIRONMENT = 1 << 2,
 };

@@ -77,6 +77,33 @@ heap_reclaim(void)
 	return bytes > 0;
 }
 
+/* Said once: a program at its limit refuses often, and its pools count. */
+static void
+heap_tell_refusal(size_t bytes)
+{
+	static bool told;
+	struct weiri_budget_figures budget;
+	char line[160];
+	struct weiri_text text = {line, sizeof(line), 0};
+
+	if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+		return;
+	weiri_budget_read(&budget);
+	weiri_text_u64(&text, bytes);
+	weiri_text_str(&text, " bytes refused: ");
+	weiri_text_u64(&text, budget.charged_bytes);
+	if (budget.limit_bytes == UINT64_MAX ||
+	    bytes <= budget.limit_bytes - budget.charged_bytes) {
+		weiri_text_str(&text, " taken, the system gives no more");
+	} else {
+		weiri_text_str(&text, " of the limit of ");
+		weiri_text_u64(&text, budget.limit_bytes);
+		weiri_text_str(
+		    &text, " taken; raise limit_bytes or WEIR_LIMIT");
+	}
+	weiri_message(WEIR_MESSAGE_WARNING, line);
+}
+
 static WEIRI_COLD int
 heap_retry(struct weiri_span *span, size_t count, size_t align)
 {
@@ -94,6 +121,7 @@ heap_retry(struct weiri_span *span, size_t count, size_t align)
 		if (heap_try(span, count, align) == 0)
 			return 0;
 	} while (weiri_hook_oom(bytes));
+	heap_tell_refusal(bytes);
 	return -ENOMEM;
 }
 

@@ -26,6 +26,8 @@
 #include "watch/registry.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* ---- fork ---------------------------------------------------------------- */
 
@@ -56,6 +58,8 @@ runtime_fork_child(void)
 	weiri_registry_fork_child();
 }
 
+static void runtime_at_exit(void);
+
 static void
 runtime_install(void)
 {
@@ -67,6 +71,9 @@ runtime_install(void)
 	if (weiri_os_at_fork(runtime_fork_prepare, runtime_fork_parent,
 		runtime_fork_child) != 0)
 		weiri_os_write_error(line, sizeof(line) - 1);
+	/* Without it a program that never says weir_shutdown() gets no report,
+	 * which is what a failing atexit() leaves. */
+	(void)atexit(runtime_at_exit);
 }
 
 void
@@ -129,10 +136,48 @@ weir_trim(void)
 
 /* ---- the end --------------------------------------------------------------- */
 
+static bool runtime_ended; /* weir_shutdown() has said what there is to say */
+
 struct runtime_leaks {
 	uint64_t objects;
 	bool report;
+	char told[WEIRI_NAME_BYTES]; /* buffer pool reported as not destroyed */
 };
+
+static void
+runtime_report_objects(
+    struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	weiri_text_u64(text, stats->in_use);
+	weiri_text_str(text, stats->in_use == 1 ? " object, " : " objects, ");
+	weiri_text_u64(text, stats->bytes_in_use);
+	weiri_text_str(text, " bytes");
+}
+
+/*
+ * Of pools with nothing out only those are told that a program destroys: kinds
+ * of regions live as long as the process, and the tiers of a buffer pool, named
+ * pool/bytes, are one pool.
+ */
+static bool
+runtime_tells(struct runtime_leaks *leaks, struct weir_pool_stats *stats)
+{
+	char *slash;
+
+	if (stats->in_use > 0)
+		return true;
+	if (stats->kind == WEIR_POOL_REGION)
+		return false;
+	if (stats->kind != WEIR_POOL_BUFFER)
+		return true;
+	slash = strrchr(stats->name, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	if (strcmp(leaks->told, stats->name) == 0)
+		return false;
+	memcpy(leaks->told, stats->name, sizeof(leaks->told));
+	return true;
+}
 
 static void
 runtime_report_leak(const struct weir_pool_stats *stats)
@@ -145,15 +190,10 @@ runtime_report_leak(const struct weir_pool_stats *stats)
 	weiri_text_str(&text, " \"");
 	weiri_text_str(&text, stats->name);
 	weiri_text_str(&text, "\": ");
-	if (stats->in_use == 0) {
+	if (stats->in_use == 0)
 		weiri_text_str(&text, "not destroyed");
-	} else {
-		weiri_text_u64(&text, stats->in_use);
-		weiri_text_str(
-		    &text, stats->in_use == 1 ? " object, " : " objects, ");
-		weiri_text_u64(&text, stats->bytes_in_use);
-		weiri_text_str(&text, " bytes");
-	}
+	else
+		runtime_report_objects(&text, stats);
 	weiri_message(WEIR_MESSAGE_WARNING, line);
 }
 
@@ -167,19 +207,35 @@ runtime_count_leaks(struct weiri_pool *pool, void *context)
 		return true;
 	weiri_pool_stats(pool, &stats);
 	leaks->objects += stats.in_use;
-	if (leaks->report)
+	if (leaks->report && runtime_tells(leaks, &stats))
 		runtime_report_leak(&stats);
 	return true;
 }
 
-uint64_t
-weir_shutdown(void)
+static uint64_t
+runtime_take_stock(void)
 {
 	struct runtime_leaks leaks = {
 	    .report = (weiri_config()->flags & WEIR_REPORT_LEAKS) != 0,
 	};
 
-	(void)weir_trim();
 	weiri_pool_walk(runtime_count_leaks, &leaks);
 	return leaks.objects;
+}
+
+uint64_t
+weir_shutdown(void)
+{
+	(void)weir_trim();
+	WEIRI_STORE(&runtime_ended, true);
+	return runtime_take_stock();
+}
+
+/* Reads only: the program's own exit handlers may have ended what fini or a
+ * message hook with state would need. */
+static void
+runtime_at_exit(void)
+{
+	if (!WEIRI_LOAD(&runtime_ended))
+		(void)runtime_take_stock();
 }

@@ -244,6 +244,56 @@ TEST(shutdown_of_an_unused_library_finds_nothing)
 	CHECK_EQ(weir_shutdown(), 0);
 }
 
+static char refusals[512];
+static unsigned refusal_count;
+
+static void
+note_refusal(enum weir_message_level level, const char *line, void *context)
+{
+	(void)context;
+	CHECK_EQ(level, WEIR_MESSAGE_WARNING);
+	snprintf(refusals, sizeof(refusals), "%s", line);
+	refusal_count++;
+}
+
+TEST(first_refusal_by_the_budget_is_told_once_with_its_cure)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_init(&(struct weir_config){
+		     .limit_bytes = 3 << 20, .message = note_refusal}),
+	    0);
+	CHECK_EQ(weir_cache_create("conn",
+		     &(struct weir_cache_config){.object_bytes = 4000}, &cache),
+	    0);
+	for (int i = 0; i < 2000; i++)
+		(void)!weir_cache_alloc(cache);
+	CHECK_EQ(refusal_count, 1);
+	CHECK_CONTAINS(refusals, " of the limit of 3145728 taken; raise "
+				 "limit_bytes or WEIR_LIMIT");
+}
+
+/* The exit of a process that never says weir_shutdown(), seen through abort so
+ * that its last words can be compared. */
+TEST(leak_report_comes_at_exit_without_a_shutdown)
+{
+	EXPECT_ABORT("weir: warning: leak: buffer \"net\": not destroyed\n", {
+		struct weir_cache *cache;
+		struct weir_buffer_pool *buffers;
+
+		atexit(abort); /* runs after the library's, set up later */
+		setenv("WEIR_LEAKS", "1", 1);
+		CHECK_EQ(
+		    weir_cache_create("left",
+			&(struct weir_cache_config){.object_bytes = 8}, &cache),
+		    0);
+		CHECK_EQ(weir_buffer_pool_create("net",
+			     &(struct weir_buffer_pool_config){0}, &buffers),
+		    0);
+		exit(0);
+	});
+}
+
 TEST(environment_turns_the_leak_report_on)
 {
 	EXPECT_ABORT("weir: warning: leak: cache \"left\": 1 object, ", {

@@ -199,8 +199,8 @@ count_message(enum weir_message_level level, const char *line, void *context)
 {
 	(void)level;
 	(void)context;
-	CHECK_CONTAINS(line, "page source");
-	messages++;
+	/* A refusal that follows has its own message. */
+	messages += strstr(line, "page source") != NULL;
 }
 
 TEST(source_huge_falls_back_and_says_so_once)
