@@ -18,7 +18,7 @@ enum weir_source_kind {
 	WEIR_SOURCE_ANONYMOUS = 0, /* private pages of the system (default) */
 	WEIR_SOURCE_HUGE = 1,      /* 2 MiB hugetlb pages, else anonymous with
 				    * transparent huge pages; said in a message */
-	WEIR_SOURCE_MEMFD = 2,     /* shared memory file, inherited by fork */
+	WEIR_SOURCE_MEMFD = 2,     /* shared memory file; see below */
 	WEIR_SOURCE_RANGE = 3,     /* base .. base + bytes, the caller's */
 	WEIR_SOURCE_CUSTOM = 4,    /* the functions below */
 };
@@ -29,6 +29,12 @@ enum weir_source_flags {
 	WEIR_SOURCE_NO_DUMP = 1 << 2,  /* leave them out of core dumps */
 	WEIR_SOURCE_NO_TRIM = 1 << 3,  /* never give pages back before exit */
 };
+
+/*
+ * WEIR_SOURCE_MEMFD and a RANGE on shared memory: after fork() parent and child
+ * see the same pages.  A child must not use pools of its parent then, not even
+ * to free; it may read what it was left, and use pools it makes itself.
+ */
 
 /**
  * struct weir_page_source - one source; zero is anonymous memory.

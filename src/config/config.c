@@ -114,6 +114,20 @@ weiri_config(void)
 	return &config_options.effective;
 }
 
+bool
+weiri_config_started(void)
+{
+	return __atomic_load_n(&config_ready, __ATOMIC_ACQUIRE);
+}
+
+void
+weiri_config_forget_hooks(void)
+{
+	WEIRI_STORE(&config_options.effective.message, NULL);
+	WEIRI_STORE(&config_options.effective.oom, NULL);
+	WEIRI_STORE(&config_options.effective.soft, NULL);
+}
+
 void
 weiri_config_set_limits(uint64_t limit_bytes, uint64_t soft_bytes)
 {

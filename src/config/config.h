@@ -31,6 +31,12 @@ void weiri_config_fork_unlock(void);
  * are looked for, any number of times; no other call starts the library. */
 void weiri_start(void);
 
+/* True once the options are in force. */
+bool weiri_config_started(void);
+
+/* From here on messages go to standard error and no hook is called. */
+void weiri_config_forget_hooks(void);
+
 /* One line to the message hook or standard error; no lock may be held. */
 void weiri_message(enum weir_message_level level, const char *line);
 

@@ -55,6 +55,12 @@ void
 weiri_supply_lock(void)
 {
 	weiri_budget_start();
+	weiri_supply_lock_only();
+}
+
+void
+weiri_supply_lock_only(void)
+{
 	weiri_mutex_lock(&supply.lock);
 	if (WEIR_LIKELY(supply.ready))
 		return;
@@ -267,6 +273,10 @@ weiri_extent_add(size_t count, size_t align)
 {
 	struct weiri_block block = supply.orphan;
 
+	/* Larger system pages would be given back with live neighbours on
+	 * them; until trim rounds inward, there is no supply there. */
+	if (weiri_os_page_bytes() > WEIRI_PAGE)
+		return false;
 	supply.orphan.base = NULL;
 	if (block.base == NULL) {
 		size_t need =

@@ -45,6 +45,8 @@ extern struct weiri_supply weiri_supply;
 
 /* Sets the supply up on first use. */
 void weiri_supply_lock(void);
+/* Does not start the library, which must not happen under fork's locks. */
+void weiri_supply_lock_only(void);
 void weiri_supply_unlock(void);
 
 /* Takes a block that @count units at @align fit in and makes an extent of it;

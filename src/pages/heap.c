@@ -30,8 +30,16 @@
 
 #define HEAP_RECLAIM_PAUSE_NS UINT64_C(10000000)
 
+#define HEAP_RECLAIM_WAIT_NS UINT64_C(50000000)
+#define HEAP_RECLAIM_LOOK_NS UINT64_C(20000)
+
+uint64_t weiri_pages_idle;
+
 static bool heap_reclaiming;
 static uint64_t heap_reclaim_after;
+static uint64_t heap_reclaim_idle; /* weiri_pages_idle at a fruitless walk */
+static __thread bool heap_inside   /* this thread is the one that walks */
+    __attribute__((tls_model("initial-exec")));
 
 static int
 heap_try(struct weiri_span *span, size_t count, size_t align)
@@ -55,24 +63,46 @@ heap_deliver(void)
 	weiri_source_deliver();
 }
 
+static bool
+heap_wait_for_reclaim(uint64_t now)
+{
+	uint64_t end = now + HEAP_RECLAIM_WAIT_NS;
+
+	while (__atomic_load_n(&heap_reclaiming, __ATOMIC_ACQUIRE)) {
+		if (weiri_os_now_ns() >= end)
+			return false;
+		weiri_os_sleep_ns(HEAP_RECLAIM_LOOK_NS);
+	}
+	return true;
+}
+
 /*
- * Idle memory of all pools goes back to the supply.  One thread at a time does
- * it, and none soon after it brought nothing: a program that lives at its limit
- * must not walk all its pools for every refusal.
+ * Idle memory of all pools goes back to the supply.  One thread does it at a
+ * time; another waits for it, but not for ever, since the walk runs hooks that
+ * may wait for what the other holds.  After a walk that brought nothing the next
+ * one comes when a pool got something back, or some time later: a program that
+ * lives at its limit must not walk all its pools for every refusal.
  */
 static bool
 heap_reclaim(void)
 {
+	uint64_t idle = WEIRI_LOAD(&weiri_pages_idle);
 	uint64_t now = weiri_os_now_ns();
 
-	if (now < WEIRI_LOAD(&heap_reclaim_after) ||
-	    __atomic_exchange_n(&heap_reclaiming, true, __ATOMIC_ACQUIRE))
+	if (idle == WEIRI_LOAD(&heap_reclaim_idle) &&
+	    now < WEIRI_LOAD(&heap_reclaim_after))
 		return false;
+	if (__atomic_exchange_n(&heap_reclaiming, true, __ATOMIC_ACQUIRE))
+		return !heap_inside && heap_wait_for_reclaim(now);
+	heap_inside = true;
 
 	size_t bytes = weiri_pool_trim_all();
 
-	if (bytes == 0)
+	if (bytes == 0) {
+		WEIRI_STORE(&heap_reclaim_idle, idle);
 		WEIRI_STORE(&heap_reclaim_after, now + HEAP_RECLAIM_PAUSE_NS);
+	}
+	heap_inside = false;
 	__atomic_store_n(&heap_reclaiming, false, __ATOMIC_RELEASE);
 	return bytes > 0;
 }
@@ -89,10 +119,12 @@ heap_tell_refusal(size_t bytes)
 	if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
 		return;
 	weiri_budget_read(&budget);
+	if (weiri_os_page_bytes() > WEIRI_PAGE)
+		weiri_text_str(&text, "system pages above 4 KiB: not yet; ");
 	weiri_text_u64(&text, bytes);
 	weiri_text_str(&text, " bytes refused: ");
 	weiri_text_u64(&text, budget.charged_bytes);
-	if (budget.limit_bytes == UINT64_MAX ||
+	if (budget.charged_bytes < budget.limit_bytes &&
 	    bytes <= budget.limit_bytes - budget.charged_bytes) {
 		weiri_text_str(&text, " taken, the system gives no more");
 	} else {
@@ -104,25 +136,95 @@ heap_tell_refusal(size_t bytes)
 	weiri_message(WEIR_MESSAGE_WARNING, line);
 }
 
+/* A request that was refused once: spans and records alike. */
+typedef bool (*heap_again_fn)(void *context);
+
+/* The steps that do without the program: no hook of it but fini runs. */
+static bool
+heap_relieve(heap_again_fn again, void *context)
+{
+	/* Even if no byte came back: unmapping untouched extents may have
+	 * helped a limit on address space. */
+	(void)weiri_pages_trim();
+	if (again(context))
+		return true;
+	if (!heap_reclaim())
+		return false;
+	(void)weiri_pages_trim();
+	return again(context);
+}
+
+static WEIRI_COLD bool
+heap_insist(heap_again_fn again, void *context, size_t bytes)
+{
+	do {
+		if (heap_relieve(again, context))
+			return true;
+	} while (weiri_hook_oom(bytes));
+	heap_tell_refusal(bytes);
+	return false;
+}
+
+/* ---- records ----------------------------------------------------------- */
+
+struct heap_record {
+	size_t bytes;
+	void *record;
+};
+
+static bool
+heap_again_record(void *context)
+{
+	struct heap_record *wish = context;
+
+	wish->record = weiri_meta_alloc_locked(wish->bytes);
+	return wish->record != NULL;
+}
+
+void *
+weiri_meta_alloc(size_t bytes)
+{
+	struct heap_record wish = {bytes, NULL};
+
+	if (WEIR_UNLIKELY(!heap_again_record(&wish)))
+		(void)heap_relieve(heap_again_record, &wish);
+	return wish.record;
+}
+
+void *
+weiri_meta_need(size_t bytes)
+{
+	struct heap_record wish = {bytes, NULL};
+
+	if (WEIR_UNLIKELY(!heap_again_record(&wish)))
+		(void)heap_insist(heap_again_record, &wish, bytes);
+	heap_deliver();
+	return wish.record;
+}
+
+/* ---- spans ------------------------------------------------------------- */
+
+struct heap_span {
+	struct weiri_span *span;
+	size_t count, align;
+};
+
+static bool
+heap_again_span(void *context)
+{
+	const struct heap_span *wish = context;
+
+	return heap_try(wish->span, wish->count, wish->align) == 0;
+}
+
 static WEIRI_COLD int
 heap_retry(struct weiri_span *span, size_t count, size_t align)
 {
-	size_t bytes = count * WEIRI_PAGE;
+	struct heap_span wish = {span, count, align};
 
-	do {
-		/* Even if no byte came back: unmapping untouched extents may
-		 * have helped a limit on address space. */
-		(void)weiri_pages_trim();
-		if (heap_try(span, count, align) == 0)
-			return 0;
-		if (!heap_reclaim())
-			continue;
-		(void)weiri_pages_trim();
-		if (heap_try(span, count, align) == 0)
-			return 0;
-	} while (weiri_hook_oom(bytes));
-	heap_tell_refusal(bytes);
-	return -ENOMEM;
+	return heap_insist(heap_again_span, &wish, count * WEIRI_PAGE)
+		   ? 0
+		   : -ENOMEM;
 }
 
 int
@@ -229,7 +331,7 @@ weiri_pages_stats(struct weir_stats *out)
 void
 weiri_pages_fork_lock(void)
 {
-	weiri_supply_lock();
+	weiri_supply_lock_only();
 	weiri_meta_fork_lock();
 }
 
@@ -241,9 +343,9 @@ weiri_pages_fork_unlock(void)
 }
 
 /*
- * Shared pages are the parent's, which goes on handing them out: the child may
- * read what it inherited and free it, but takes nothing more from there and
- * decommits nothing.
+ * Shared pages are the parent's, which goes on handing them out: no new span
+ * comes from there in the child, and nothing is decommitted.  Slots that rest in
+ * slabs on them are beyond this layer; weir/source.h forbids their use.
  */
 void
 weiri_pages_fork_child(void)

@@ -251,17 +251,6 @@ weiri_meta_alloc_locked(size_t bytes)
 	return record;
 }
 
-void *
-weiri_meta_alloc(size_t bytes)
-{
-	void *record = weiri_meta_alloc_locked(bytes);
-
-	/* No hook here: callers may hold locks of their own. */
-	if (WEIR_UNLIKELY(record == NULL) && weiri_pages_trim() > 0)
-		record = weiri_meta_alloc_locked(bytes);
-	return record;
-}
-
 void
 weiri_meta_free(void *record, size_t bytes)
 {

@@ -87,9 +87,23 @@ weiri_span_of(const void *address)
  * budget, given back to a free list by size.  NULL when memory is exhausted.
  */
 void *weiri_meta_alloc(size_t bytes);
+
+/* As weiri_meta_alloc(), which gives up when retained pages and idle slots did
+ * not help; this one asks the program's OOM hook too.  No lock may be held. */
+void *weiri_meta_need(size_t bytes);
 void weiri_meta_free(void *record, size_t bytes);
 
 /* ---- the supply as a whole -------------------------------------------- */
+
+/* Counts what pools got back from threads, so that a refused request knows
+ * whether asking them again can help. */
+extern uint64_t weiri_pages_idle;
+
+WEIRI_INLINE void
+weiri_pages_note_idle(void)
+{
+	__atomic_fetch_add(&weiri_pages_idle, 1, __ATOMIC_RELAXED);
+}
 
 /* Returns retained pages to the system; bytes given back. */
 size_t weiri_pages_trim(void);

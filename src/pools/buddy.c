@@ -237,13 +237,13 @@ weir_buddy_create(const char *name, const struct weir_buddy_config *config,
 	if (!buddy_config_valid(config))
 		return -EINVAL;
 
-	struct weir_buddy *buddy = weiri_meta_alloc(sizeof(*buddy));
+	struct weir_buddy *buddy = weiri_meta_need(sizeof(*buddy));
 
 	if (buddy == NULL)
 		return -ENOMEM;
 
 	void *records =
-	    weiri_meta_alloc(weiri_buddy_core_bytes(config->unit_count));
+	    weiri_meta_need(weiri_buddy_core_bytes(config->unit_count));
 
 	if (records == NULL) {
 		weiri_meta_free(buddy, sizeof(*buddy));

@@ -117,7 +117,7 @@ buffer_slab_open(struct weiri_slab *slab, void *owner)
 
 	buffer_make_room(tier, bytes);
 
-	struct weiri_payload *payload = weiri_meta_alloc(sizeof(*payload));
+	struct weiri_payload *payload = weiri_meta_need(sizeof(*payload));
 
 	if (payload == NULL)
 		return false;
@@ -442,7 +442,7 @@ weir_buffer_pool_create(const char *name,
 	error = buffer_config_resolve(config, &effective);
 	if (error != 0)
 		return error;
-	pool = weiri_meta_alloc(buffer_pool_bytes(effective.tier_count));
+	pool = weiri_meta_need(buffer_pool_bytes(effective.tier_count));
 	if (pool == NULL)
 		return -ENOMEM;
 

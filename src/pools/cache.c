@@ -443,7 +443,7 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	if (!cache_config_valid(config))
 		return -EINVAL;
 	(void)weiri_config(); /* starts the library */
-	cache = weiri_meta_alloc(sizeof(*cache));
+	cache = weiri_meta_need(sizeof(*cache));
 	if (cache == NULL)
 		return -ENOMEM;
 	cache->secret = weiri_os_random();

@@ -215,7 +215,7 @@ static const struct weiri_pool_ops region_kind_ops = {
 static WEIRI_COLD struct weiri_region_kind *
 region_kind_make(struct weir_region_kind *kind)
 {
-	struct weiri_region_kind *record = weiri_meta_alloc(sizeof(*record));
+	struct weiri_region_kind *record = weiri_meta_need(sizeof(*record));
 	void *seen = NULL;
 
 	if (record == NULL)

@@ -108,7 +108,7 @@ region_supply_depot_init(struct weiri_region_supply *supply, unsigned index)
 static WEIRI_COLD int
 region_supply_make(void)
 {
-	struct weiri_region_supply *supply = weiri_meta_alloc(sizeof(*supply));
+	struct weiri_region_supply *supply = weiri_meta_need(sizeof(*supply));
 	struct weiri_region_supply *seen = NULL;
 	unsigned made = 0;
 	int status = -ENOMEM;

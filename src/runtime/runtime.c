@@ -29,6 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool runtime_ended; /* weir_shutdown() has said what there is to say */
+
 /* ---- fork ---------------------------------------------------------------- */
 
 static void
@@ -56,6 +58,8 @@ runtime_fork_child(void)
 	weiri_pages_fork_child();
 	weiri_local_fork_child();
 	weiri_registry_fork_child();
+	/* What is out here is the parent's to report. */
+	WEIRI_STORE(&runtime_ended, true);
 }
 
 static void runtime_at_exit(void);
@@ -135,8 +139,6 @@ weir_trim(void)
 }
 
 /* ---- the end --------------------------------------------------------------- */
-
-static bool runtime_ended; /* weir_shutdown() has said what there is to say */
 
 struct runtime_leaks {
 	uint64_t objects;
@@ -231,11 +233,16 @@ weir_shutdown(void)
 	return runtime_take_stock();
 }
 
-/* Reads only: the program's own exit handlers may have ended what fini or a
- * message hook with state would need. */
+/*
+ * Only where asked for, only in the process that started the library, and with
+ * nothing of the program: what a message hook needs may have ended already.
+ */
 static void
 runtime_at_exit(void)
 {
-	if (!WEIRI_LOAD(&runtime_ended))
-		(void)runtime_take_stock();
+	if (WEIRI_LOAD(&runtime_ended) || !weiri_config_started() ||
+	    (weiri_config()->flags & WEIR_REPORT_LEAKS) == 0)
+		return;
+	weiri_config_forget_hooks();
+	(void)runtime_take_stock();
 }

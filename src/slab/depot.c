@@ -307,6 +307,7 @@ depot_put_locked(struct weiri_depot *depot, void *slot)
 
 	weiri_mutex_lock(&depot->lock);
 	rested = weiri_stock_rest(depot, slot);
+	weiri_pages_note_idle();
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
 	if (!rested)
@@ -324,6 +325,7 @@ depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
 	struct weiri_magazine *full = weiri_cursor_magazine(*cell);
 
 	weiri_stock_take_back(depot, full, depot->rounds);
+	weiri_pages_note_idle();
 	WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
 
 	uintptr_t before = __atomic_exchange_n(&local->spare[depot->cell],

@@ -36,7 +36,7 @@ weiri_slab_open(struct weiri_depot *depot)
 	size_t bitmap = WEIRI_BITMAP_WORDS(slots) * sizeof(uint64_t);
 	size_t header_bytes = sizeof(struct weiri_slab) + bitmap +
 			      (depot->state_bytes ? slots : 0);
-	struct weiri_slab *slab = weiri_meta_alloc(header_bytes);
+	struct weiri_slab *slab = weiri_meta_need(header_bytes);
 
 	if (slab == NULL)
 		return NULL;

@@ -276,7 +276,11 @@ sweep(bool persistent)
 		if (!reached)
 			break;
 	}
-	CHECK_GT(failed_pools + refused_acquires, 0);
+	/* What fails once is asked for again before anybody is refused. */
+	if (persistent)
+		CHECK_GT(failed_pools + refused_acquires, 0);
+	else
+		CHECK_EQ(failed_pools + refused_acquires, 0);
 }
 
 TEST(buffer_survives_every_refusal_of_memory)

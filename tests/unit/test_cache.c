@@ -677,6 +677,58 @@ TEST(cache_gets_what_idle_pools_hold_when_the_budget_is_spent)
 	weir_cache_destroy(second);
 }
 
+struct greedy_test {
+	struct weir_cache *idle, *wants[2];
+	size_t refused;
+};
+
+static void
+cache_take_from_idle(unsigned index, void *context)
+{
+	struct greedy_test *test = context;
+
+	for (size_t i = 0; i < 60; i++)
+		if (weir_cache_alloc(test->wants[index]) == NULL)
+			__atomic_add_fetch(&test->refused, 1, __ATOMIC_RELAXED);
+}
+
+TEST(caches_of_two_threads_at_once_get_what_an_idle_one_holds)
+{
+	static void *objects[700];
+	struct greedy_test test = {.refused = 0};
+
+	CHECK_EQ(weir_set_limit(24 << 20, UINT64_MAX), 0);
+	test.idle =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 30000});
+	for (int i = 0; i < 2; i++)
+		test.wants[i] = cache_make(
+		    &(struct weir_cache_config){.object_bytes = 50000});
+	for (size_t i = 0; i < 700; i++)
+		CHECK_NOT_NULL(objects[i] = weir_cache_alloc(test.idle));
+	for (size_t i = 0; i < 700; i++)
+		weir_cache_free(test.idle, objects[i]);
+	test_threads(2, cache_take_from_idle, &test);
+	CHECK_EQ(test.refused, 0);
+}
+
+TEST(cache_create_at_the_limit_gets_what_idle_pools_hold)
+{
+	static void *objects[700];
+	struct weir_cache *idle;
+	size_t got = 0;
+
+	CHECK_EQ(weir_set_limit(24 << 20, UINT64_MAX), 0);
+	idle = cache_make(&(struct weir_cache_config){.object_bytes = 30000});
+	while (got < 700 && (objects[got] = weir_cache_alloc(idle)) != NULL)
+		got++;
+	while (got > 0)
+		weir_cache_free(idle, objects[--got]);
+	/* Records for thousands of caches need pages that only it holds. */
+	for (size_t i = 0; i < 5000; i++)
+		(void)cache_make(
+		    &(struct weir_cache_config){.object_bytes = 64});
+}
+
 TEST(a_new_cache_at_an_old_index_starts_clean)
 {
 	for (int round = 0; round < 50; round++) {
