@@ -71,8 +71,8 @@ def rows(figures):
 
 def ran(row):
     """False for a contender this build lacks, which must say why."""
-    if row["status"] == "not built":
-        assert "install lib" in row["note"], row
+    if row["status"] == "not found":
+        assert "built only where lib" in row["note"], row
         return False
     assert row["status"] == "ok", row
     return True
@@ -168,11 +168,43 @@ def test_missing_contenders_are_named():
         done = demo(*SMALL, "--directory", empty)
         figures = demo_json("--directory", empty)
     assert done.returncode == 0, done
-    assert "libuv   not built: install libuv1-dev" in done.stdout
-    assert "asio    not built: install libasio-dev" in done.stdout
-    assert rows(figures)["libuv"]["status"] == "not built"
+    assert f"libuv   not in {empty}: run script/demo" in done.stdout
+    assert "built only where libuv1-dev is installed" in done.stdout
+    assert f"asio    not in {empty}: run script/demo" in done.stdout
+    assert rows(figures)["libuv"]["status"] == "not found"
     assert rows(figures)["weir"]["status"] == "ok"
-    assert "not counted" in done.stdout
+    assert "not counted: weir-count.so is not in" in done.stdout
+    assert "--directory" in rows(figures)["weir"]["count_note"]
+
+
+def test_a_program_alone_says_that_the_others_are_elsewhere():
+    with tempfile.TemporaryDirectory() as folder:
+        alone = os.path.join(folder, "weir")
+        shutil.copy(weir_path(), alone)
+        command = [alone if word == weir_path() else word
+                   for word in weir_command("demo", *SMALL)]
+        done = subprocess.run(command, capture_output=True, text=True,
+                              timeout=55, check=False)
+        where = f"not beside this program ({os.path.realpath(folder)}): run"
+    assert done.returncode == 0, done
+    assert "libuv   " + where in done.stdout, done.stdout
+    assert "weir-count.so is " + where in done.stdout, done.stdout
+
+
+def test_few_rounds_give_no_verdict():
+    for rounds, pairs in ("1", "Of 1 pair "), ("5", "Of 5 pairs,"):
+        done = demo(*SMALL, "--rounds", rounds, "--contenders", "weir,malloc",
+                    "--no-count")
+        assert done.returncode == 0, done
+        assert done.stdout.count("too few rounds") == 3, done.stdout
+        assert "within" not in done.stdout, done.stdout
+        assert pairs in done.stdout, done.stdout
+        assert ("1 round of" in done.stdout) == (rounds == "1"), done.stdout
+        assert not any(line.endswith(" ")
+                       for line in done.stdout.splitlines()), done.stdout
+    ratio = rows(demo_json("--contenders", "weir,malloc", "--no-count"))[
+        "malloc"]["ratio"]
+    assert ratio["cpu_within_spread"] is None
 
 
 def wrong_server(folder, text):

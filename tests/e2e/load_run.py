@@ -170,6 +170,14 @@ def test_closed_connections_are_counted():
     assert figures["elapsed_ns"] < 10e9
 
 
+def test_a_server_that_closes_at_once_may_speak_something_else():
+    with Echo(lambda *_: None) as server:
+        done = load("-t", "1", "-c", "3", port=server.port)
+    assert done.returncode == 1, done
+    assert "does it speak this --protocol?" in done.stderr, done
+    assert "nothing was measured" in done.stdout, done.stdout
+
+
 def test_silence_ends_with_a_clear_error():
     with Echo(lambda *_: b"") as server:
         started = time.monotonic()
@@ -193,8 +201,11 @@ def test_a_server_that_falls_silent_is_unanswered():
 def test_nobody_listening():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # taken, and nobody accepts
-        done = load("-c", "50", port=free.getsockname()[1])
+        port = free.getsockname()[1]
+        done = load("-c", "50", port=port)
     assert done.returncode == 1
+    assert f"127.0.0.1:{port}: nothing was measured\n" in done.stdout, done
+    assert "latency" not in done.stdout, done.stdout
     assert "50 connections refused" in done.stdout, done.stdout
     assert "nobody listens there" in done.stderr
 

@@ -54,7 +54,8 @@ def test_misspelt_names_are_guessed():
             (("help", "dmeo"), "'demo'"),
             (("load", "--conections", "5"), "'--connections'"),
             (("demo", "--contenders", "wier"), "'weir'"),
-            (("serve", "--prot", "5"), "'--port'")):
+            (("serve", "--potr", "5"), "'--port'"),
+            (("serve", "--prot", "raw"), "'--protocol'")):
         done = run(*arguments)
         assert done.returncode == 2, done
         assert f"did you mean {guess}?" in done.stderr, done.stderr

@@ -257,6 +257,18 @@ TEST(cli_nearest_prefers_the_smallest_distance)
 	CHECK_NULL(cli_nearest("quit", words));
 }
 
+TEST(cli_nearest_completes_before_it_corrects)
+{
+	static const char *const words[] = {
+	    "port", "protocol", "connections", "connections-max", NULL};
+
+	CHECK_STR(cli_nearest("prot", words), "protocol");
+	CHECK_STR(cli_nearest("potr", words), "port");
+	CHECK_STR(cli_nearest("connections-", words), "connections-max");
+	/* Two words begin so: the nearer one. */
+	CHECK_STR(cli_nearest("connection", words), "connections");
+}
+
 /* The distance by its definition, without the three rolling rows. */
 static unsigned
 distance_slow(const char *a, size_t a_length, const char *b, size_t b_length)

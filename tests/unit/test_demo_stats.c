@@ -34,6 +34,7 @@ TEST(demo_spread_uses_the_ranks_of_the_tables)
 		CHECK(spread.high == values[count - rows[i].rank]);
 		CHECK(fabs(spread.coverage - rows[i].coverage) < 1e-6);
 		CHECK_EQ(spread.count, count);
+		CHECK(demo_spread_is_sure(&spread));
 	}
 }
 
@@ -46,11 +47,14 @@ TEST(demo_spread_of_few_values_is_their_range)
 
 	CHECK(spread.low == 1 && spread.high == 5 && spread.median == 3);
 	CHECK(spread.coverage == 0.9375);
+	CHECK(!demo_spread_is_sure(&spread));
 	spread = demo_spread(four, 4);
 	CHECK(spread.median == 2.5);
 	spread = demo_spread(one, 1);
 	CHECK(spread.low == 3 && spread.high == 3 && spread.coverage == 0.0);
-	CHECK(isnan(demo_spread(one, 0).median));
+	CHECK(!demo_spread_is_sure(&spread));
+	spread = demo_spread(one, 0);
+	CHECK(isnan(spread.median) && !demo_spread_is_sure(&spread));
 }
 
 /* The claim behind "95 %": the true median is inside that often. */

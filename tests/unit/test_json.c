@@ -58,6 +58,17 @@ TEST(json_numbers_that_are_none_become_null)
 	CHECK_STR(text, "[\n\tnull,\n\tnull\n]\n");
 }
 
+TEST(json_raw_is_one_more_value)
+{
+	begin();
+	json_open(&json, NULL, '{');
+	json_count(&json, "a", 1);
+	json_raw(&json, "b", "{\"c\": [2]}");
+	json_close(&json, '}');
+	finish();
+	CHECK_STR(text, "{\n\t\"a\": 1,\n\t\"b\": {\"c\": [2]}\n}\n");
+}
+
 static void
 check_text(const char *value, const char *expected)
 {

@@ -4,15 +4,19 @@
  *
  * Damerau-Levenshtein distance in its restricted form: insertions, deletions,
  * substitutions and swaps of neighbours, each of cost 1.  Swaps count because
- * they are what fingers do ("--prot" for "--port").  A guess is offered up to
- * a distance of a third of the longer word, and a word that begins with all
- * that was typed counts as near however long it is ("--conn").
+ * they are what fingers do ("--potr" for "--port").  A guess is offered up to
+ * a distance of a third of the longer word.
+ *
+ * Before that, the only word that begins with all that was typed is the one
+ * that was meant ("--prot" is "--protocol", though "--port" is one swap away);
+ * of several such words each counts as near however long it is.
  */
 #include "cli.h"
 
 #include <string.h>
 
-#define NEAREST_WORD_MAX 63 /* longer words are not compared: no typo */
+#define NEAREST_WORD_MAX 63  /* longer words are not compared: no typo */
+#define NEAREST_PREFIX_MIN 3 /* fewer letters begin too many words */
 
 static unsigned
 nearest_min(unsigned a, unsigned b)
@@ -47,15 +51,37 @@ nearest_distance(const char *a, size_t a_length, const char *b, size_t b_length)
 	return rows[a_length % 3][b_length];
 }
 
+static bool
+nearest_is_prefix(const char *word, size_t length, const char *of)
+{
+	return length >= NEAREST_PREFIX_MIN && strncmp(word, of, length) == 0;
+}
+
+/* The only word of the list that begins with this one, or NULL. */
+static const char *
+nearest_completion(const char *word, size_t length, const char *const *list)
+{
+	const char *found = NULL;
+
+	for (; *list != NULL; list++) {
+		if (!nearest_is_prefix(word, length, *list))
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = *list;
+	}
+	return found;
+}
+
 const char *
 cli_nearest(const char *word, const char *const *list)
 {
 	size_t length = strlen(word);
-	const char *best = NULL;
+	const char *best = nearest_completion(word, length, list);
 	unsigned best_distance = 0;
 
-	if (length == 0 || length > NEAREST_WORD_MAX)
-		return NULL;
+	if (best != NULL || length == 0 || length > NEAREST_WORD_MAX)
+		return best;
 	for (; *list != NULL; list++) {
 		size_t list_length = strlen(*list);
 		if (list_length > NEAREST_WORD_MAX)
@@ -65,7 +91,7 @@ cli_nearest(const char *word, const char *const *list)
 		unsigned distance =
 		    nearest_distance(word, length, *list, list_length);
 
-		if (length >= 3 && strncmp(word, *list, length) == 0)
+		if (nearest_is_prefix(word, length, *list))
 			distance = nearest_min(distance, limit);
 		if (distance > limit)
 			continue;

@@ -265,6 +265,7 @@ static const struct cli_option demo_options[] = {
     {.name = "directory",
 	.kind = CLI_STRING,
 	.target = &demo_set.directory,
+	.given = &demo_set.directory_given,
 	.value_name = "DIR",
 	.no_default = true,
 	.help = "where the other servers are; beside this program "

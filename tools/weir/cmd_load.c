@@ -154,6 +154,39 @@ load_per_second(const struct load_report *report)
 }
 
 static void
+load_print_errors(FILE *out, const struct load_settings *set,
+    const struct load_report *report)
+{
+	uint64_t errors = load_errors(report);
+	char number[TERM_NUMBER_BYTES];
+
+	fprintf(out, "  errors      %s%s%s\n",
+	    term_style(out, errors == 0 ? TERM_GOOD : TERM_BAD),
+	    term_count(errors, number), term_style(out, TERM_PLAIN));
+	fprintf(out, "  mismatches  %s%s%s%s\n",
+	    term_style(out, report->mismatches == 0 ? TERM_GOOD : TERM_BAD),
+	    term_count(report->mismatches, number), term_style(out, TERM_PLAIN),
+	    set->verify ? "" : " (not looked for: --no-verify)");
+	load_report_causes(out, "    ", report);
+	if (report->stopped)
+		fputs("  (interrupted)\n", out);
+}
+
+/* A table of zeros would look like a measurement. */
+static void
+load_print_nothing(FILE *out, const struct load_config *config,
+    const struct load_report *report)
+{
+	char where[ADDRESS_TEXT_BYTES];
+
+	fprintf(out, "%s: %snothing was measured%s%s\n",
+	    address_text(&config->address, where), term_style(out, TERM_BAD),
+	    term_style(out, TERM_PLAIN),
+	    report->stopped ? " (interrupted)" : "");
+	load_report_causes(out, "    ", report);
+}
+
+static void
 load_print(FILE *out, const struct load_settings *set,
     const struct load_config *config, const struct load_report *connect,
     const struct load_report *report)
@@ -161,7 +194,6 @@ load_print(FILE *out, const struct load_settings *set,
 	char where[ADDRESS_TEXT_BYTES];
 	char number[6][TERM_NUMBER_BYTES];
 	const struct hist *latency = &report->latency;
-	uint64_t errors = load_errors(report);
 	uint64_t wire =
 	    set->size + (set->protocol == LOAD_PACKET ? LOAD_PACKET_HEADER : 0);
 
@@ -195,17 +227,7 @@ load_print(FILE *out, const struct load_settings *set,
 	    report->elapsed_ns == 0
 		? 0.0
 		: 100.0 * (double)report->cpu_ns / (double)report->elapsed_ns);
-	fprintf(out, "  errors      %s%s%s\n",
-	    term_style(out, errors == 0 ? TERM_GOOD : TERM_BAD),
-	    term_count(errors, number[0]), term_style(out, TERM_PLAIN));
-	fprintf(out, "  mismatches  %s%s%s%s\n",
-	    term_style(out, report->mismatches == 0 ? TERM_GOOD : TERM_BAD),
-	    term_count(report->mismatches, number[0]),
-	    term_style(out, TERM_PLAIN),
-	    set->verify ? "" : " (not looked for: --no-verify)");
-	load_report_causes(out, "    ", report);
-	if (report->stopped)
-		fputs("  (interrupted)\n", out);
+	load_print_errors(out, set, report);
 }
 
 static int
@@ -271,6 +293,18 @@ load_drive(const struct load_settings *set, struct load *load,
 	load_merge(report, connect);
 }
 
+/* Did the server close on us whatever it was sent? */
+static bool
+load_was_closed(
+    const struct load_report *connect, const struct load_report *report)
+{
+	uint64_t closed =
+	    report->errors[LOAD_RESET] + report->errors[LOAD_CLOSED];
+
+	return closed > 0 && closed == load_errors(report) &&
+	       connect->all_packets + report->all_packets == 0;
+}
+
 static int
 load_verdict(
     const struct load_report *connect, const struct load_report *report)
@@ -283,6 +317,10 @@ load_verdict(
 		fputs("weir load: the server accepts but does not answer; "
 		      "does it speak this --protocol?\n",
 		    stderr);
+	else if (load_was_closed(connect, report))
+		fputs("weir load: the server closes every connection that "
+		      "sends; does it speak this --protocol?\n",
+		    stderr);
 	if (load_errors(report) != 0 || report->mismatches != 0)
 		return CLI_FAILED;
 	return report->packets > 0 ? CLI_OK : CLI_FAILED;
@@ -293,7 +331,12 @@ load_report_all(FILE *json, const struct load_settings *set,
     const struct load_config *config, const struct load_report *connect,
     const struct load_report *report)
 {
-	if (json != stdout)
+	bool measured = report->packets + report->latency.total != 0 ||
+			report->mismatches != 0;
+
+	if (json != stdout && !measured)
+		load_print_nothing(stdout, config, report);
+	else if (json != stdout)
 		load_print(stdout, set, config, connect, report);
 	if (json != NULL &&
 	    load_write_json(json, set, config, connect, report) != 0) {
@@ -490,7 +533,8 @@ weir_cmd_load(int argc, char **argv)
 	    .option_count = sizeof(load_options) / sizeof(load_options[0]),
 	    .details = "Exit status: 0 no error and no mismatch, 1 otherwise, "
 		       "2 wrong usage. Ctrl-C ends the run and prints what was "
-		       "measured.",
+		       "measured until then, with the same exit status; 1 if "
+		       "that was nothing.",
 	};
 	int status = cli_parse(&command, argc, argv);
 

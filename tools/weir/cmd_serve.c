@@ -22,10 +22,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "address.h"
 #include "cli.h"
+#include "load.h"
 #include "serve.h"
 
 #define SERVE_THREADS_MAX 256
@@ -53,8 +53,8 @@ struct serve_settings {
 	int backend;
 	int protocol;
 	int memory;
+	const char *json;
 	bool buffer_limit_given;
-	bool json;
 };
 
 struct serve_worker {
@@ -67,6 +67,8 @@ struct serve_worker {
 struct serve {
 	const struct serve_settings *set;
 	struct weir_net *net;
+	FILE *json;  /* NULL: none is asked for */
+	FILE *prose; /* standard output, unless the JSON goes there */
 	struct serve_worker *workers;
 	size_t loops;   /* created */
 	size_t started; /* running, the main thread's included */
@@ -82,18 +84,6 @@ struct serve {
 static struct serve *serve_running;
 
 /* ---- start ----------------------------------------------------------- */
-
-/* The soft limit is there for programs that use select(). */
-static void
-serve_raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 static uint32_t
 serve_ms(uint64_t ns)
@@ -252,7 +242,7 @@ serve_report_now(struct weir_loop *loop, struct weir_task *task)
 
 	(void)loop;
 	serve->reporting = 0;
-	serve_report(stdout, serve->net, serve->set->json);
+	serve_report(serve->prose, serve->net);
 }
 
 /* A first signal drains, a second one drops. */
@@ -350,11 +340,57 @@ serve_complain(const struct serve *serve, int error)
 		fprintf(stderr, "weir serve: %s\n", strerror(-error));
 }
 
+static bool
+serve_open_json(struct serve *serve)
+{
+	const char *path = serve->set->json;
+	bool standard = path != NULL && strcmp(path, "-") == 0;
+
+	serve->prose = standard ? stderr : stdout;
+	if (path == NULL)
+		return true;
+	serve->json = standard ? stdout : fopen(path, "we");
+	if (serve->json == NULL)
+		fprintf(stderr, "weir serve: cannot write %s: %s\n", path,
+		    strerror(errno));
+	return serve->json != NULL;
+}
+
+static int
+serve_write_json(const struct serve *serve, uint64_t leaks)
+{
+	int error;
+
+	if (serve->json == NULL)
+		return CLI_OK;
+	error = serve_report_json(serve->json, serve->net, leaks);
+	if (error == 0)
+		return CLI_OK;
+	fprintf(stderr, "weir serve: cannot write %s: %s\n", serve->set->json,
+	    strerror(-error));
+	return CLI_FAILED;
+}
+
+/* Figures and verdict; who never served is only blamed for what is out. */
+static int
+serve_conclude(struct serve *serve, bool served)
+{
+	uint64_t leaks;
+
+	if (served)
+		serve_report(serve->prose, serve->net);
+	leaks = serve_leaks(served ? serve->prose : NULL, serve->net);
+	if (!served && leaks > 0)
+		serve_leaks(stderr, serve->net);
+	if (served && serve_write_json(serve, leaks) != CLI_OK)
+		return CLI_FAILED;
+	return leaks == 0 ? CLI_OK : CLI_FAILED;
+}
+
 static int
 serve_run(struct serve *serve)
 {
 	bool served = false;
-	uint64_t leaks;
 	int error = serve_create_loops(serve);
 
 	if (error == 0) {
@@ -373,10 +409,8 @@ serve_run(struct serve *serve)
 		error = end_error;
 	if (error != 0)
 		serve_complain(serve, error);
-	if (served)
-		serve_report(stdout, serve->net, serve->set->json);
-	leaks = serve_leaks(served ? stdout : stderr, serve->net);
-	return error == 0 && leaks == 0 ? CLI_OK : CLI_FAILED;
+	int status = serve_conclude(serve, served);
+	return error == 0 ? status : CLI_FAILED;
 }
 
 static int
@@ -386,7 +420,10 @@ serve_execute(const struct serve_settings *set)
 	int status = CLI_FAILED;
 	int error;
 
-	serve_raise_descriptors();
+	/* The soft limit is there for programs that use select(). */
+	(void)load_raise_descriptors();
+	if (!serve_open_json(&serve))
+		return CLI_FAILED;
 	serve.workers = calloc((size_t)set->threads, sizeof(*serve.workers));
 	error = serve.workers == NULL ? -ENOMEM : serve_create_net(&serve);
 	if (error != 0) {
@@ -398,6 +435,9 @@ serve_execute(const struct serve_settings *set)
 			weir_net_destroy(serve.net);
 	}
 	free(serve.workers);
+	if (serve.json != NULL && serve.json != stdout &&
+	    fclose(serve.json) != 0)
+		status = CLI_FAILED;
 	return status;
 }
 
@@ -530,9 +570,12 @@ static const struct cli_option serve_options[] = {
 		"their way"},
     {.name = "json",
 	.letter = 'j',
-	.kind = CLI_FLAG,
+	.kind = CLI_STRING,
 	.target = &serve_set.json,
-	.help = "figures as JSON"},
+	.value_name = "FILE",
+	.help = "at the end, write all figures and the number of leaks as "
+		"JSON; - is standard output, which then carries nothing else "
+		"but the line 'listening on'"},
 };
 
 static const struct cli_command serve_command = {

@@ -75,6 +75,7 @@ struct demo_settings {
 	const char *svg;
 	const char *directory; /* of the contenders' programs */
 	bool active_given;
+	bool directory_given;
 	bool duration_given;
 	bool count;
 	bool pinned; /* server on processor 0, client on processor 1 */
@@ -93,6 +94,13 @@ struct demo_server {
 	uint16_t port;
 	clockid_t clock; /* processor time of the process */
 };
+
+/**
+ * demo_server_where() - say that a file is not in the directory, and the way
+ * out; @package is what its build needs, NULL if nothing.
+ */
+void demo_server_where(const struct demo_settings *set, const char *package,
+    char *why, size_t why_bytes);
 
 /* Is there a program for this contender?  False also explains in @why. */
 bool demo_server_exists(const struct demo_settings *set, enum demo_id id,
@@ -170,7 +178,7 @@ uint64_t demo_softirq_ns(int cpu);
 
 enum demo_status {
 	DEMO_OFF,     /* not asked for */
-	DEMO_MISSING, /* no program; the note says what to install */
+	DEMO_MISSING, /* no program; the note says where it comes from */
 	DEMO_BROKEN,  /* did not start, died or lost its connections */
 	DEMO_READY,
 };
@@ -186,7 +194,7 @@ struct demo_round {
 
 struct demo_row {
 	enum demo_status status;
-	char note[256];
+	char note[512];
 	struct demo_server server;
 	struct demo_client client;
 	struct demo_round rounds[DEMO_ROUNDS_MAX];
@@ -197,7 +205,7 @@ struct demo_row {
 	uint64_t peak_rss;
 
 	bool counted;
-	char count_note[160];
+	char count_note[512];
 	uint64_t counted_packets;
 	uint64_t calls[COUNT_KIND_COUNT];
 };

@@ -23,7 +23,7 @@ static const char *const json_metrics[DEMO_METRIC_COUNT] = {
 
 static const char *const json_statuses[] = {
     [DEMO_OFF] = "off",
-    [DEMO_MISSING] = "not built",
+    [DEMO_MISSING] = "not found",
     [DEMO_BROKEN] = "failed",
     [DEMO_READY] = "ok",
 };
@@ -136,7 +136,10 @@ json_ratios(
 	}
 	struct demo_spread cpu =
 	    demo_ratio_spread(&demo->rows[base], row, DEMO_CPU);
-	json_bool(json, "cpu_within_spread", demo_spread_is_even(&cpu));
+	if (demo_spread_is_sure(&cpu))
+		json_bool(json, "cpu_within_spread", demo_spread_is_even(&cpu));
+	else
+		json_null(json, "cpu_within_spread");
 	json_close(json, '}');
 }
 

@@ -323,8 +323,10 @@ static void
 demo_count_all(struct demo *demo, struct demo_steps *steps)
 {
 	char path[DEMO_PATH_BYTES];
+	char why[400];
 
 	snprintf(path, sizeof(path), "%s/weir-count.so", demo->set.directory);
+	demo_server_where(&demo->set, NULL, why, sizeof(why));
 	for (int i = 0; i < DEMO_ID_COUNT && demo_stop == 0; i++) {
 		struct demo_row *row = &demo->rows[i];
 
@@ -333,7 +335,7 @@ demo_count_all(struct demo *demo, struct demo_steps *steps)
 		demo_step(steps, "counting", (enum demo_id)i);
 		if (access(path, R_OK) != 0)
 			snprintf(row->count_note, sizeof(row->count_note),
-			    "not counted: no weir-count.so in this build");
+			    "not counted: weir-count.so is %s", why);
 		else
 			demo_count_one(demo, (enum demo_id)i);
 	}

@@ -40,6 +40,22 @@ server_path(const struct demo_settings *set, const char *program, char *path)
 		    path, DEMO_PATH_BYTES, "%s/%s", set->directory, program);
 }
 
+void
+demo_server_where(const struct demo_settings *set, const char *package,
+    char *why, size_t why_bytes)
+{
+	char built[96] = "";
+
+	if (package != NULL)
+		snprintf(built, sizeof(built),
+		    "; it is built only where %s is installed", package);
+	snprintf(why, why_bytes,
+	    "not %s%.200s%s: run script/demo in the source tree, or name the "
+	    "build directory with --directory%s",
+	    set->directory_given ? "in " : "beside this program (",
+	    set->directory, set->directory_given ? "" : ")", built);
+}
+
 bool
 demo_server_exists(const struct demo_settings *set, enum demo_id id, char *why,
     size_t why_bytes)
@@ -50,9 +66,7 @@ demo_server_exists(const struct demo_settings *set, enum demo_id id, char *why,
 	server_path(set, contender->program, path);
 	if (access(path, X_OK) == 0)
 		return true;
-	snprintf(why, why_bytes,
-	    "not built: install %s and build again (%s is not in %s)",
-	    contender->package, contender->program, set->directory);
+	demo_server_where(set, contender->package, why, why_bytes);
 	return false;
 }
 

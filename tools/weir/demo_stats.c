@@ -69,6 +69,12 @@ demo_spread(double *values, unsigned count)
 }
 
 bool
+demo_spread_is_sure(const struct demo_spread *spread)
+{
+	return spread->coverage >= 1.0 - 2.0 * STATS_TAIL;
+}
+
+bool
 demo_spread_is_even(const struct demo_spread *ratio)
 {
 	return ratio->low <= 1.0 && ratio->high >= 1.0;

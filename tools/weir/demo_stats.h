@@ -26,6 +26,9 @@ struct demo_spread {
  */
 struct demo_spread demo_spread(double *values, unsigned count);
 
+/* Were there values enough for an interval of at least 95 %? */
+bool demo_spread_is_sure(const struct demo_spread *spread);
+
 /* Is "no difference" (a ratio of 1) inside the interval? */
 bool demo_spread_is_even(const struct demo_spread *ratio);
 

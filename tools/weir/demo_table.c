@@ -12,6 +12,8 @@
 #include "load_report.h"
 #include "term.h"
 
+#define TABLE_RATIO_BYTES 80
+
 double
 demo_calls_per_packet(const struct demo_row *row, bool memory_calls)
 {
@@ -66,6 +68,12 @@ demo_succeeded(const struct demo *demo)
 	return any && !demo->interrupted;
 }
 
+static const char *
+table_plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 static void
 table_settings(const struct demo *demo, FILE *out)
 {
@@ -74,12 +82,12 @@ table_settings(const struct demo *demo, FILE *out)
 	bool shortened = demo->shortest_ns < set->duration_ns;
 
 	fprintf(out,
-	    "%s connections, %s active, %s B packets, depth %" PRIu64
-	    "; %" PRIu64 " rounds of %s%s\n",
+	    "%s connection%s, %s active, %s B packets, depth %" PRIu64
+	    "; %" PRIu64 " round%s of %s%s\n",
 	    term_count(set->connections, number[0]),
-	    term_count(set->active, number[1]),
+	    table_plural(set->connections), term_count(set->active, number[1]),
 	    term_count(set->size, number[2]), set->depth, set->rounds,
-	    term_time(demo->shortest_ns, number[3]),
+	    table_plural(set->rounds), term_time(demo->shortest_ns, number[3]),
 	    shortened ? " and more" : "");
 	fprintf(out, "%s, %s, %s\n", demo->machine.cpu, demo->machine.kernel,
 	    demo->machine.compiler);
@@ -142,15 +150,49 @@ table_rows(const struct demo *demo, FILE *out)
 	}
 }
 
+/* A range of too few values invites a verdict that it does not carry. */
 static void
 table_ratio(const struct demo_row *row, const struct demo_row *other,
-    enum demo_metric metric, FILE *out)
+    enum demo_metric metric, char text[TABLE_RATIO_BYTES])
 {
 	struct demo_spread ratio = demo_ratio_spread(row, other, metric);
+	const char *verdict = "";
 
-	fprintf(out, "  %.3f (%.3f - %.3f)%s", ratio.median, ratio.low,
-	    ratio.high,
-	    demo_spread_is_even(&ratio) ? " within spread" : "              ");
+	if (!demo_spread_is_sure(&ratio))
+		verdict = " too few rounds";
+	else if (demo_spread_is_even(&ratio))
+		verdict = " within spread";
+	if (ratio.count == 0)
+		snprintf(text, TABLE_RATIO_BYTES, "-%s", verdict);
+	else if (ratio.count == 1)
+		snprintf(
+		    text, TABLE_RATIO_BYTES, "%.3f%s", ratio.median, verdict);
+	else
+		snprintf(text, TABLE_RATIO_BYTES, "%.3f (%.3f - %.3f)%s",
+		    ratio.median, ratio.low, ratio.high, verdict);
+}
+
+/* What the numbers of the ratios are. */
+static void
+table_ratio_legend(const struct demo_row *row, FILE *out)
+{
+	struct demo_spread spread = demo_row_spread(row, DEMO_CPU);
+
+	if (demo_spread_is_sure(&spread))
+		fprintf(out,
+		    "Medians of %u pairs, each from one round, and their "
+		    "%.1f %% interval; 'within\nspread': no difference is "
+		    "shown.  ",
+		    spread.count, spread.coverage * 100.0);
+	else
+		fprintf(out,
+		    "Of %u pair%s%s: too few rounds for a 95 %% interval, "
+		    "which takes 6.\n",
+		    spread.count, table_plural(spread.count),
+		    spread.count == 1
+			? " from one round"
+			: ", each from one round, median and range");
+	fputs("CPU is the server's with ksoftirqd's.\n", out);
 }
 
 static void
@@ -158,28 +200,23 @@ table_ratios(const struct demo *demo, FILE *out)
 {
 	enum demo_id base = demo_baseline(demo);
 	const struct demo_row *row = &demo->rows[base];
-	double coverage = demo_row_spread(row, DEMO_CPU).coverage;
+	char cpu[TABLE_RATIO_BYTES];
+	char rate[TABLE_RATIO_BYTES];
 
-	fprintf(out,
-	    "\n%sratio %s / other    CPU per packet                      "
-	    "packets per s%s\n",
+	fprintf(out, "\n%sratio %s / other%s\n%-7s  %-37s  %s\n",
 	    term_style(out, TERM_BOLD), demo_contenders[base].name,
-	    term_style(out, TERM_PLAIN));
+	    term_style(out, TERM_PLAIN), "", "CPU per packet", "packets per s");
 	for (int i = 0; i < DEMO_ID_COUNT; i++) {
 		const struct demo_row *other = &demo->rows[i];
 
 		if (i == (int)base || other->round_count == 0)
 			continue;
-		fprintf(out, "%-7s", demo_contenders[i].name);
-		table_ratio(row, other, DEMO_CPU, out);
-		table_ratio(row, other, DEMO_PACKETS_PER_S, out);
-		fputc('\n', out);
+		table_ratio(row, other, DEMO_CPU, cpu);
+		table_ratio(row, other, DEMO_PACKETS_PER_S, rate);
+		fprintf(out, "%-7s  %-37s  %s\n", demo_contenders[i].name, cpu,
+		    rate);
 	}
-	fprintf(out,
-	    "Medians of %u pairs, each from one round, and their %.1f %% "
-	    "interval; 'within\nspread': no difference is shown.  CPU is the "
-	    "server's with ksoftirqd's.\n",
-	    row->round_count, coverage * 100.0);
+	table_ratio_legend(row, out);
 }
 
 static void

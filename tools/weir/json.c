@@ -149,6 +149,13 @@ json_null(struct json *json, const char *key)
 }
 
 void
+json_raw(struct json *json, const char *key, const char *value)
+{
+	json_key(json, key);
+	fputs(value, json->out);
+}
+
+void
 json_real(struct json *json, const char *key, double value)
 {
 	if (!isfinite(value)) {

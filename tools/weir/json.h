@@ -32,6 +32,9 @@ void json_count(struct json *json, const char *key, uint64_t value);
 void json_bool(struct json *json, const char *key, bool value);
 void json_null(struct json *json, const char *key);
 
+/* A value that is JSON already. */
+void json_raw(struct json *json, const char *key, const char *value);
+
 /* Not-a-number and infinity, which JSON lacks, become null. */
 void json_real(struct json *json, const char *key, double value);
 

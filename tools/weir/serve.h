@@ -60,8 +60,15 @@ struct serve_malloc_counts {
 void serve_malloc_collect(void);
 struct serve_malloc_counts serve_malloc_total(void);
 
-/** serve_report() - figures of engine and pools. */
-void serve_report(FILE *out, struct weir_net *net, bool json);
+/** serve_report() - figures of engine and pools for people. */
+void serve_report(FILE *out, struct weir_net *net);
+
+/**
+ * serve_report_json() - the same and the number of leaks, as one JSON object.
+ *
+ * Returns 0, or -errno when it could not be written whole.
+ */
+int serve_report_json(FILE *out, struct weir_net *net, uint64_t leaks);
 
 /**
  * serve_leaks() - what is still out, once the loops are gone.

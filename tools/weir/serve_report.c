@@ -7,6 +7,7 @@
 #include "json.h"
 #include "term.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,59 +53,80 @@ report_net_text(FILE *out, const struct weir_net_figures *stats)
 }
 
 static void
-report_net_json(FILE *out, const struct weir_net_figures *stats)
+report_net_json(struct json *json, const struct weir_net_figures *stats)
 {
 	static const char *const reasons[] = {
 #define REPORT_REASON(name, text) #name,
 	    WEIR_CLOSE_REASONS(REPORT_REASON)
 #undef REPORT_REASON
 	};
-	struct json json;
 
-	json_begin(&json, out);
-	json_open(&json, NULL, '{');
-#define REPORT_COUNT(name, text) json_count(&json, #name, stats->name);
+	json_open(json, "net", '{');
+#define REPORT_COUNT(name, text) json_count(json, #name, stats->name);
 	REPORT_FIGURES(REPORT_COUNT)
 #undef REPORT_COUNT
-	json_open(&json, "closed", '{');
+	json_open(json, "closed", '{');
 	for (int i = 0; i < WEIR_CLOSE_REASON_COUNT; i++)
-		json_count(&json, reasons[i], stats->closed[i]);
-	json_close(&json, '}');
-	json_close(&json, '}');
-	json_end(&json);
+		json_count(json, reasons[i], stats->closed[i]);
+	json_close(json, '}');
+	json_close(json, '}');
 }
 
-/* The library's own text or JSON, which grows with the number of pools. */
-static void
-report_pools(FILE *out, size_t (*write)(char *buffer, size_t bytes))
+/*
+ * The library's own text or JSON, which grows with the number of pools,
+ * without line ends after it; the caller frees it.  NULL: no memory.
+ */
+static char *
+report_pools(size_t (*write)(char *buffer, size_t bytes))
 {
 	size_t bytes = write(NULL, 0) + 256;
 	char *text = malloc(bytes);
 
 	if (text == NULL)
-		return;
+		return NULL;
 	(void)write(text, bytes);
-	fputs(text, out);
-	if (text[0] != '\0' && text[strlen(text) - 1] != '\n')
-		fputc('\n', out);
-	free(text);
+	for (size_t end = strlen(text); end > 0 && text[end - 1] == '\n'; end--)
+		text[end - 1] = '\0';
+	return text;
 }
 
 void
-serve_report(FILE *out, struct weir_net *net, bool json)
+serve_report(FILE *out, struct weir_net *net)
 {
 	struct weir_net_figures stats = {.size = sizeof(stats)};
+	char *pools;
 
 	if (weir_net_stats(net, &stats) != 0)
 		return;
-	if (json) {
-		report_net_json(out, &stats);
-		report_pools(out, weir_stats_json);
-	} else {
-		report_net_text(out, &stats);
-		report_pools(out, weir_stats_text);
-	}
+	report_net_text(out, &stats);
+	pools = report_pools(weir_stats_text);
+	if (pools != NULL)
+		fprintf(out, "%s\n", pools);
+	free(pools);
 	fflush(out);
+}
+
+int
+serve_report_json(FILE *out, struct weir_net *net, uint64_t leaks)
+{
+	struct weir_net_figures stats = {.size = sizeof(stats)};
+	int error = weir_net_stats(net, &stats);
+	struct json json;
+	char *pools;
+
+	if (error != 0)
+		return error;
+	pools = report_pools(weir_stats_json);
+	if (pools == NULL)
+		return -ENOMEM;
+	json_begin(&json, out);
+	json_open(&json, NULL, '{');
+	report_net_json(&json, &stats);
+	json_raw(&json, "memory", pools);
+	json_count(&json, "leaks", leaks);
+	json_close(&json, '}');
+	free(pools);
+	return json_end(&json);
 }
 
 static uint64_t
