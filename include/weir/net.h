@@ -20,7 +20,13 @@
  * no longer read from once it pins send_quota_bytes; one that finds no buffer
  * waits its turn in one queue per loop; one that holds memory without any
  * progress is closed after stall_ms, and after half a second when others wait
- * for memory, so that no set of connections can hold up a loop for ever.
+ * for memory.  One byte counts as progress: there is no least rate, so clients
+ * that drip theirs can exhaust buffer_limit_bytes and hold a loop up for as
+ * long as they like.  Whoever serves strangers limits the connections of each.
+ *
+ * Loops and engines must not be used in the child of a fork, nor destroyed
+ * there: it shares the parent's sockets and its epoll instance.  A child that
+ * lives on without exec keeps the sockets it inherited open.
  *
  * Everything about a loop and its connections happens on the thread that runs
  * it, except weir_loop_post() and weir_loop_stop().
@@ -142,15 +148,17 @@ struct weir_net_figures {
 	uint32_t version;     /* WEIR_NET_STATS_VERSION, set by the library */
 	uint64_t connections; /* open now */
 	uint64_t accepted;
-	uint64_t refused;       /* closed at once: connections_max */
-	uint64_t no_descriptor; /* closed at once: none left for them */
+	uint64_t refused;       /* reset at once: connections_max reached, no
+				   memory for the object, or not watchable */
+	uint64_t no_descriptor; /* reset at once: none left for them */
 	uint64_t accept_pauses; /* accepting stopped for a moment */
 	uint64_t receives;
 	uint64_t bytes_received;
 	uint64_t sends; /* calls that wrote */
 	uint64_t bytes_sent;
 	uint64_t operations;   /* sends on their way now */
-	uint64_t starved;      /* waits for a buffer, ever */
+	uint64_t starved;      /* receives put off for want of a buffer, or
+				  behind others that wait for one */
 	uint64_t starved_now;  /* connections waiting now */
 	uint64_t quota_pauses; /* receiving stopped: the peer does not read */
 	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 7];
@@ -264,7 +272,8 @@ WEIR_API int weir_loop_run(struct weir_loop *loop) WEIR_NOEXCEPT;
  * @loop:     a loop.
  * @grace_ms: how long sends on their way may take; 0: drop them.
  *
- * Listeners close, nothing more is received, sends finish, connections close.
+ * Listeners close, nothing more is received, sends finish, connections close
+ * as weir_conn_close() does it, all within @grace_ms.
  *
  * Ownership: nothing changes hands.
  * Threads:   any thread and signal handlers; the first call counts, except
@@ -289,7 +298,9 @@ struct weir_task {
  * @task: run and context set; lent to the loop until run is called.
  *
  * Tasks run in the order they were posted, before the loop sleeps.  Those a
- * loop has not run when it ends are run by weir_loop_destroy().
+ * loop has not run when it ends are run by weir_loop_destroy(), and so are
+ * those that these or on_close post meanwhile: a task must not post itself for
+ * ever.
  *
  * Ownership: the storage is the poster's again when run is called.
  * Threads:   any thread.
@@ -396,8 +407,9 @@ struct weir_listen_config {
  * @out:    receives the listener, NULL on failure.
  *
  * Returns:   0; -EINVAL (no on_data, not a numeric address, a reserved field
- *            set); -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE, -ENOMEM and
- *            what else socket, bind and listen give.
+ *            set); -ESHUTDOWN after weir_loop_stop(); -EADDRINUSE,
+ *            -EADDRNOTAVAIL, -EACCES, -EMFILE, -ENOMEM and what else socket,
+ *            bind and listen give.
  * Ownership: the loop's; it ends with weir_loop_stop().
  * Threads:   see @loop.
  * Cost:      a socket.
@@ -476,7 +488,12 @@ WEIR_API int weir_conn_need(struct weir_conn *conn, struct weir_slice slice,
 /**
  * weir_conn_close() - receive no more, send what is queued, then close.
  * @conn:   the connection.
- * @reason: for on_close and the statistics.
+ * @reason: for on_close and the statistics; WEIR_CLOSE_LOCAL if it is none.
+ *
+ * The peer reads all that was reported as sent, then the end of the stream.
+ * Unless it ended first, the connection stays until the peer ends too, what
+ * arrives being thrown away; or until the peer's system has it all and sent
+ * nothing for 100 ms; or for stall_ms, at most 30 s.
  *
  * Ownership: on_close follows; until then the connection is valid.
  * Threads:   the loop's.
@@ -490,7 +507,7 @@ WEIR_API void weir_conn_close(
 /**
  * weir_conn_abort() - close without sending what is queued.
  * @conn:   the connection.
- * @reason: for on_close and the statistics.
+ * @reason: as for weir_conn_close().
  *
  * The peer sees a reset; no port is left in TIME_WAIT.
  *

@@ -5,7 +5,8 @@
  * The engine decides which connection may receive and what is sent in which
  * order; a back end moves the bytes and reports what moved.  Calls go down
  * through this table, reports go up through weiri_conn_received(),
- * weiri_conn_sent(), weiri_conn_failed() and weiri_listener_accepted().
+ * weiri_conn_sent(), weiri_conn_failed(), weiri_conn_discarded(),
+ * weiri_conn_linger_over() and weiri_listener_accepted().
  * How each call maps onto completion interfaces:
  *
  *   call            epoll             io_uring            IOCP
@@ -14,7 +15,8 @@
  *   conn_receive    IN off, on        cancel, arm again   post none, post
  *   conn_feed       recv              refill the ring     WSARecv
  *   conn_send       send, OUT: tail   sendmsg, one out    WSASend
- *   conn_stop       close             cancel, close       closesocket
+ *   conn_linger     shutdown, IN      cancel, shutdown    shutdown
+ *   conn_stop       DEL, close        cancel, close       closesocket
  *   wait            epoll_wait        io_uring_enter      GetQueued...Ex
  *   wake            eventfd           MSG_RING            PostQueued...
  *
@@ -44,6 +46,11 @@ struct weiri_backend {
 	bool (*conn_feed)(struct weir_conn *conn);
 	/* Send from conn->ops as much as goes; see to the rest by itself. */
 	void (*conn_send)(struct weir_conn *conn);
+	/* End the stream behind what was sent, and throw away what arrives;
+	 * false: the connection is gone. */
+	bool (*conn_linger)(struct weir_conn *conn);
+	/* Has the peer's system all that was sent, and that end? */
+	bool (*conn_delivered)(struct weir_conn *conn);
 
 	/* Wait, report and return; INT64_MAX: no time limit.  0 or -errno. */
 	int (*wait)(struct weir_loop *loop, int64_t timeout_ns);

@@ -17,6 +17,13 @@
  * looks only at the head; unless it waits for a buffer: then it is the loop
  * that keeps it from progress, and the wait does not count against it.
  *
+ * A close with unread bytes in the socket makes the system send a reset, and
+ * throw away what it was still to send, or the peer's what it has not yet read.
+ * So a connection that has sent everything ends its stream and lingers: what
+ * arrives is discarded until the peer ends its own, or has it all and is quiet,
+ * or has had its time (loop_linger_tick).  A peer that ended first, the usual
+ * case, costs none of this.
+ *
  * Invariants:
  *
  *   I1  need > 0 if and only if carry is valid, and carry.bytes < need.
@@ -26,7 +33,8 @@
  *   I4  PAUSED or STARVED: nothing is received.  A pass receives only once,
  *       so charge <= send_quota_bytes + WEIR_NET_BUFFER_BYTES_MAX for a
  *       handler that sends no more than it was given.
- *   I5  CLOSING is final: no handler but on_sent (-ECANCELED) and on_close is
+ *   I5  LINGERING: ops == NULL, need == 0, and no handler is called.
+ *   I6  CLOSING is final: no handler but on_sent (-ECANCELED) and on_close is
  *       called, and the object stays until the loop reaps it, so events of the
  *       same pass may still name it.
  */
@@ -62,14 +70,60 @@ conn_end(struct weir_conn *conn, enum weir_close_reason reason)
 	weiri_list_append(&conn->loop->closing, &conn->holding);
 }
 
+/* All is sent: the close that follows must not take it back. */
+static void
+conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
+{
+	struct weir_loop *loop = conn->loop;
+
+	WEIR_ASSERT(conn->ops == NULL && conn->need == 0);
+	if (conn->flags & WEIRI_CONN_ENDED) {
+		conn_end(conn, reason);
+		return;
+	}
+	conn->reason = reason;
+	conn->state = WEIRI_CONN_LINGERING;
+	conn->progress_ns = conn->linger_ns = loop->now_ns;
+	weiri_conn_unstarve(conn);
+	conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
+	weiri_list_remove(&conn->holding);
+	weiri_list_append(&loop->lingering, &conn->holding);
+	if (loop->backend->conn_linger(conn))
+		weiri_loop_watch_lingering(loop);
+	else
+		conn_end(conn, reason);
+}
+
+void
+weiri_conn_discarded(struct weir_conn *conn)
+{
+	conn->progress_ns = conn->loop->now_ns;
+}
+
+void
+weiri_conn_linger_over(struct weir_conn *conn)
+{
+	WEIR_ASSERT(conn->state == WEIRI_CONN_LINGERING);
+	conn_end(conn, conn->reason);
+}
+
+/* The program's reason may be no reason at all; it becomes an index. */
+static enum weir_close_reason
+conn_reason(enum weir_close_reason reason)
+{
+	return (unsigned)reason < WEIR_CLOSE_REASON_COUNT ? reason
+							  : WEIR_CLOSE_LOCAL;
+}
+
 void
 weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
 {
 	if (conn->state != WEIRI_CONN_OPEN)
 		return;
+	reason = conn_reason(reason);
 	conn_drop_carry(conn);
 	if (conn->ops == NULL) {
-		conn_end(conn, reason);
+		conn_linger(conn, reason);
 		return;
 	}
 	conn->state = WEIRI_CONN_FLUSHING;
@@ -84,7 +138,7 @@ weir_conn_abort(struct weir_conn *conn, enum weir_close_reason reason)
 	if (conn->state == WEIRI_CONN_CLOSING)
 		return;
 	conn->flags |= WEIRI_CONN_ABORT;
-	conn_end(conn, reason);
+	conn_end(conn, conn_reason(reason));
 }
 
 void
@@ -103,7 +157,7 @@ conn_hold(struct weir_conn *conn)
 	struct weir_loop *loop = conn->loop;
 
 	if (conn->flags & (WEIRI_CONN_HOLDING | WEIRI_CONN_STARVED) ||
-	    conn->state == WEIRI_CONN_CLOSING)
+	    conn->state >= WEIRI_CONN_LINGERING)
 		return;
 	conn->flags |= WEIRI_CONN_HOLDING;
 	conn->progress_ns = loop->now_ns;
@@ -331,10 +385,12 @@ conn_received_none(
 		weir_buffer_release(buffer);
 	else
 		conn_hold(conn); /* it may have waited, and so not been */
-	if (error == 0)
+	if (error == 0) {
+		conn->flags |= WEIRI_CONN_ENDED;
 		weir_conn_close(conn, WEIR_CLOSE_PEER);
-	else if (error != -EAGAIN && error != -EINTR)
+	} else if (error != -EAGAIN && error != -EINTR) {
 		weiri_conn_failed(conn, error);
+	}
 }
 
 void
@@ -518,7 +574,7 @@ weiri_conn_settle(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
 
-	if (conn->state == WEIRI_CONN_CLOSING)
+	if (conn->state >= WEIRI_CONN_LINGERING)
 		return;
 	if (WEIR_UNLIKELY(conn->ops != NULL))
 		conn_settle_tail(conn);
@@ -529,7 +585,7 @@ weiri_conn_settle(struct weir_conn *conn)
 			loop->backend->conn_receive(conn, true);
 		}
 	} else if (conn->ops == NULL) {
-		conn_end(conn, conn->reason);
+		conn_linger(conn, conn->reason);
 	}
 }
 

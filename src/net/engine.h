@@ -81,7 +81,8 @@ static_assert(sizeof(struct weiri_op) <= WEIRI_CACHE_LINE, "one line per send");
 enum weiri_conn_state {
 	WEIRI_CONN_OPEN = 0,
 	WEIRI_CONN_FLUSHING = 1, /* receives no more, closes when all is sent */
-	WEIRI_CONN_CLOSING = 2,  /* on loop->closing; only the reaper acts */
+	WEIRI_CONN_LINGERING = 2, /* all sent; on loop->lingering */
+	WEIRI_CONN_CLOSING = 3,   /* on loop->closing; only the reaper acts */
 };
 
 enum weiri_conn_flags {
@@ -90,6 +91,7 @@ enum weiri_conn_flags {
 	WEIRI_CONN_STARVED = 1 << 2, /* on loop->starved */
 	WEIRI_CONN_PAUSED = 1 << 3,  /* receives when more is sent */
 	WEIRI_CONN_ABORT = 1 << 4,   /* ends by reset */
+	WEIRI_CONN_ENDED = 1 << 5,   /* the peer sends no more */
 };
 
 struct weir_conn {
@@ -111,9 +113,10 @@ struct weir_conn {
 	struct weir_slice carry; /* handed back; valid if need > 0 */
 	void *user;
 	uint64_t progress_ns; /* bytes last moved; kept up where it is read */
+	uint64_t linger_ns;   /* when lingering began */
 	enum weir_close_reason reason;
 	struct weiri_list member;  /* loop->conns */
-	struct weiri_list holding; /* loop->holding or loop->closing */
+	struct weiri_list holding; /* loop->holding, lingering or closing */
 	struct weiri_list waiting; /* loop->starved */
 };
 
@@ -142,12 +145,14 @@ struct weir_loop {
 	struct weiri_net_counters counters;
 
 	struct weiri_list conns;
-	struct weiri_list closing; /* reaped at the end of the pass */
-	struct weiri_list holding; /* holds memory; least progress first */
-	struct weiri_list starved; /* waiting for a buffer; oldest first */
+	struct weiri_list closing;   /* reaped at the end of the pass */
+	struct weiri_list lingering; /* sent all; the peer may not have it */
+	struct weiri_list holding;   /* holds memory; least progress first */
+	struct weiri_list starved;   /* waiting for a buffer; oldest first */
 	struct weiri_list listeners;
 	struct weir_timer *timers;
 	struct weir_timer stall_timer;
+	struct weir_timer linger_timer;
 	struct weir_timer idle_timer;
 	struct weir_timer grace_timer;
 	uint64_t moved_ns;   /* a holder or waiter last got on */
@@ -229,6 +234,9 @@ weiri_loop_acquire(struct weir_loop *loop, size_t bytes)
 /* Sends everything queued so far; buffers come back. */
 void weiri_loop_flush(struct weir_loop *loop);
 
+/* Somebody lingers: starts the timer that ends it. */
+void weiri_loop_watch_lingering(struct weir_loop *loop);
+
 /* Somebody holds memory or waits for it: starts the stall timer. */
 void weiri_loop_watch_memory(struct weir_loop *loop);
 
@@ -262,6 +270,10 @@ void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
 void weiri_conn_settle(struct weir_conn *conn);
 
 void weiri_conn_failed(struct weir_conn *conn, int error); /* -errno */
+
+/* A lingering connection: bytes were thrown away; it has waited enough. */
+void weiri_conn_discarded(struct weir_conn *conn);
+void weiri_conn_linger_over(struct weir_conn *conn);
 
 /* Joins the queue for buffers, or waits for its own sends; and leaves it. */
 void weiri_conn_starve(struct weir_conn *conn);

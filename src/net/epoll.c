@@ -22,9 +22,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include <linux/sockios.h>
 
 static_assert((EPOLLIN | EPOLLOUT) <= UINT8_MAX, "interest is a byte");
 
@@ -36,6 +39,9 @@ static_assert((EPOLLIN | EPOLLOUT) <= UINT8_MAX, "interest is a byte");
 
 /* Connections one listener may bring in a pass; more wait for the next. */
 #define EPOLL_ACCEPTS 64
+
+/* Bytes of a lingering connection thrown away in a pass. */
+#define EPOLL_DISCARD_BYTES 16384
 
 /* Events ahead of the current one whose connection is fetched. */
 #define EPOLL_AHEAD 2
@@ -211,6 +217,38 @@ epoll_conn_send(struct weir_conn *conn)
 	epoll_set(conn, interest);
 }
 
+/* ---- lingering ------------------------------------------------------- */
+
+static bool
+epoll_conn_linger(struct weir_conn *conn)
+{
+	if (shutdown(conn->fd, SHUT_WR) != 0)
+		return false;
+	epoll_set(conn, EPOLLIN);
+	return true;
+}
+
+static bool
+epoll_conn_delivered(struct weir_conn *conn)
+{
+	int bytes = 0; /* not acknowledged, the end of the stream included */
+
+	return ioctl(conn->fd, SIOCOUTQ, &bytes) != 0 || bytes == 0;
+}
+
+/* Left unread, the bytes would turn the close into a reset. */
+static void
+epoll_discard(struct weir_conn *conn)
+{
+	unsigned char scratch[EPOLL_DISCARD_BYTES];
+	ssize_t result = recv(conn->fd, scratch, sizeof(scratch), 0);
+
+	if (result > 0)
+		weiri_conn_discarded(conn);
+	else if (result == 0 || (errno != EAGAIN && errno != EINTR))
+		weiri_conn_linger_over(conn);
+}
+
 /* ---- listeners ------------------------------------------------------- */
 
 static int
@@ -254,6 +292,8 @@ epoll_conn_event(struct weir_conn *conn, uint32_t events)
 	if (WEIR_LIKELY(conn->interest & EPOLLIN)) {
 		if (WEIR_LIKELY(conn->state == WEIRI_CONN_OPEN))
 			epoll_readable(conn);
+		else if (conn->state == WEIRI_CONN_LINGERING)
+			epoll_discard(conn);
 		else
 			epoll_conn_receive(conn, false);
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
@@ -339,7 +379,10 @@ epoll_conn_start(struct weir_conn *conn)
 static void
 epoll_conn_stop(struct weir_conn *conn)
 {
-	/* The kernel forgets the item with the socket's last descriptor. */
+	/* The kernel forgets the item with the socket's last descriptor, and
+	 * the child of a fork may hold one: its events would name an object
+	 * that is freed. */
+	(void)epoll_tell(conn->loop->poll_fd, EPOLL_CTL_DEL, conn->fd, 0, NULL);
 	if (conn->flags & WEIRI_CONN_ABORT)
 		weiri_socket_reset(conn->fd);
 	else
@@ -407,6 +450,8 @@ const struct weiri_backend weiri_backend_epoll = {
     .conn_receive = epoll_conn_receive,
     .conn_feed = epoll_conn_feed,
     .conn_send = epoll_conn_send,
+    .conn_linger = epoll_conn_linger,
+    .conn_delivered = epoll_conn_delivered,
     .wait = epoll_pass,
     .wake = epoll_wake,
 };

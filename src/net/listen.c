@@ -249,6 +249,8 @@ weir_listen(struct weir_loop *loop, const struct weir_listen_config *config,
 			return -EINVAL;
 	if (config->handlers.on_data == NULL)
 		return -EINVAL;
+	if (loop->stopping || WEIRI_LOAD(&loop->stop_request) != 0)
+		return -ESHUTDOWN; /* nothing would close it again */
 	listener = calloc(1, sizeof(*listener));
 	if (listener == NULL)
 		return -ENOMEM;

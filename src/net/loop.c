@@ -46,6 +46,15 @@
 /* Between two connections that have to give way. */
 #define LOOP_SHED_NS (5 * WEIRI_MS)
 
+/* Between two looks at who lingers, and how long a peer that has everything
+ * must be quiet.  One that still sends had bytes on their way. */
+#define LOOP_LINGER_TICK_NS (50 * WEIRI_MS)
+#define LOOP_LINGER_QUIET_NS (100 * WEIRI_MS)
+
+/* A peer that neither reads nor ends may linger so long, or stall_ms if that is
+ * shorter.  The system goes on sending after the close. */
+#define LOOP_LINGER_NS (30000 * WEIRI_MS)
+
 /* Warnings of a loop are at least this far apart. */
 #define LOOP_WARN_NS (1000 * WEIRI_MS)
 
@@ -225,6 +234,36 @@ loop_idle_tick(struct weir_loop *loop, struct weir_timer *timer)
 	weir_timer_start(loop, timer, idle_ns / 4 + WEIRI_MS);
 }
 
+/* ---- lingering ------------------------------------------------------- */
+
+static void
+loop_linger_tick(struct weir_loop *loop, struct weir_timer *timer)
+{
+	const struct weiri_backend *backend = loop->backend;
+	uint64_t limit_ns = weiri_min(loop->net->stall_ns, LOOP_LINGER_NS);
+
+	WEIRI_LIST_FOR_SAFE(node, &loop->lingering)
+	{
+		struct weir_conn *conn =
+		    WEIRI_CONTAINER_OF(node, struct weir_conn, holding);
+		uint64_t quiet_ns = loop->now_ns - conn->progress_ns;
+		if (loop->now_ns - conn->linger_ns >= limit_ns ||
+		    (quiet_ns >= LOOP_LINGER_QUIET_NS &&
+			backend->conn_delivered(conn)))
+			weiri_conn_linger_over(conn);
+	}
+	if (!weiri_list_empty(&loop->lingering))
+		weir_timer_start(loop, timer, LOOP_LINGER_TICK_NS);
+}
+
+void
+weiri_loop_watch_lingering(struct weir_loop *loop)
+{
+	if (loop->linger_timer.due_ns == 0)
+		weir_timer_start(
+		    loop, &loop->linger_timer, LOOP_LINGER_TICK_NS);
+}
+
 /* ---- stopping -------------------------------------------------------- */
 
 static void
@@ -233,9 +272,13 @@ loop_grace_over(struct weir_loop *loop, struct weir_timer *timer)
 	(void)timer;
 	WEIRI_LIST_FOR(node, &loop->conns)
 	{
-		weir_conn_abort(
-		    WEIRI_CONTAINER_OF(node, struct weir_conn, member),
-		    WEIR_CLOSE_STOPPED);
+		struct weir_conn *conn =
+		    WEIRI_CONTAINER_OF(node, struct weir_conn, member);
+		/* What was reported as sent is not taken back. */
+		if (conn->state == WEIRI_CONN_LINGERING)
+			weiri_conn_linger_over(conn);
+		else
+			weir_conn_abort(conn, WEIR_CLOSE_STOPPED);
 	}
 }
 
@@ -429,6 +472,7 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .backend = net->backend,
 	    .now_ns = weiri_os_now_ns(),
 	    .stall_timer = {.expired = loop_stall_tick},
+	    .linger_timer = {.expired = loop_linger_tick},
 	    .idle_timer = {.expired = loop_idle_tick},
 	    .grace_timer = {.expired = loop_grace_over},
 	    .spare_fd = weiri_spare_open(),
@@ -437,6 +481,7 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	};
 	weiri_list_init(&loop->conns);
 	weiri_list_init(&loop->closing);
+	weiri_list_init(&loop->lingering);
 	weiri_list_init(&loop->holding);
 	weiri_list_init(&loop->starved);
 	weiri_list_init(&loop->listeners);
@@ -460,8 +505,11 @@ weir_loop_destroy(struct weir_loop *loop)
 {
 	if (loop == NULL)
 		return;
-	loop_tasks(loop);
-	loop_clear(loop);
+	/* Tasks and on_close may post. */
+	do {
+		loop_tasks(loop);
+		loop_clear(loop);
+	} while (WEIRI_LOAD(&loop->tasks) != NULL);
 	weiri_net_retire(loop);
 	WEIRI_LIST_FOR_SAFE(node, &loop->listeners)
 	{

@@ -15,9 +15,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- memory that counts and fails ------------------------------------ */
@@ -708,6 +711,34 @@ TEST(net_tasks_left_run_at_destroy)
 	free(posts.posts);
 }
 
+struct chain {
+	struct weir_task task;
+	int left;
+};
+
+static void
+chain_run(struct weir_loop *loop, struct weir_task *task)
+{
+	struct chain *chain = task->context;
+
+	if (--chain->left > 0)
+		weir_loop_post(loop, task);
+}
+
+TEST(net_tasks_posted_by_tasks_run_at_destroy)
+{
+	struct chain chain = {.left = 3};
+	struct rig rig;
+
+	chain.task.run = chain_run;
+	chain.task.context = &chain;
+	rig_create(&rig, NULL, &echo_handlers);
+	weir_loop_post(rig.loop, &chain.task);
+	weir_loop_destroy(rig.loop);
+	CHECK_EQ(chain.left, 0);
+	weir_net_destroy(rig.net);
+}
+
 #define TIMERS 500
 
 static struct weir_timer timers[TIMERS];
@@ -863,6 +894,225 @@ TEST(net_bad_listeners_are_refused)
 	CHECK_EQ(weir_listen(rig.loop, &config, &listener), -EINVAL);
 	weir_loop_destroy(rig.loop);
 	weir_net_destroy(rig.net);
+}
+
+/* ---- closing loses nothing ------------------------------------------- */
+
+struct flood {
+	int fd;
+	bool stop;     /* atomic */
+	uint64_t sent; /* atomic: bytes the engine reported */
+};
+
+static void
+flood_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	void *bytes = (void *)(uintptr_t)slice.bytes;
+
+	CHECK_EQ(weir_conn_send(conn, &slice, 1, bytes), 0);
+}
+
+static void
+flood_sent(struct weir_conn *conn, void *context, int status)
+{
+	struct flood *flood = weir_conn_context(conn);
+
+	if (status == 0)
+		__atomic_fetch_add(
+		    &flood->sent, (uintptr_t)context, __ATOMIC_RELAXED);
+}
+
+/* Sends without end, and ends its stream when told to. */
+static void *
+flood_thread(void *argument)
+{
+	struct flood *flood = argument;
+	static const char data[1000];
+
+	while (!__atomic_load_n(&flood->stop, __ATOMIC_RELAXED))
+		if (send(flood->fd, data, sizeof(data), MSG_NOSIGNAL) <= 0)
+			break;
+	shutdown(flood->fd, SHUT_WR);
+	return NULL;
+}
+
+static void
+flood_start(struct flood *flood, struct rig *rig, pthread_t *thread)
+{
+	struct weir_handlers handlers = {
+	    .on_data = flood_data,
+	    .on_sent = flood_sent,
+	    .context = flood,
+	};
+
+	rig_start(rig, NULL, &handlers);
+	flood->fd = client_connect(rig);
+	CHECK_EQ(pthread_create(thread, NULL, flood_thread, flood), 0);
+	WAIT_FOR(rig_stats(rig).bytes_sent > 100000);
+}
+
+static void
+flood_round(void)
+{
+	struct flood flood = {.stop = false};
+	char back[4096];
+	uint64_t have = 0;
+	ssize_t got;
+	struct rig rig;
+	pthread_t thread;
+
+	flood_start(&flood, &rig, &thread);
+	weir_loop_stop(rig.loop, 20000);
+	usleep(20000);
+	while ((got = recv(flood.fd, back, sizeof(back), 0)) > 0)
+		have += (uint64_t)got;
+	CHECK_EQ(got, 0); /* the end, no reset */
+	__atomic_store_n(&flood.stop, true, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	rig_end(&rig);
+	CHECK_GT(have, 0);
+	CHECK_EQ(have, flood.sent);
+	close(flood.fd);
+}
+
+TEST(net_drain_delivers_what_it_reported_as_sent)
+{
+	for (int i = 0; i < 5; i++)
+		flood_round();
+}
+
+TEST(net_drain_ends_with_the_grace)
+{
+	struct flood flood = {.stop = false};
+	struct rig rig;
+	pthread_t thread;
+	uint64_t start_ns;
+
+	/* Sends for ever, reads nothing. */
+	flood_start(&flood, &rig, &thread);
+	start_ns = test_now_ns();
+	weir_loop_stop(rig.loop, 300);
+	rig_end(&rig);
+	CHECK_LT(test_now_ns() - start_ns, 4000000000);
+	__atomic_store_n(&flood.stop, true, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	close(flood.fd);
+}
+
+TEST(net_drain_ends_before_the_grace_when_peers_are_quiet)
+{
+	uint64_t start_ns;
+	struct rig rig;
+	int fd;
+
+	rig_start(&rig, NULL, &echo_handlers);
+	fd = client_connect(&rig);
+	client_send(fd, "abc", 3);
+	client_expect(fd, "abc", 3);
+	start_ns = test_now_ns();
+	rig_end(&rig);
+	CHECK_LT(test_now_ns() - start_ns, 3000000000);
+	client_expect_end(fd);
+}
+
+static void
+reason_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	bool abort = slice.buffer->data[slice.offset] == 'a';
+
+	weir_buffer_release(slice.buffer);
+	if (abort)
+		weir_conn_abort(conn, (enum weir_close_reason)1000);
+	else
+		weir_conn_close(conn, WEIR_CLOSE_REASON_COUNT);
+}
+
+TEST(net_unknown_reasons_count_as_local)
+{
+	struct weir_handlers handlers = {.on_data = reason_data};
+	struct rig rig;
+
+	rig_start(&rig, NULL, &handlers);
+	for (int i = 0; i < 2; i++) {
+		int fd = client_connect(&rig);
+		client_send(fd, i == 0 ? "a" : "c", 1);
+		client_expect_end(fd);
+	}
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	CHECK_EQ(rig_stats(&rig).closed[WEIR_CLOSE_LOCAL], 2);
+	rig_end(&rig);
+}
+
+TEST(net_listen_after_stop_is_refused)
+{
+	struct weir_listen_config config = {.handlers = echo_handlers};
+	struct weir_listener *listener;
+	struct rig rig;
+
+	rig_create(&rig, NULL, &echo_handlers);
+	weir_loop_stop(rig.loop, 1000);
+	CHECK_EQ(weir_listen(rig.loop, &config, &listener), -ESHUTDOWN);
+	CHECK_NULL(listener);
+	CHECK_EQ(weir_loop_run(rig.loop), 0);
+	CHECK_EQ(weir_listen(rig.loop, &config, &listener), -ESHUTDOWN);
+	weir_loop_destroy(rig.loop);
+	weir_net_destroy(rig.net);
+}
+
+/* ---- descriptors in the child of a fork ------------------------------ */
+
+static uint64_t
+thread_cpu_ns(pthread_t thread)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	CHECK_EQ(pthread_getcpuclockid(thread, &clock), 0);
+	CHECK_EQ(clock_gettime(clock, &used), 0);
+	return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+/* What the child holds must not wake the loop, nor name the next connection. */
+static void
+fork_round(const char *how)
+{
+	struct weir_handlers handlers = {.on_data = reason_data};
+	struct rig rig;
+	uint64_t cpu_ns;
+	pid_t child;
+	int fd;
+	int again;
+
+	rig_start(&rig, NULL, &handlers);
+	fd = client_connect(&rig);
+	WAIT_FOR(rig_stats(&rig).connections == 1);
+	child = fork();
+	CHECK_GE(child, 0);
+	while (child == 0)
+		pause();
+	client_send(fd, how, 1);
+	if (*how == 'c')
+		shutdown(fd, SHUT_RDWR);
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	again = client_connect(&rig); /* gets the object */
+	WAIT_FOR(rig_stats(&rig).connections == 1);
+	if (*how == 'a')
+		client_send(fd, "later", 5); /* nobody reads it */
+	cpu_ns = thread_cpu_ns(rig.thread);
+	usleep(300000);
+	CHECK_LT(thread_cpu_ns(rig.thread) - cpu_ns, 50000000);
+	CHECK_EQ(rig_stats(&rig).connections, 1);
+	CHECK_EQ(kill(child, SIGKILL), 0);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	close(fd);
+	close(again);
+	rig_end(&rig);
+}
+
+TEST(net_closed_connection_held_by_a_child_brings_no_event)
+{
+	fork_round("c");
+	fork_round("a");
 }
 
 /* ---- failures -------------------------------------------------------- */
