@@ -89,6 +89,11 @@ enum weir_buffer_flags {
  * being, those kept for reuse included; limit_bytes counts the payload that
  * callers hold, a buffer with its whole tier size.  Both are strict, and
  * WEIR_LIMIT_NOTHING closes a tier or the pool.
+ *
+ * At a tier's limit, a thread that is idle may withhold one magazine of free
+ * buffers, limit / 64 at most; below a limit of 512 threads keep none, and each
+ * call takes a short lock instead.  What threads keep does not count against
+ * limit_bytes.
  */
 struct weir_buffer_pool_config {
 	struct weir_buffer_tier tier[WEIR_BUFFER_TIERS_MAX]; /* ascending */
@@ -221,8 +226,8 @@ WEIR_API void weir_buffer_pool_destroy(struct weir_buffer_pool *pool)
  *            thread's magazine has buffers and the pool has no limit_bytes;
  *            with it, one shared counter.  Not async-signal-safe.
  * Cost:      about 3 ns, 6 ns with limit_bytes; one short lock per magazine,
- *            which holds 8 to 126 buffers; a system call only when the page
- *            supply grows.
+ *            which holds 8 to 126 buffers, or per call in a tier limited to
+ *            less than 512; a system call only when the page supply grows.
  * Errors:    NULL at a limit, when memory is exhausted, or above the largest
  *            tier, counted in the statistics; errno is left as it was.  A free
  *            buffer that was written to is a fault (weir/guard.h).
@@ -372,8 +377,9 @@ WEIR_API uint32_t weir_buffer_references(const struct weir_buffer *buffer)
 /**
  * weir_buffer_of() - the buffer around an address in its payload.
  * @address: an address in a buffer that the caller holds a reference to, or any
- *           other that no pool is giving back at this moment: the records of a
- *           block that a trim or a destroy is ending are read without a lock.
+ *           other that no pool is giving back at this moment, as a trim, a
+ *           destroy or another thread short of memory may: the records of the
+ *           block it is in are read without a lock.
  *
  * Returns:   the buffer, or NULL when @address is in no buffer of a pool that
  *            is held: not the library's, in foreign memory, in the gap behind

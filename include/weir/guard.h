@@ -53,7 +53,9 @@ struct weir_fault {
  * weir_fault_fn - called after the line was written, before the abort.
  *
  * It may log, dump or leave by longjmp in tests; when it returns the process
- * aborts.  The pool's state is as before the faulty call.
+ * aborts.  The pool's state is as before the faulty call.  A longjmp must not
+ * cross a call-back that the library is running, as a region's cleanup: the
+ * call that runs it would be left half done.
  */
 typedef void (*weir_fault_fn)(const struct weir_fault *fault, void *context);
 

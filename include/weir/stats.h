@@ -38,14 +38,15 @@ enum weir_stats_exact {
  * total == in_use + available, and total <= limit if one is set; cached is the
  * part of available that threads hold in magazines.  While the pool is busy
  * in_use is an estimate from racing reads: a magazine on its way between a
- * thread and the pool counts as in use.
+ * thread and the pool, at most one a thread, counts as in use.
  */
 struct weir_pool_stats {
 	uint32_t size;    /* bytes of this struct, set by the reader */
 	uint32_t version; /* WEIR_STATS_VERSION, set by the library */
 	uint32_t kind;    /* enum weir_pool_kind */
 	uint32_t exact;   /* enum weir_stats_exact bits */
-	uint32_t id;      /* unique in the process, never reused */
+	uint32_t id;      /* unique in the process, never reused; 0: a kind of
+			     regions that is not in the list of pools yet */
 	uint32_t reserved0;
 	char name[48];
 

@@ -10,7 +10,8 @@
  * Invariants:
  *
  *   C1  config_ready is set once, after the options are complete.  Afterwards
- *       only the two limits and their origins change, by weir_set_limit().
+ *       only the two limits and their origins change, by weir_set_limit(), and
+ *       at the end of the process the hooks, which become NULL.
  *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
  *       reads the environment and the control group.
  *   C3  The fork handlers are in place before config_mutex is ever taken.
@@ -163,8 +164,11 @@ weiri_config_fork_unlock(void)
 
 /* ---- hooks ------------------------------------------------------------- */
 
-/* The program's hooks may do anything; an alloc leaves errno alone all the same,
- * so each call keeps it. */
+/*
+ * The program's hooks may do anything; an alloc leaves errno alone all the same,
+ * so each call keeps it.  Each reads its hook once: when the process ends it may
+ * be forgotten between a test and the call.
+ */
 
 static void
 config_write_message(enum weir_message_level level, const char *line)
@@ -190,10 +194,11 @@ void
 weiri_message(enum weir_message_level level, const char *line)
 {
 	const struct weir_config *config = weiri_config();
+	weir_message_fn hook = WEIRI_LOAD(&config->message);
 	int kept = errno;
 
-	if (config->message != NULL)
-		config->message(level, line, config->message_context);
+	if (hook != NULL)
+		hook(level, line, config->message_context);
 	else
 		config_write_message(level, line);
 	errno = kept;
@@ -203,10 +208,9 @@ bool
 weiri_hook_oom(size_t bytes)
 {
 	const struct weir_config *config = weiri_config();
-
+	weir_oom_fn hook = WEIRI_LOAD(&config->oom);
 	int kept = errno;
-	bool again =
-	    config->oom != NULL && config->oom(bytes, config->oom_context);
+	bool again = hook != NULL && hook(bytes, config->oom_context);
 
 	errno = kept;
 	return again;
@@ -216,10 +220,10 @@ void
 weiri_hook_soft(uint64_t charged_bytes, uint64_t soft_bytes)
 {
 	const struct weir_config *config = weiri_config();
-
+	weir_soft_fn hook = WEIRI_LOAD(&config->soft);
 	int kept = errno;
 
-	if (config->soft != NULL)
-		config->soft(charged_bytes, soft_bytes, config->soft_context);
+	if (hook != NULL)
+		hook(charged_bytes, soft_bytes, config->soft_context);
 	errno = kept;
 }

@@ -391,6 +391,13 @@ weir_buffer_references(const struct weir_buffer *buffer)
 	return __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
 }
 
+/*
+ * A reference keeps the slab and so all that is read here; without one the
+ * records may be freed between the look-up and the reads.  A lock, or records
+ * that outlive their slab, would close that gap and be no help: the buffer
+ * found without a reference may be gone when the answer arrives.  So the header
+ * asks for memory that is not being given back.
+ */
 struct weir_buffer *
 weir_buffer_of(const void *address)
 {

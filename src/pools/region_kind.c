@@ -220,14 +220,16 @@ region_kind_make(struct weir_region_kind *kind)
 
 	if (record == NULL)
 		return NULL;
-	/* Pairs with the acquire in weiri_region_kind_of(). */
+	weiri_pool_describe(&record->pool, WEIR_POOL_REGION, kind->name,
+	    &region_kind_ops, false);
+	/* Pairs with the acquires in weiri_region_kind_of() and
+	 * weir_region_kind_stats(). */
 	if (!__atomic_compare_exchange_n(&kind->record, &seen, record, false,
 		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		weiri_meta_free(record, sizeof(*record));
 		return seen;
 	}
-	weiri_pool_register(&record->pool, WEIR_POOL_REGION, kind->name,
-	    &region_kind_ops, false);
+	weiri_pool_enter(&record->pool);
 	return record;
 }
 

@@ -106,22 +106,36 @@ registry_set_name(struct weiri_pool *pool, const char *name)
 }
 
 void
-weiri_pool_register(struct weiri_pool *pool, uint32_t kind, const char *name,
+weiri_pool_describe(struct weiri_pool *pool, uint32_t kind, const char *name,
     const struct weiri_pool_ops *ops, bool internal)
 {
-	(void)weiri_config(); /* fork handlers before the first lock */
 	pool->ops = ops;
 	pool->kind = kind;
 	pool->internal = internal;
 	pool->leaving = false;
 	pool->visitors = 0;
+	pool->id = 0;
 	registry_set_name(pool, name != NULL ? name : "unnamed");
+}
 
+void
+weiri_pool_enter(struct weiri_pool *pool)
+{
+	(void)weiri_config(); /* fork handlers before the first lock */
 	weiri_mutex_lock(&registry_mutex);
-	pool->id = ++registry_last_id;
+	/* Who was shown the pool already may be reading it. */
+	WEIRI_STORE(&pool->id, ++registry_last_id);
 	weiri_list_append(&registry_pools, &pool->link);
-	registry_count += !internal;
+	registry_count += !pool->internal;
 	weiri_mutex_unlock(&registry_mutex);
+}
+
+void
+weiri_pool_register(struct weiri_pool *pool, uint32_t kind, const char *name,
+    const struct weiri_pool_ops *ops, bool internal)
+{
+	weiri_pool_describe(pool, kind, name, ops, internal);
+	weiri_pool_enter(pool);
 }
 
 void
@@ -218,7 +232,7 @@ weiri_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->size = sizeof(*out);
 	out->version = WEIR_STATS_VERSION;
 	out->kind = pool->kind;
-	out->id = pool->id;
+	out->id = WEIRI_LOAD(&pool->id);
 	memcpy(out->name, pool->name, sizeof(out->name));
 	pool->ops->stats(pool, out);
 }

@@ -32,7 +32,7 @@ struct weiri_pool {
 	struct weiri_list link;
 	const struct weiri_pool_ops *ops;
 	uint32_t kind; /* enum weir_pool_kind */
-	uint32_t id;
+	uint32_t id;   /* 0: described, not entered yet */
 	bool internal; /* left out of the leak report and of statistics */
 	bool leaving;  /* unregister waits for the visitors; walks skip it */
 	uint32_t visitors; /* walks that are calling its ops */
@@ -46,6 +46,16 @@ struct weiri_pool {
  */
 void weiri_pool_register(struct weiri_pool *pool, uint32_t kind,
     const char *name, const struct weiri_pool_ops *ops, bool internal);
+
+/*
+ * The two halves of it, for a pool that other threads are shown in between and
+ * may ask for its figures at once: one that several threads make at the same
+ * time, and only the one whose was taken enters.
+ */
+void weiri_pool_describe(struct weiri_pool *pool, uint32_t kind,
+    const char *name, const struct weiri_pool_ops *ops, bool internal);
+void weiri_pool_enter(struct weiri_pool *pool);
+
 /* Waits until no walk is inside the pool; not from inside one. */
 void weiri_pool_unregister(struct weiri_pool *pool);
 

@@ -98,25 +98,48 @@ report_nine_tenths(uint64_t limit)
 	return limit / 10 * 9 + limit % 10 * 9 / 10;
 }
 
-/* Why requests were refused, as far as the figures tell. */
+/* Above 90 % of its limit. */
+static bool
+report_tight(const struct weir_pool_stats *stats)
+{
+	return stats->limit != UINT64_MAX &&
+	       stats->in_use > report_nine_tenths(stats->limit);
+}
+
+static void
+report_usage(struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	weiri_text_str(text, "raise the limit: ");
+	weiri_text_u64(text, stats->in_use);
+	weiri_text_str(text, " of ");
+	weiri_text_u64(text, stats->limit);
+	weiri_text_str(text, " in use");
+}
+
+/*
+ * What refused requests, as far as the figures tell.  A pool that has made all
+ * the limit allows asks for no memory, so the limit refused even if no moment
+ * saw all of it in use: threads held the rest, or, in a buddy, it was in
+ * pieces.  Below that, memory was missing.
+ */
 static void
 report_refusals(struct weiri_text *text, const struct weir_pool_stats *stats)
 {
-	bool limited = stats->limit != UINT64_MAX;
-
-	if (limited && stats->in_use_peak >= stats->limit) {
-		weiri_text_str(text, "raise the limit: ");
-		weiri_text_u64(text, stats->in_use);
-		weiri_text_str(text, " of ");
-		weiri_text_u64(text, stats->limit);
-		weiri_text_str(text, " in use, ");
-	} else if (limited && stats->cached > 0) {
-		/* Refused with slots left: threads held them. */
-		weiri_text_str(text, "raise the limit: idle threads hold ");
-		weiri_text_u64(text, stats->cached);
+	if (report_tight(stats) || stats->in_use_peak >= stats->limit) {
+		report_usage(text, stats);
 		weiri_text_str(text, ", ");
-	} else {
+	} else if (stats->total < stats->limit) {
 		weiri_text_str(text, "raise the process budget: ");
+	} else if (stats->kind == WEIR_POOL_BUDDY) {
+		weiri_text_str(
+		    text, "raise the limit: no free block was large enough, ");
+	} else if (stats->cached > 0) {
+		weiri_text_str(text, "raise the limit: threads hold ");
+		weiri_text_u64(text, stats->cached);
+		weiri_text_str(text, " idle, ");
+	} else {
+		report_usage(text, stats);
+		weiri_text_str(text, ", ");
 	}
 	weiri_text_u64(text, stats->failures);
 	weiri_text_str(text, " requests refused");
@@ -131,17 +154,12 @@ report_advice(
     struct weiri_text *text, const struct weir_pool_stats *stats, bool failing)
 {
 	bool exact = (stats->exact & WEIR_EXACT_REQUESTS) != 0;
-	bool tight = stats->limit != UINT64_MAX &&
-		     stats->in_use > report_nine_tenths(stats->limit);
+	bool tight = report_tight(stats);
 
 	if (failing && (exact || tight)) {
 		report_refusals(text, stats);
 	} else if (tight) {
-		weiri_text_str(text, "raise the limit: ");
-		weiri_text_u64(text, stats->in_use);
-		weiri_text_str(text, " of ");
-		weiri_text_u64(text, stats->limit);
-		weiri_text_str(text, " in use");
+		report_usage(text, stats);
 	} else if (failing) {
 		weiri_text_u64(text, stats->failures);
 		weiri_text_str(text, " requests refused, their share unknown");

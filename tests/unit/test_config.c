@@ -6,6 +6,7 @@
 
 #include "config/config.h"
 #include "config/resolve.h"
+#include "os/os.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -449,6 +450,90 @@ TEST(hooks_are_called_with_their_contexts_and_may_be_absent)
 	CHECK_EQ(wanted, 42);
 	weiri_hook_soft(110, 100);
 	CHECK_EQ(over, 10);
+}
+
+static void
+spoil_message(enum weir_message_level level, const char *line, void *context)
+{
+	(void)level;
+	(void)line;
+	++*(int *)context;
+	errno = EBADF;
+}
+
+static bool
+spoil_oom(size_t bytes, void *context)
+{
+	(void)bytes;
+	++*(int *)context;
+	errno = EBADF;
+	return false;
+}
+
+static void
+spoil_soft(uint64_t charged, uint64_t soft, void *context)
+{
+	(void)charged;
+	(void)soft;
+	++*(int *)context;
+	errno = EBADF;
+}
+
+TEST(hooks_cannot_change_errno)
+{
+	int called = 0;
+	struct weir_config config = {
+	    .message = spoil_message,
+	    .message_context = &called,
+	    .oom = spoil_oom,
+	    .oom_context = &called,
+	    .soft = spoil_soft,
+	    .soft_context = &called,
+	};
+
+	CHECK_EQ(weir_init(&config), 0);
+	errno = 77;
+	weiri_message(WEIR_MESSAGE_INFO, "so");
+	CHECK_EQ(errno, 77);
+	CHECK(!weiri_hook_oom(1));
+	CHECK_EQ(errno, 77);
+	weiri_hook_soft(2, 1);
+	CHECK_EQ(errno, 77);
+	CHECK_EQ(called, 3);
+}
+
+/* A process ends while its other threads go on. */
+static void
+forget_or_call(unsigned index, void *context)
+{
+	(void)context;
+	if (index == 0) {
+		weiri_os_sleep_ns(1000000);
+		weiri_config_forget_hooks();
+		return;
+	}
+	for (size_t i = 0; i < test_count(20000); i++) {
+		(void)weiri_hook_oom(1);
+		weiri_hook_soft(2, 1);
+	}
+}
+
+TEST(hooks_may_be_forgotten_while_others_call_them)
+{
+	int called[2] = {0, 0};
+	struct weir_config config = {
+	    .oom = spoil_oom,
+	    .oom_context = &called[0],
+	    .soft = spoil_soft,
+	    .soft_context = &called[1],
+	};
+
+	CHECK_EQ(weir_init(&config), 0);
+	test_threads(2, forget_or_call, NULL);
+	called[0] = called[1] = 0;
+	CHECK(!weiri_hook_oom(1));
+	weiri_hook_soft(2, 1);
+	CHECK_EQ(called[0] + called[1], 0);
 }
 
 TEST(messages_without_hook_are_lines_on_standard_error)

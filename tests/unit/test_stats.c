@@ -471,8 +471,58 @@ TEST(share_of_refusals_is_no_fact_where_requests_are_a_bound)
 	stats.exact = WEIR_EXACT_REQUESTS;
 	weir_stats_health(&stats, line, sizeof(line));
 	CHECK_STR(line,
-	    "usage 1 % | success 97.76 % | raise the limit: idle threads hold "
-	    "900, 20 requests refused");
+	    "usage 1 % | success 97.76 % | raise the limit: threads hold 900 "
+	    "idle, 20 requests refused");
+}
+
+TEST(refusals_are_blamed_on_what_can_have_refused)
+{
+	static const struct {
+		uint32_t kind;
+		uint64_t total, in_use, peak, cached;
+		const char *advice;
+	} cases[] = {
+	    /* Slots were still to be made: memory was missing, and what
+	     * threads hold now is beside the point. */
+	    {WEIR_POOL_CACHE, 500, 10, 400, 100,
+		"| raise the process budget: 50 requests refused"},
+	    {WEIR_POOL_CACHE, 1000, 10, 400, 100,
+		"| raise the limit: threads hold 100 idle, 50 requests "
+		"refused"},
+	    /* The threads that held them have ended. */
+	    {WEIR_POOL_CACHE, 1000, 10, 400, 0,
+		"| raise the limit: 10 of 1000 in use, 50 requests "
+		"refused"},
+	    /* Above nine tenths that is what there is to say. */
+	    {WEIR_POOL_CACHE, 960, 950, 960, 10,
+		"| raise the limit: 950 of 1000 in use, 50 requests "
+		"refused"},
+	    /* All its units exist from the start. */
+	    {WEIR_POOL_BUDDY, 1000, 500, 600, 0,
+		"| raise the limit: no free block was large enough, 50 "
+		"requests refused"},
+	    {WEIR_POOL_BUDDY, 1000, 500, 1000, 0,
+		"| raise the limit: 500 of 1000 in use, 50 requests "
+		"refused"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct weir_pool_stats stats = {
+		    .kind = cases[i].kind,
+		    .exact = WEIR_EXACT_REQUESTS,
+		    .limit = 1000,
+		    .total = cases[i].total,
+		    .in_use = cases[i].in_use,
+		    .in_use_peak = cases[i].peak,
+		    .cached = cases[i].cached,
+		    .requests = 100,
+		    .failures = 50,
+		};
+		char line[256];
+
+		weir_stats_health(&stats, line, sizeof(line));
+		CHECK_CONTAINS(line, cases[i].advice);
+	}
 }
 
 TEST(bytes_are_written_in_the_unit_that_fits)
