@@ -11,6 +11,8 @@
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <wchar.h>
 
 static struct weir_region_kind test_kind = WEIR_REGION_KIND("test");
@@ -822,6 +824,26 @@ TEST(first_regions_of_a_kind_may_race)
 		test_threads(2, thread_first, &first);
 		CHECK_EQ(kind_stats(&kinds[i]).hits, 2);
 		CHECK_EQ(kind_stats(&kinds[i]).in_use, 0);
+	}
+}
+
+/* The blocks behind all kinds are made once a process. */
+TEST(first_regions_of_a_process_may_race)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("raced");
+
+	for (int i = 0; i < 20; i++) {
+		struct first first = {.kind = &kind, .waiting = 2};
+		pid_t pid = fork();
+		int status;
+
+		CHECK_NE(pid, -1);
+		if (pid == 0) {
+			test_threads(2, thread_first, &first);
+			_exit(0);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	}
 }
 
