@@ -125,15 +125,15 @@ report_usage(struct weiri_text *text, const struct weir_pool_stats *stats)
 static void
 report_refusals(struct weiri_text *text, const struct weir_pool_stats *stats)
 {
-	if (report_tight(stats) || stats->in_use_peak >= stats->limit) {
-		report_usage(text, stats);
-		weiri_text_str(text, ", ");
-	} else if (stats->total < stats->limit) {
+	bool used_up =
+	    report_tight(stats) || stats->in_use_peak >= stats->limit;
+
+	if (!used_up && stats->total < stats->limit) {
 		weiri_text_str(text, "raise the process budget: ");
-	} else if (stats->kind == WEIR_POOL_BUDDY) {
+	} else if (!used_up && stats->kind == WEIR_POOL_BUDDY) {
 		weiri_text_str(
 		    text, "raise the limit: no free block was large enough, ");
-	} else if (stats->cached > 0) {
+	} else if (!used_up && stats->cached > 0) {
 		weiri_text_str(text, "raise the limit: threads hold ");
 		weiri_text_u64(text, stats->cached);
 		weiri_text_str(text, " idle, ");
