@@ -9,9 +9,10 @@
  * which the owner of the pages may write without a lock; the retries when
  * memory is short; and the hooks, which run with no lock held.
  *
- * A request that is refused is tried again after each thing that may help, in
- * this order: retained pages go back to the system; idle slots of all pools do;
- * then the program's OOM hook, as long as it says that it freed something.
+ * A request for a span or a record that is refused is tried again after each
+ * thing that may help, in this order: retained pages go back to the system; idle
+ * slots of all pools do; then the program's OOM hook, as long as it says that it
+ * freed something.
  *
  * Lock: weiri_supply.lock, below every lock of the pools.
  */

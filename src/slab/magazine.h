@@ -53,12 +53,6 @@ weiri_cursor_full(const uintptr_t *cursor)
 	       WEIRI_MAGAZINE_LAST * sizeof(uintptr_t);
 }
 
-WEIRI_INLINE bool
-weiri_cursor_empty(const uintptr_t *cursor)
-{
-	return (*cursor & WEIRI_MAGAZINE_TAG) != 0;
-}
-
 WEIRI_INLINE struct weiri_magazine *
 weiri_cursor_magazine(uintptr_t *cursor)
 {

@@ -178,7 +178,7 @@ stock_steal(struct weiri_depot *depot)
 		uintptr_t seen = WEIRI_LOAD(spare);
 
 		/* Pairs with the owner's exchanges in depot_swap_in() and
-		 * depot_exchange_full(). */
+		 * depot_retire_full(). */
 		if ((seen & WEIRI_SPARE_FULL) != 0 &&
 		    __atomic_compare_exchange_n(spare, &seen, 0, false,
 			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
