@@ -9,14 +9,19 @@
  *
  * A cache created with the default checking level recognises at the call a
  * second free, a foreign, interior or misaligned pointer and an object of
- * another cache, and reports it through weir/guard.h.  Not recognised are reads
- * and writes through stale pointers, a stale free after the object was handed
- * out again, and calls on a destroyed cache other than a second destroy.
+ * another cache, and reports it through weir/guard.h; two frees of one object
+ * at the same moment are found when its magazine comes back to the cache.  At
+ * level WEIR_CHECK_BATCH, for the fastest paths, all of this is found then and
+ * no call looks at anything: the report names the object, but comes up to two
+ * magazines of frees later, and an object freed twice may have been handed out
+ * twice before.  Not recognised are reads and writes through stale pointers, a
+ * stale free after the object was handed out again, and calls on a destroyed
+ * cache other than a second destroy.
  */
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H
 
-#include <weir/export.h>
+#include <weir/local.h>
 #include <weir/stats.h>
 
 WEIR_BEGIN_DECLS
@@ -37,12 +42,13 @@ typedef void (*weir_cache_hook_fn)(void *object, void *context);
 
 /** How much a cache verifies when an object comes back. */
 enum weir_check_level {
-	WEIR_CHECK_EACH = 0, /* every free is checked at the call (default) */
-	WEIR_CHECK_NONE = 1, /* only that the pointer lies in this cache */
+	WEIR_CHECK_EACH = 0,  /* every free is checked at the call (default) */
+	WEIR_CHECK_BATCH = 1, /* a magazine at a time, when it comes in */
 };
 
 enum weir_cache_flags {
-	WEIR_CACHE_COUNT = 1 << 0, /* count requests, hits exactly; slower */
+	WEIR_CACHE_COUNT = 1 << 0, /* requests exact at WEIR_CHECK_BATCH too,
+				      by the slower calls */
 	WEIR_CACHE_ZERO = 1 << 1,  /* each object is handed out zeroed */
 };
 
@@ -186,6 +192,102 @@ WEIR_API bool weir_cache_check(struct weir_cache *cache) WEIR_NOEXCEPT;
  * Since:     0.1
  */
 WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_alloc_at() - weir_cache_alloc(), compiled in line.
+ * @local: the calling thread's weir_local().
+ * @cache: a live cache.
+ *
+ * Cost:  about 1 ns less than the call; the rest as there.
+ * Since: 0.1
+ */
+WEIR_NODISCARD static inline void *
+weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
+    WEIR_NOEXCEPT
+{
+	const struct weir_abi_head *head =
+	    (const struct weir_abi_head *)(const void *)cache;
+	uintptr_t **cell = (uintptr_t **)(void *)((char *)local + head->cell);
+	void *object;
+
+	if (WEIR_UNLIKELY(!weir_abi_take(head, cell, &object)))
+		return weir_cache_alloc(cache);
+	return object;
+}
+
+/**
+ * weir_cache_free_at() - weir_cache_free(), compiled in line.
+ * @local:  the calling thread's weir_local().
+ * @cache:  the cache it came from.
+ * @object: an object of @cache, or NULL for nothing to do.
+ *
+ * Cost:  about 1 ns less than the call; the rest as there.
+ * Since: 0.1
+ */
+static inline void
+weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
+    void *object) WEIR_NOEXCEPT
+{
+	const struct weir_abi_head *head =
+	    (const struct weir_abi_head *)(const void *)cache;
+	uintptr_t **cell = (uintptr_t **)(void *)((char *)local + head->cell);
+
+	if (WEIR_UNLIKELY(!weir_abi_put(head, cell, object)))
+		weir_cache_free(cache, object);
+}
+
+/**
+ * WEIR_CACHE_DEFINE() - typed calls for the objects of one cache.
+ * @prefix: what the functions' names begin with.
+ * @type:   of the objects.
+ *
+ * Defines static inline @prefix##_cache_create(name, config, out),
+ * @prefix##_alloc(cache), @prefix##_free(cache, object) and the same two with
+ * _at, which take the thread's weir_local() first.  The size and the alignment
+ * in the configuration are set from @type where they are 0.
+ *
+ *     WEIR_CACHE_DEFINE(conn, struct conn)
+ *
+ * Since: 0.1
+ */
+#define WEIR_CACHE_DEFINE(prefix, type)                                        \
+	static inline int prefix##_cache_create(const char *name,              \
+	    const struct weir_cache_config *config, struct weir_cache **out)   \
+	{                                                                      \
+		struct weir_cache_config typed = *config;                      \
+                                                                               \
+		if (typed.object_bytes == 0)                                   \
+			typed.object_bytes = sizeof(type);                     \
+		if (typed.object_align == 0)                                   \
+			typed.object_align =                                   \
+			    WEIR_ALIGNOF(type) > 16 ? WEIR_ALIGNOF(type) : 16; \
+		return weir_cache_create(name, &typed, out);                   \
+	}                                                                      \
+                                                                               \
+	WEIR_NODISCARD static inline type *prefix##_alloc(                     \
+	    struct weir_cache *cache)                                          \
+	{                                                                      \
+		return (type *)weir_cache_alloc(cache);                        \
+	}                                                                      \
+                                                                               \
+	static inline void prefix##_free(                                      \
+	    struct weir_cache *cache, type *object)                            \
+	{                                                                      \
+		weir_cache_free(cache, object);                                \
+	}                                                                      \
+                                                                               \
+	WEIR_NODISCARD static inline type *prefix##_alloc_at(                  \
+	    struct weir_local *local, struct weir_cache *cache)                \
+	{                                                                      \
+		return (type *)weir_cache_alloc_at(local, cache);              \
+	}                                                                      \
+                                                                               \
+	static inline void prefix##_free_at(                                   \
+	    struct weir_local *local, struct weir_cache *cache, type *object)  \
+	{                                                                      \
+		weir_cache_free_at(local, cache, object);                      \
+	}                                                                      \
+	struct weir_cache
 
 WEIR_END_DECLS
 

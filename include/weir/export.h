@@ -37,10 +37,12 @@
 #endif
 
 #ifdef __cplusplus
+#define WEIR_ALIGNOF(type) alignof(type)
 #define WEIR_NOEXCEPT noexcept
 #define WEIR_BEGIN_DECLS extern "C" {
 #define WEIR_END_DECLS }
 #else
+#define WEIR_ALIGNOF(type) _Alignof(type)
 #define WEIR_NOEXCEPT
 #define WEIR_BEGIN_DECLS
 #define WEIR_END_DECLS

@@ -30,6 +30,7 @@
 #include "base/bits.h"
 #include "os/os.h"
 #include "pages/budget.h"
+#include "pages/near.h"
 #include "pages/supply.h"
 
 #include <errno.h>
@@ -153,11 +154,14 @@ weiri_map_set(const char *base, size_t bytes, const struct weiri_span *span)
 	WEIR_ASSERT((uintptr_t)span >> WEIRI_MAP_BITS == 0);
 	map_fill(
 	    base, bytes, (uint64_t)(uintptr_t)span | (uint64_t)span->tag << 48);
+	if (span->kind == WEIRI_SPAN_SLAB)
+		weiri_near_set(base, bytes, span->tag);
 }
 
 void
 weiri_map_clear(const char *base, size_t bytes)
 {
+	weiri_near_set(base, bytes, 0);
 	map_fill(base, bytes, 0);
 }
 

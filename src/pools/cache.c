@@ -3,22 +3,35 @@
  * cache.c - named caches of objects over a depot, with checks at the call.
  *
  * The depot moves slots; the cache decides what a slot looks like and verifies
- * what comes back.  At level `each` every slot has a state, live or free:
+ * what comes back.  At level `each` every object has a state, live or free:
  *
- *      in line       object_bytes   state     where the word costs at most an
- *                   +--------------+-----+    eighth of the slot
- *                   |              |  s  |    s = secret ^ address when live,
- *                   +--------------+-----+        its complement when free
+ *      word        +---+--------------+---+--------------+   where it costs an
+ *                  | s |   object 0   | s |   object 1   |   eighth at most:
+ *                  +---+--------------+---+--------------+   s = live or 0
  *
- *      beside        one byte a slot in the slab's header, for small objects,
- *                    large ones, and alignments that the word would break
+ *      table       +-----------+----------+----------+---    small objects:
+ *                  | s s s s . | object 0 | object 1 |       2 bytes each at
+ *                  +-----------+----------+----------+---    the slab's start
  *
- * A free asks the page map first: an address of any other memory is never
- * read.  The word after an object then answers four questions at once, because
- * its value depends on the cache and on the address: live, free already, not
- * the start of an object, or overwritten by a write past the object's end.
- * An interior pointer near the end of the slab would put the word outside it;
- * the address therefore wraps inside the slab, which is aligned to its size.
+ *      byte        in the slab's header: large objects, large alignments
+ *
+ * A free asks first whose memory the address is in (pages/near.h, else the page
+ * map), so that a wild pointer is never read; then for the state.  The word has
+ * a value of the cache's own, and lies on the line of the object's first bytes,
+ * which the caller touches anyway; behind the object it would cost a miss.  A
+ * table entry holds the low bits of its object's address, so a pointer into the
+ * middle does not fit; neighbours share a line of it, which two threads that
+ * exchange single small objects feel.  Both also tell of a write past the end
+ * of the object before.
+ *
+ * At level `batch` a call looks at nothing.  At either level the depot looks at
+ * each slot of a magazine that comes in, so that what slipped through - two
+ * frees at the same moment, or any wrong free at `batch` - is found there.
+ *
+ * The inline calls of cache.h know the plain cases.  Which one a cache is lies
+ * in the masks of its head: what a call must test anyway, "is the magazine
+ * empty" and "is it full", becomes always true for a cache with more to do, so
+ * the plainest cache pays for none of the others.
  *
  * Invariants (weir_cache_check()):
  *
@@ -33,6 +46,7 @@
 #include "base/bits.h"
 #include "config/config.h"
 #include "guard/fault.h"
+#include "pages/near.h"
 #include "slab/cursor.h"
 #include "watch/registry.h"
 
@@ -43,106 +57,59 @@
 #define CACHE_ALIGN_MIN 8
 #define CACHE_ALIGN_MAX 4096
 
-/* The word in line may add this share of the slot; above it, state bytes. */
+/* The word in line may add this share of the slot. */
 #define CACHE_STATE_SHARE 8
 
 /* From here on a word would push an object of a power of two out of the slab
  * it fills, and a look-up is nothing against the object's own use. */
 #define CACHE_WORD_BYTES_MAX ((size_t)32 << 10)
 
+/* Slots up to this size may have their states in a table; for larger ones it
+ * would cost the slab a slot that counts. */
+#define CACHE_TABLE_SLOT_MAX 1024
+
+/* In the state byte of a slot in the header. */
+#define CACHE_BYTE_LIVE 1u
+
 /* Told apart from whatever lies where a destroyed cache was. */
 #define CACHE_MAGIC UINT32_C(0x63616368)
 
+/* Masks of the head. */
+#define CACHE_TAKE_EDGE ((uint64_t)WEIRI_MAGAZINE_TAG)
+#define CACHE_TAKE_NEVER UINT64_MAX
+#define CACHE_PUT_MASK ((uint32_t)WEIR_ABI_MAGAZINE_BYTES - 1)
+#define CACHE_PUT_FULL ((uint32_t)WEIR_ABI_MAGAZINE_FULL)
+
 enum cache_state {
-	CACHE_STATE_WORD,  /* in line */
-	CACHE_STATE_BYTES, /* in the slab's header */
-	CACHE_STATE_NONE,  /* level `none` */
+	CACHE_STATE_WORD,  /* before the object */
+	CACHE_STATE_TABLE, /* at the slab's start */
+	CACHE_STATE_BYTE,  /* in the slab's header */
+	CACHE_STATE_NONE,  /* level `batch` */
 };
 
 struct weir_cache {
-	struct weiri_depot depot;
-
-	/* Read by every call. */
-	uint64_t secret;
-	uintptr_t align_mask;
-	uintptr_t slab_mask;
-	uint32_t state_offset;
-	bool plain;    /* state word, no hook, no zeroing: the short path */
-	uint8_t state; /* enum cache_state */
+	struct weir_abi_head head; /* first: compiled into programs */
+	uint8_t state;             /* enum cache_state */
 	bool zero;
-
+	bool extra; /* hooks, zeroing: only the long path */
 	uint32_t magic;
+
 	size_t object_bytes;
 	weir_cache_hook_fn init, fini, ctor, dtor;
 	void *context;
 	struct weiri_pool pool;
+	struct weiri_depot depot;
 };
+
+static_assert(offsetof(struct weir_cache, head) == 0, "see weir/cache.h");
 
 /* ---- state of a slot -------------------------------------------------- */
 
-WEIRI_INLINE uint64_t
-cache_live(const struct weir_cache *cache, const void *object)
-{
-	return cache->secret ^ (uintptr_t)object;
-}
-
 WEIRI_INLINE uint64_t *
-cache_word(const struct weir_cache *cache, const void *object)
+cache_word(const void *object)
 {
-	uintptr_t address = (uintptr_t)object;
-	uintptr_t mask = cache->slab_mask;
-
-	return (uint64_t *)((address & ~mask) |
-			    ((address + cache->state_offset) & mask));
+	return (uint64_t *)(uintptr_t)object - 1;
 }
-
-/* ---- faults ----------------------------------------------------------- */
-
-static WEIRI_COLD WEIRI_NORETURN void
-cache_fault(const struct weir_cache *cache, enum weir_fault_class fault_class,
-    const void *object, const char *other, const char *detail)
-{
-	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
-	    .pool_kind = "cache",
-	    .pool_name = cache->pool.name,
-	    .address = object,
-	    .other = other,
-	    .detail = detail});
-}
-
-/* Says what is wrong with a pointer that failed the checks of a free. */
-static WEIRI_COLD WEIRI_NORETURN void
-cache_report(const struct weir_cache *cache, const void *object)
-{
-	struct weiri_span *span = weiri_span_of(object);
-
-	if (span == NULL)
-		cache_fault(cache, WEIR_FAULT_FOREIGN_POINTER, object, NULL,
-		    "%p is not memory of any pool");
-	if (span->kind != WEIRI_SPAN_SLAB)
-		cache_fault(cache, WEIR_FAULT_WRONG_POOL, object, NULL,
-		    "%p belongs to a region or a buffer");
-
-	struct weiri_slab *slab = (struct weiri_slab *)span;
-
-	if (slab->depot != &cache->depot)
-		cache_fault(cache, WEIR_FAULT_WRONG_POOL, object,
-		    slab->depot->name, "%p belongs to \"%s\"");
-	if (((uintptr_t)object & cache->align_mask) != 0)
-		cache_fault(cache, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
-		    "%p is not aligned as its objects are");
-	if (weiri_slab_index(slab, object) == SIZE_MAX)
-		cache_fault(cache, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
-		    "%p is not the start of an object");
-	if (cache->state == CACHE_STATE_BYTES ||
-	    *cache_word(cache, object) == ~cache_live(cache, object))
-		cache_fault(cache, WEIR_FAULT_DOUBLE_FREE, object, NULL,
-		    "object %p is free already");
-	cache_fault(cache, WEIR_FAULT_CORRUPTION, object, NULL,
-	    "the word after object %p was overwritten");
-}
-
-/* ---- changing the state ----------------------------------------------- */
 
 static uint8_t *
 cache_byte(const void *object)
@@ -153,65 +120,82 @@ cache_byte(const void *object)
 	return index == SIZE_MAX ? NULL : &slab->state[index];
 }
 
-/* free -> live; false if the slot was not free. */
+/* Of a slot of this cache. */
 static bool
-cache_mark_live(const struct weir_cache *cache, void *object)
+cache_is_live(const struct weir_cache *cache, const void *object)
 {
-	if (cache->state == CACHE_STATE_NONE)
-		return true;
-	if (cache->state == CACHE_STATE_BYTES) {
-		uint8_t *byte = cache_byte(object);
-
-		if (byte == NULL || *byte != 0)
-			return false;
-		*byte = 1;
-		return true;
+	switch ((enum cache_state)cache->state) {
+	case CACHE_STATE_WORD:
+		return *cache_word(object) == cache->head.live;
+	case CACHE_STATE_TABLE:
+		return *weir_abi_entry(&cache->head, object) ==
+		       (uint16_t)(uintptr_t)object;
+	case CACHE_STATE_BYTE:
+		return (*cache_byte(object) & CACHE_BYTE_LIVE) != 0;
+	case CACHE_STATE_NONE:
+		break;
 	}
-
-	uint64_t *word = cache_word(cache, object);
-	uint64_t live = cache_live(cache, object);
-
-	if (*word != ~live)
-		return false;
-	*word = live;
 	return true;
 }
 
-/* live -> free; false if the slot was not live, or @object is no slot. */
-static bool
-cache_mark_free(const struct weir_cache *cache, void *object)
+static void
+cache_mark(const struct weir_cache *cache, const void *object, bool live)
 {
-	if (cache->state == CACHE_STATE_NONE)
-		return true;
-	if (cache->state == CACHE_STATE_BYTES) {
-		uint8_t *byte = cache_byte(object);
-
-		if (byte == NULL || *byte != 1)
-			return false;
-		*byte = 0;
-		return true;
+	switch ((enum cache_state)cache->state) {
+	case CACHE_STATE_WORD:
+		*cache_word(object) = live ? cache->head.live : 0;
+		break;
+	case CACHE_STATE_TABLE:
+		*weir_abi_entry(&cache->head, object) =
+		    (uint16_t)((uintptr_t)object ^
+			       (live ? 0 : WEIR_ABI_TABLE_FREE));
+		break;
+	case CACHE_STATE_BYTE:
+		*cache_byte(object) = live ? CACHE_BYTE_LIVE : 0;
+		break;
+	case CACHE_STATE_NONE:
+		break;
 	}
-
-	uint64_t *word = cache_word(cache, object);
-	uint64_t live = cache_live(cache, object);
-
-	if (*word != live)
-		return false;
-	*word = ~live;
-	return true;
 }
 
-/* ---- alloc and free --------------------------------------------------- */
+/* ---- faults ----------------------------------------------------------- */
 
-static WEIRI_NOINLINE void *
+static WEIRI_COLD WEIRI_NORETURN void
+cache_fault(const struct weir_cache *cache, enum weir_fault_class fault_class,
+    const void *object, const char *detail)
+{
+	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
+	    .pool_kind = "cache",
+	    .pool_name = cache->pool.name,
+	    .address = object,
+	    .detail = detail});
+}
+
+/* Says what is wrong with an object that failed the checks of a free. */
+static WEIRI_COLD WEIRI_NORETURN void
+cache_report(const struct weir_cache *cache, const void *object)
+{
+	bool free = true;
+
+	weiri_depot_require(&cache->depot, object);
+	if (cache->state == CACHE_STATE_WORD)
+		free = *cache_word(object) == 0;
+	else if (cache->state == CACHE_STATE_TABLE)
+		free = *weir_abi_entry(&cache->head, object) ==
+		       ((uint16_t)(uintptr_t)object ^ WEIR_ABI_TABLE_FREE);
+	if (free)
+		cache_fault(cache, WEIR_FAULT_DOUBLE_FREE, object,
+		    "object %p is free already");
+	cache_fault(cache, WEIR_FAULT_CORRUPTION, object,
+	    "the word before object %p was overwritten");
+}
+
+/* ---- alloc ------------------------------------------------------------ */
+
+static void *
 cache_finish_alloc(struct weir_cache *cache, void *object)
 {
-	if (!cache_mark_live(cache, object)) {
-		/* Back first: a hook that leaves finds it not in use. */
-		weiri_depot_put(&cache->depot, object);
-		cache_fault(cache, WEIR_FAULT_CORRUPTION, object, NULL,
-		    "free object %p was written to");
-	}
+	cache_mark(cache, object, true);
 	if (cache->zero)
 		memset(object, 0, cache->object_bytes);
 	if (cache->ctor != NULL)
@@ -219,32 +203,50 @@ cache_finish_alloc(struct weir_cache *cache, void *object)
 	return object;
 }
 
+/* The edge of a magazine, and caches with more to do. */
+static WEIRI_NOINLINE void *
+cache_alloc_slow(struct weir_cache *cache)
+{
+	struct weir_local *local = weiri_local();
+	uintptr_t **cell = weiri_local_cell(local, cache->head.cell);
+	void *object = cache->extra ? weiri_cell_pop(cell) : NULL;
+
+	if (object == NULL)
+		object = weiri_depot_get_slow(&cache->depot);
+	else if (cache->depot.counted)
+		WEIRI_BUMP(weiri_cell_requests(cell), 1);
+	if (WEIR_UNLIKELY(object == NULL))
+		return NULL;
+	return cache_finish_alloc(cache, object);
+}
+
 void *
 weir_cache_alloc(struct weir_cache *cache)
 {
-	void *object = weiri_depot_get(&cache->depot);
+	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
+	void *object;
 
-	if (WEIR_UNLIKELY(object == NULL))
-		return NULL;
-	if (WEIR_UNLIKELY(!cache->plain))
-		return cache_finish_alloc(cache, object);
-
-	/* A slot of this cache: its word lies right behind it. */
-	uint64_t *word =
-	    (uint64_t *)(void *)((char *)object + cache->state_offset);
-	uint64_t live = cache_live(cache, object);
-
-	if (WEIR_UNLIKELY(*word != ~live))
-		return cache_finish_alloc(cache, object); /* reports it */
-	*word = live;
+	if (WEIR_UNLIKELY(!weir_abi_take(&cache->head, cell, &object)))
+		return cache_alloc_slow(cache);
 	return object;
 }
 
+/* ---- free ------------------------------------------------------------- */
+
+/* The edge of a magazine, addresses far from the others, caches with more to
+ * do, and wrong frees. */
 static WEIRI_NOINLINE void
-cache_finish_free(struct weir_cache *cache, void *object)
+cache_free_slow(struct weir_cache *cache, void *object)
 {
-	if (!cache_mark_free(cache, object))
-		cache_report(cache, object);
+	if (object == NULL)
+		return;
+	if (cache->state != CACHE_STATE_NONE) {
+		/* Before its state is read: is there one? */
+		weiri_depot_require(&cache->depot, object);
+		if (!cache_is_live(cache, object))
+			cache_report(cache, object);
+		cache_mark(cache, object, false);
+	}
 	if (cache->dtor != NULL)
 		cache->dtor(object, cache->context);
 	weiri_depot_put(&cache->depot, object);
@@ -253,26 +255,10 @@ cache_finish_free(struct weir_cache *cache, void *object)
 void
 weir_cache_free(struct weir_cache *cache, void *object)
 {
-	if (WEIR_UNLIKELY(object == NULL))
-		return;
+	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
 
-	uint16_t tag = weiri_entry_tag(weiri_page_entry(object));
-
-	if (WEIR_UNLIKELY(tag != cache->depot.index ||
-			  ((uintptr_t)object & cache->align_mask) != 0))
-		cache_report(cache, object);
-	if (WEIR_UNLIKELY(!cache->plain)) {
-		cache_finish_free(cache, object);
-		return;
-	}
-
-	uint64_t *word = cache_word(cache, object);
-	uint64_t live = cache_live(cache, object);
-
-	if (WEIR_UNLIKELY(*word != live))
-		cache_report(cache, object);
-	*word = ~live;
-	weiri_depot_put(&cache->depot, object);
+	if (WEIR_UNLIKELY(!weir_abi_put(&cache->head, cell, object)))
+		cache_free_slow(cache, object);
 }
 
 /* ---- depot hooks ------------------------------------------------------ */
@@ -283,8 +269,7 @@ cache_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 	struct weir_cache *cache = owner;
 
 	(void)slab;
-	if (cache->state == CACHE_STATE_WORD)
-		*cache_word(cache, slot) = ~cache_live(cache, slot);
+	cache_mark(cache, slot, false);
 	if (cache->init != NULL)
 		cache->init(slot, cache->context);
 }
@@ -365,7 +350,7 @@ cache_config_valid(const struct weir_cache_config *config)
 	    config->prealloc >
 		(config->limit == WEIR_LIMIT_NOTHING ? 0 : config->limit))
 		return false;
-	if ((unsigned)config->check > WEIR_CHECK_NONE ||
+	if ((unsigned)config->check > WEIR_CHECK_BATCH ||
 	    (config->flags & ~known) != 0)
 		return false;
 	if (config->init != NULL && (config->flags & WEIR_CACHE_ZERO) != 0)
@@ -376,27 +361,60 @@ cache_config_valid(const struct weir_cache_config *config)
 	return true;
 }
 
-/* Decides where the state goes; returns the distance of slots. */
-static size_t
+/* Decides where the state goes, and with it the slots. */
+static void
 cache_lay_out(struct weir_cache *cache, const struct weir_cache_config *config,
-    size_t align)
+    struct weiri_depot_config *depot)
 {
+	size_t align = depot->slot_align;
 	size_t bare = weiri_round_up(config->object_bytes, align);
-	size_t offset = weiri_round_up(config->object_bytes, sizeof(uint64_t));
-	size_t with_word = weiri_round_up(offset + sizeof(uint64_t), align);
+	size_t with_word =
+	    weiri_round_up(config->object_bytes + sizeof(uint64_t), align);
 
-	if (config->check == WEIR_CHECK_NONE) {
+	depot->slot_bytes = bare;
+	if (config->check == WEIR_CHECK_BATCH) {
 		cache->state = CACHE_STATE_NONE;
-		return bare;
+	} else if (with_word - bare <= bare / CACHE_STATE_SHARE &&
+		   bare < CACHE_WORD_BYTES_MAX) {
+		cache->state = CACHE_STATE_WORD;
+		depot->slot_bytes = with_word;
+		depot->head_bytes = weiri_round_up(sizeof(uint64_t), align);
+	} else if (bare <= CACHE_TABLE_SLOT_MAX) {
+		cache->state = CACHE_STATE_TABLE;
+		depot->slab_bytes = WEIR_ABI_TABLE_SLAB;
+		depot->head_bytes = weiri_round_up(
+		    (WEIR_ABI_TABLE_SLAB >> weiri_log2_floor(bare)) *
+			sizeof(uint16_t),
+		    align);
+	} else {
+		cache->state = CACHE_STATE_BYTE;
 	}
-	if (with_word - bare > bare / CACHE_STATE_SHARE ||
-	    bare >= CACHE_WORD_BYTES_MAX) {
-		cache->state = CACHE_STATE_BYTES;
-		return bare;
-	}
-	cache->state = CACHE_STATE_WORD;
-	cache->state_offset = (uint32_t)offset;
-	return with_word;
+}
+
+/* Which calls the inline halves may end by themselves. */
+static void
+cache_set_head(struct weir_cache *cache)
+{
+	bool plain = !cache->extra && cache->state == CACHE_STATE_NONE;
+	bool word = !cache->extra && cache->state == CACHE_STATE_WORD;
+	bool table = !cache->extra && cache->state == CACHE_STATE_TABLE;
+
+	cache->head = (struct weir_abi_head){
+	    .take_plain = plain ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .take_word = word ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .take_table = table ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .cell = cache->depot.fast_offset,
+	    .put_mask = plain ? CACHE_PUT_MASK : 0,
+	    .put_full = plain ? CACHE_PUT_FULL : 0,
+	    .tag = cache->depot.index,
+	    .check = word    ? WEIR_ABI_CHECK_WORD
+		     : table ? WEIR_ABI_CHECK_TABLE
+			     : WEIR_ABI_CHECK_OTHER,
+	    .table_shift = (uint8_t)weiri_log2_floor(cache->depot.slot_bytes),
+	    .near_base = weiri_near_base(),
+	    .near_tags = weiri_near_tag,
+	    .live = weiri_os_random() | 1, /* never 0 */
+	};
 }
 
 static int
@@ -405,30 +423,31 @@ cache_init_depot(
 {
 	size_t align = config->object_align != 0 ? config->object_align
 						 : CACHE_ALIGN_DEFAULT;
-
-	align = weiri_max(align, CACHE_ALIGN_MIN);
-
+	bool each = config->check == WEIR_CHECK_EACH;
+	bool count = (config->flags & WEIR_CACHE_COUNT) != 0;
 	struct weiri_depot_config depot = {
 	    .kind = "cache",
 	    .name = cache->pool.name,
-	    .slot_bytes = cache_lay_out(cache, config, align),
-	    .slot_align = align,
+	    .slot_align = weiri_max(align, CACHE_ALIGN_MIN),
 	    .limit = config->limit == 0                    ? SIZE_MAX
 		     : config->limit == WEIR_LIMIT_NOTHING ? 0
 							   : config->limit,
-	    .state_bytes = cache->state == CACHE_STATE_BYTES,
-	    .counted = (config->flags & WEIR_CACHE_COUNT) != 0,
+	    .state_bytes = true,
+	    .verify = true,
+	    .counted = each || count,
 	    .hooks = config->fini != NULL ? &cache_hooks_fini : &cache_hooks,
 	    .owner = cache,
 	};
-	int error = weiri_depot_init(&cache->depot, &depot);
+	int error;
 
+	cache_lay_out(cache, config, &depot);
+	error = weiri_depot_init(&cache->depot, &depot);
 	if (error != 0)
 		return error;
-	cache->align_mask = align - 1;
-	cache->slab_mask = cache->depot.slab_bytes - 1;
-	cache->plain = cache->state == CACHE_STATE_WORD && !cache->zero &&
-		       config->ctor == NULL && config->dtor == NULL;
+	cache->extra = cache->state == CACHE_STATE_BYTE || cache->zero ||
+		       config->ctor != NULL || config->dtor != NULL ||
+		       (!each && count);
+	cache_set_head(cache);
 	return 0;
 }
 
@@ -446,7 +465,6 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	cache = weiri_meta_need(sizeof(*cache));
 	if (cache == NULL)
 		return -ENOMEM;
-	cache->secret = weiri_os_random();
 	cache->object_bytes = config->object_bytes;
 	cache->zero = (config->flags & WEIR_CACHE_ZERO) != 0;
 	cache->init = config->init;
@@ -501,12 +519,8 @@ cache_count_live(const struct weir_cache *cache, struct weiri_list *slabs)
 		    WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
 
 		for (size_t i = 0; i < slab->carved; i++) {
-			void *object = weiri_slab_address(slab, i);
-
-			live += cache->state == CACHE_STATE_BYTES
-				    ? slab->state[i] == 1
-				    : *cache_word(cache, object) ==
-					  cache_live(cache, object);
+			live +=
+			    cache_is_live(cache, weiri_slab_address(slab, i));
 		}
 	}
 	return live;

@@ -44,6 +44,13 @@ weiri_cell_push(uintptr_t **cell, void *slot)
 	return true;
 }
 
+/* What the cell counts for its depot. */
+WEIRI_INLINE uint64_t *
+weiri_cell_requests(uintptr_t **cell)
+{
+	return (uint64_t *)(void *)((char *)cell + WEIR_ABI_REQUESTS_OFFSET);
+}
+
 /* One slot, or NULL (limit reached, or no memory).  No lock may be held. */
 WEIRI_INLINE void *
 weiri_depot_get(struct weiri_depot *depot)

@@ -19,7 +19,9 @@
  *       over slabs and lists counts; carved <= limit.
  *   D3  partial holds exactly the slabs with a slot to give.
  *   D4  Magazines in full_list hold `rounds` slots, in empty_list none.
- *   D5  outside - spare_full * rounds, the slots that may be in use, was never
+ *   D5  A depot that verifies: a slot's state byte says STOCKED exactly while
+ *       the slot rests or lies in a magazine of full_list.
+ *   D6  outside - spare_full * rounds, the slots that may be in use, was never
  *       above `peak` when a magazine was handed to a get.
  *
  * The lock is a leaf: no hook, no page request, no other lock under it.
@@ -34,9 +36,12 @@
 #include <errno.h>
 
 /* Below this many bytes a magazine trip costs more than it carries; above, a
- * thread would hold too much: 8 to 126 slots. */
-#define DEPOT_MAGAZINE_BYTES ((size_t)64 << 10)
-#define DEPOT_ROUNDS_MIN 8
+ * thread would hold too much in its two: 4 to 126 slots. */
+#define DEPOT_MAGAZINE_BYTES ((size_t)32 << 10)
+#define DEPOT_ROUNDS_MIN 4
+
+/* A limited depot has magazines only where they are worth having. */
+#define DEPOT_ROUNDS_LIMITED_MIN 8
 
 /*
  * What an idle thread's loaded magazine withholds, nobody can take.  A limited
@@ -258,23 +263,16 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 	return slot;
 }
 
-/* For depots that count exactly; without a block of its own a thread counts
- * under the lock. */
+/* For depots that count exactly; a thread without cells counts in the depot. */
 static void
-depot_count_request(
-    struct weiri_depot *depot, struct weir_local *local, bool hit)
+depot_count_request(struct weiri_depot *depot, struct weir_local *local)
 {
-	struct weiri_local_counts *counts =
-	    local != NULL ? weiri_local_counts(local) : NULL;
-
-	if (counts != NULL) {
-		WEIRI_BUMP(&counts[depot->cell].requests, 1);
-		WEIRI_BUMP(&counts[depot->cell].hits, hit);
+	if (local != NULL) {
+		WEIRI_BUMP(&local->requests[depot->cell], 1);
 		return;
 	}
 	weiri_mutex_lock(&depot->lock);
 	depot->requests_gone++;
-	depot->hits_gone += hit;
 	weiri_mutex_unlock(&depot->lock);
 }
 
@@ -291,7 +289,7 @@ weiri_depot_get_slow(struct weiri_depot *depot)
 			slot = weiri_cell_pop(&local->cursor[depot->cell]);
 	}
 	if (depot->counted)
-		depot_count_request(depot, local, slot != NULL);
+		depot_count_request(depot, local);
 	if (slot != NULL)
 		return slot;
 	return local != NULL ? depot_refill(depot, local)
@@ -335,12 +333,8 @@ depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
 		weiri_stock_spares(depot, 1);
 		return (struct weiri_magazine *)before;
 	}
-	weiri_mutex_lock(&depot->lock);
-	weiri_magazine_push(&depot->full_list,
-	    (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
-	depot->full_count++;
-	weiri_stock_update(depot);
-	weiri_mutex_unlock(&depot->lock);
+	weiri_stock_put_magazine(
+	    depot, (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
 	return NULL;
 }
 
@@ -385,14 +379,14 @@ weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 /* The smallest slab that wastes an eighth at most and holds a few slots, else
  * the one that wastes least. */
 static size_t
-depot_choose_slab_bytes(size_t slot_bytes)
+depot_choose_slab_bytes(size_t head_bytes, size_t slot_bytes)
 {
 	size_t best = WEIRI_SLAB_BYTES_MAX;
 	size_t best_waste = SIZE_MAX;
 
 	for (size_t bytes = DEPOT_SLAB_BYTES_MIN; bytes <= WEIRI_SLAB_BYTES_MAX;
 	     bytes *= 2) {
-		size_t slots = bytes / slot_bytes;
+		size_t slots = (bytes - head_bytes) / slot_bytes;
 
 		if (slots == 0)
 			continue;
@@ -437,13 +431,16 @@ weiri_depot_init(
 	    .rounds = depot_choose_rounds(config),
 	    .counted = config->counted,
 	    .state_bytes = config->state_bytes,
+	    .verify = config->verify,
 	    .slot_bytes = (uint32_t)config->slot_bytes,
+	    .head_bytes = (uint32_t)config->head_bytes,
 	    .slot_inverse = ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) +
 				config->slot_bytes - 1) /
 			    config->slot_bytes,
 	    .slab_bytes = config->slab_bytes != 0
 			      ? config->slab_bytes
-			      : depot_choose_slab_bytes(config->slot_bytes),
+			      : depot_choose_slab_bytes(
+				    config->head_bytes, config->slot_bytes),
 	    .slot_align = config->slot_align,
 	    .slab_slots = config->slab_slots != 0 ? (uint32_t)config->slab_slots
 						  : UINT32_MAX,
@@ -456,15 +453,12 @@ weiri_depot_init(
 	weiri_mutex_init(&depot->lock);
 	weiri_list_init(&depot->partial);
 	weiri_list_init(&depot->full);
-	if (!weiri_local_enter(
-		depot, config->limit / DEPOT_LIMIT_SHARE >= DEPOT_ROUNDS_MIN)) {
+	if (!weiri_local_enter(depot, config->limit / DEPOT_LIMIT_SHARE >=
+					  DEPOT_ROUNDS_LIMITED_MIN)) {
 		weiri_mutex_destroy(&depot->lock);
 		return -ENOMEM;
 	}
-	/* A counting depot keeps its inline path at the dummy: every call takes
-	 * the slow path, where the counting is. */
-	if (!depot->counted)
-		depot->fast_offset = depot->cell * sizeof(uintptr_t *);
+	depot->fast_offset = depot->cell * (uint32_t)sizeof(uintptr_t *);
 	return 0;
 }
 
@@ -487,9 +481,7 @@ depot_drop_cells(struct weiri_depot *depot)
 						      ~WEIRI_SPARE_FULL));
 		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
 		WEIRI_STORE(&local->spare[depot->cell], 0);
-		if (local->counts != NULL)
-			local->counts[depot->cell] =
-			    (struct weiri_local_counts){0};
+		WEIRI_STORE(&local->requests[depot->cell], 0);
 	}
 	weiri_local_unlock();
 }
@@ -528,7 +520,8 @@ weiri_depot_prepare(struct weiri_depot *depot, size_t count)
 
 		/* Best effort: a system without it faults the pages later. */
 		(void)weiri_os_prefault(
-		    slab->span.base, fresh * depot->slot_bytes);
+		    slab->span.base, (size_t)(slab->first - slab->span.base) +
+					 fresh * depot->slot_bytes);
 		slab->carved = (uint32_t)fresh;
 		for (size_t i = 0; i < fresh; i++) {
 			uintptr_t word = (uintptr_t)weiri_slab_address(slab, i);

@@ -26,6 +26,7 @@ struct weiri_slab {
 	struct weiri_span span;
 	struct weiri_list link; /* in depot->partial or depot->full */
 	struct weiri_depot *depot;
+	char *first;     /* slot 0; behind the pages' head and colour */
 	void *companion; /* the owner's, set by slab_open */
 	uint8_t *state;  /* one byte a slot if the depot asked, or NULL */
 	uint32_t slot_count;
@@ -54,21 +55,25 @@ struct weiri_depot_config {
 	size_t slab_slots; /* 0: as many as fit; else at most that many */
 	size_t rounds;     /* most slots in a magazine; 0: by slot_bytes */
 	size_t limit;      /* slots in being; SIZE_MAX: none */
+	size_t head_bytes; /* of a slab, before its slots; the owner's */
 	bool state_bytes;  /* a state byte per slot in the slab header */
-	bool counted;      /* count requests and hits exactly */
+	bool verify;       /* slots of a magazine that comes in (state_bytes) */
+	bool counted;      /* count requests exactly; see cursor.h */
 	const struct weiri_depot_hooks *hooks; /* NULL: none */
 	void *owner;                           /* handed to the hooks */
 };
 
 struct weiri_depot {
 	/* Read by every get and put, written at creation only. */
-	uint32_t fast_offset; /* of the cell the inline path uses */
-	uint32_t cell;        /* index in struct weir_local, or CELL_NONE */
+	uint32_t fast_offset; /* of the cell, in struct weir_local */
+	uint32_t cell;        /* its index, or CELL_NONE */
 	uint16_t index;       /* tag in the page map, unique in the process */
 	uint16_t rounds;      /* slots in a full magazine */
 	bool counted;
 	bool state_bytes;
+	bool verify;
 	uint32_t slot_bytes;
+	uint32_t head_bytes;
 	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
 	size_t slab_bytes;
 	size_t slot_align;
@@ -91,6 +96,7 @@ struct weiri_depot {
 	struct weiri_list partial; /* slabs with a slot to give */
 	struct weiri_list full;    /* slabs without */
 	uint64_t slab_count;
+	uint64_t colours; /* slabs opened; atomic */
 	uint64_t carved;  /* slots in being: sum of slab->carved */
 	uint64_t resting; /* sum of slab->free_count */
 	uint64_t outside; /* carved - resting - full magazines; racing reads */
@@ -98,8 +104,11 @@ struct weiri_depot {
 	uint64_t failures;
 	uint64_t requests_min;  /* highest lower bound reported so far */
 	uint64_t requests_gone; /* counts of threads that ended or trimmed */
-	uint64_t hits_gone;
 };
+
+/* In a state byte of a depot that verifies: the slot rests in its slab or lies
+ * in the depot's full magazines.  The other bits are the owner's. */
+#define WEIRI_STATE_STOCKED 0x80
 
 struct weiri_depot_stats {
 	uint64_t total, in_use, cached, peak;
@@ -132,6 +141,11 @@ void weiri_depot_stats(
 /* Walks all invariants; quiet depots only.  On failure *why names one. */
 bool weiri_depot_check(struct weiri_depot *depot, const char **why);
 
+/* Reports a pointer that is no slot of the depot; returns if it is one, used or
+ * free.  Reads nothing at @slot.  No lock. */
+WEIRI_COLD void weiri_depot_require(
+    const struct weiri_depot *depot, const void *slot);
+
 /* ---- for the end of threads ------------------------------------------- */
 
 /* Puts what @local holds for the depot back; by its thread, or under
@@ -147,11 +161,11 @@ void *weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local);
 #define WEIRI_SLAB_BYTES_MAX ((size_t)2 << 20)
 #define WEIRI_SLOT_BYTES_MAX (((size_t)1 << 20) + 4096)
 
-/* Which slot @address is in; for addresses inside the slab. */
+/* Which slot @address is in; for addresses from slot 0 to the slab's end. */
 WEIRI_INLINE size_t
 weiri_slab_slot(const struct weiri_slab *slab, const void *address)
 {
-	uint64_t offset = (uint64_t)((const char *)address - slab->span.base);
+	uint64_t offset = (uint64_t)((const char *)address - slab->first);
 
 	return (size_t)((offset * slab->depot->slot_inverse) >>
 			WEIRI_INVERSE_SHIFT);
@@ -160,7 +174,7 @@ weiri_slab_slot(const struct weiri_slab *slab, const void *address)
 WEIRI_INLINE void *
 weiri_slab_address(const struct weiri_slab *slab, size_t slot)
 {
-	return slab->span.base + slot * slab->depot->slot_bytes;
+	return slab->first + slot * slab->depot->slot_bytes;
 }
 
 /* Index of the slot that starts at @address, or SIZE_MAX if none does. */
@@ -175,7 +189,7 @@ void weiri_slab_close(struct weiri_slab *slab);
  * new ones; *carved tells how many of the last are new. */
 size_t weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
     size_t carve_max, size_t *carved);
-/* Lets one slot rest; false if it rests already. */
+/* Lets one slot rest; false if the depot has it already. */
 bool weiri_slab_rest(struct weiri_slab *slab, size_t slot);
 
 WEIRI_INLINE bool

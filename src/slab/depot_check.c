@@ -15,7 +15,6 @@ struct depot_sum {
 	uint64_t loaded; /* in threads' magazines */
 	uint64_t spare;
 	uint64_t requests;
-	uint64_t hits;
 };
 
 /* Under weiri_local_lock(). */
@@ -30,16 +29,7 @@ depot_sum_threads(const struct weiri_depot *depot, struct depot_sum *sum)
 		    WEIRI_LOAD(&local->cursor[depot->cell]), depot->rounds);
 		if (WEIRI_LOAD(&local->spare[depot->cell]) & WEIRI_SPARE_FULL)
 			sum->spare += depot->rounds;
-
-		/* Pairs with the release in weiri_local_counts(). */
-		struct weiri_local_counts *counts =
-		    __atomic_load_n(&local->counts, __ATOMIC_ACQUIRE);
-
-		if (counts != NULL) {
-			sum->requests +=
-			    WEIRI_LOAD(&counts[depot->cell].requests);
-			sum->hits += WEIRI_LOAD(&counts[depot->cell].hits);
-		}
+		sum->requests += WEIRI_LOAD(&local->requests[depot->cell]);
 	}
 }
 
@@ -64,8 +54,6 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	    .failures = depot->failures,
 	    .slabs = depot->slab_count,
 	    .bytes_mapped = depot->slab_count * depot->slab_bytes,
-	    .requests = depot->requests_gone + sum.requests,
-	    .hits = depot->hits_gone + sum.hits,
 	};
 	outside = depot->outside;
 	given = WEIRI_LOAD(&depot->given);
@@ -77,6 +65,10 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	if (depot->requests_min < requests)
 		depot->requests_min = requests;
 	requests = depot->requests_min;
+	/* A request is counted before its miss, and read after it. */
+	if (depot->counted)
+		requests = weiri_max(
+		    depot->requests_gone + sum.requests, depot->misses);
 	weiri_mutex_unlock(&depot->lock);
 	weiri_local_unlock();
 
@@ -84,8 +76,6 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	out->peak = WEIRI_LOAD(&depot->peak);
 	/* A magazine on its way counts as in use; the peak knows better. */
 	out->in_use = weiri_min(depot_minus(outside, out->cached), out->peak);
-	if (depot->counted)
-		return;
 	out->requests = requests;
 	out->hits = requests - out->misses;
 }
@@ -96,6 +86,7 @@ struct depot_walk {
 	struct weiri_depot *depot;
 	const char *why;
 	uint64_t slabs, carved, resting;
+	uint64_t stocked;  /* state bytes that say so */
 	uint64_t loaded;   /* slots met in magazines */
 	uint64_t borrowed; /* of them, those whose bit is not given back yet */
 };
@@ -126,6 +117,10 @@ depot_check_slab(struct depot_walk *walk, const struct weiri_slab *slab)
 		DEPOT_REQUIRE(walk,
 		    weiri_span_of(slab->span.base + at) == &slab->span,
 		    "S3: page map");
+	if (walk->depot->verify)
+		for (size_t i = 0; i < slab->carved; i++)
+			walk->stocked +=
+			    (slab->state[i] & WEIRI_STATE_STOCKED) != 0;
 	walk->slabs++;
 	walk->carved += slab->carved;
 	walk->resting += slab->free_count;
@@ -261,6 +256,11 @@ depot_walk_all(struct depot_walk *walk)
 	DEPOT_REQUIRE(walk, walk->carved == depot->carved, "D2: carved");
 	DEPOT_REQUIRE(walk, walk->resting == depot->resting, "D2: resting");
 	DEPOT_REQUIRE(walk, depot->carved <= depot->limit, "D2: limit");
+	DEPOT_REQUIRE(walk,
+	    !depot->verify ||
+		walk->stocked ==
+		    walk->resting + (uint64_t)depot->full_count * depot->rounds,
+	    "D5: slots marked as stocked");
 	DEPOT_REQUIRE(walk,
 	    depot->outside == depot->carved - depot->resting -
 				  (uint64_t)depot->full_count * depot->rounds,

@@ -31,17 +31,17 @@
 #define D &weiri_magazine_dummy.word[WEIRI_MAGAZINE_LAST]
 #define D8 D, D, D, D, D, D, D, D
 #define D56 D8, D8, D8, D8, D8, D8, D8
-#define D504 D56, D56, D56, D56, D56, D56, D56, D56, D56
+#define D336 D56, D56, D56, D56, D56, D56
 
 WEIRI_ALIGNED(WEIRI_MAGAZINE_BYTES)
 struct weiri_magazine weiri_magazine_dummy = {
     .word = {[WEIRI_MAGAZINE_LAST] = WEIRI_MAGAZINE_TAG},
 };
 
-static_assert(WEIRI_CELLS == 504, "the initialiser below fills every cell");
+static_assert(WEIRI_CELLS == 672, "the initialiser below fills every cell");
 
 struct weir_local weiri_local_none = {
-    .cursor = {D504},
+    .cursor = {D336, D336},
     .link = WEIRI_LIST_INITIALIZER(weiri_local_none.link),
 };
 
@@ -91,15 +91,6 @@ weiri_local_first(void)
 	return WEIRI_CONTAINER_OF(local_threads.next, struct weir_local, link);
 }
 
-static void
-local_free(struct weir_local *local)
-{
-	if (local->counts != NULL)
-		weiri_meta_free(
-		    local->counts, WEIRI_CELLS * sizeof(*local->counts));
-	weiri_meta_free(local, sizeof(*local));
-}
-
 /* A slot that no depot would take back, reported once no lock is held. */
 struct local_bad {
 	struct weiri_depot *depot;
@@ -132,7 +123,7 @@ local_thread_exit(void *argument)
 	local_collect(local, &bad);
 	weiri_list_remove(&local->link);
 	weiri_local_unlock();
-	local_free(local);
+	weiri_meta_free(local, sizeof(*local));
 	if (bad.slot != NULL)
 		weiri_stock_report(bad.depot, bad.slot);
 }
@@ -178,18 +169,12 @@ weiri_local_own(void)
 	return local_ended ? NULL : local_create();
 }
 
-struct weiri_local_counts *
-weiri_local_counts(struct weir_local *local)
+struct weir_local *
+weir_abi_1(void) WEIR_NOEXCEPT
 {
-	struct weiri_local_counts *counts = local->counts;
+	struct weir_local *local = weiri_local_own();
 
-	if (WEIR_LIKELY(counts != NULL))
-		return counts;
-	counts = weiri_meta_alloc(WEIRI_CELLS * sizeof(*counts));
-	/* Pairs with the acquire in depot_sum_threads(): a reader that sees the
-	 * block sees it zeroed. */
-	__atomic_store_n(&local->counts, counts, __ATOMIC_RELEASE);
-	return counts;
+	return local != NULL ? local : &weiri_local_none;
 }
 
 bool
@@ -266,7 +251,7 @@ weiri_local_fork_child(void)
 			continue;
 		local_collect(local, &bad);
 		weiri_list_remove(&local->link);
-		local_free(local);
+		weiri_meta_free(local, sizeof(*local));
 	}
 	for (uint32_t i = 1; i < local_depots_end; i++)
 		if (local_depots[i] != NULL)

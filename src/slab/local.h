@@ -8,36 +8,38 @@
 #include "base/list.h"
 #include "slab/magazine.h"
 
+#include <weir/local.h>
+
 struct weiri_depot;
 
 /*
  * Depots with an index below this have a cell in every thread; the struct then
- * fills two pages.  Depots beyond it work, through their lock.  Cell 0 belongs
- * to no depot and keeps its cursor at the dummy for ever.
+ * fills four pages, of which a thread touches what it uses.  Depots beyond it
+ * work, through their lock.  Cell 0 belongs to no depot and keeps its cursor at
+ * the dummy for ever.
  */
-#define WEIRI_CELLS 504
+#define WEIRI_CELLS WEIR_ABI_CELLS
 #define WEIRI_CELL_NONE 0
 
 /* A spare is a whole magazine: full (this bit is set) or empty. */
 #define WEIRI_SPARE_FULL ((uintptr_t)1)
-
-/* Counts kept only for depots that ask for them. */
-struct weiri_local_counts {
-	uint64_t requests;
-	uint64_t hits;
-};
 
 struct weir_local {
 	/* Hot: written by the owner only, read by statistics. */
 	uintptr_t *cursor[WEIRI_CELLS];
 	/* Taken by exchange, by the owner or by a thief. */
 	uintptr_t spare[WEIRI_CELLS];
+	/* Written by the owner, for depots that count. */
+	uint64_t requests[WEIRI_CELLS];
 	struct weiri_list link;
-	struct weiri_local_counts *counts; /* NULL until a depot counts */
-	uint64_t padding[13];
+	uint64_t padding[30];
 };
 
-static_assert(sizeof(struct weir_local) == 8192, "fills a metadata class");
+static_assert(sizeof(struct weir_local) == 16384, "fills a metadata class");
+static_assert(
+    offsetof(struct weir_local, cursor) == 0 &&
+	offsetof(struct weir_local, requests) == WEIR_ABI_REQUESTS_OFFSET,
+    "compiled into programs: a change takes a new WEIR_ABI");
 
 /* The state of a thread that has none yet, or none any more. */
 extern struct weir_local weiri_local_none;
@@ -55,9 +57,6 @@ weiri_local(void)
 /* The calling thread's own state, made on first use; NULL when the thread is
  * past its exit hook or there is no memory: use the depot's lock instead. */
 struct weir_local *weiri_local_own(void);
-
-/* The calling thread's counts, or NULL without memory. */
-struct weiri_local_counts *weiri_local_counts(struct weir_local *local);
 
 /* ---- all threads ------------------------------------------------------ */
 

@@ -3,16 +3,17 @@
  * slab.c - slabs: a span of pages cut into slots of one size.
  *
  *      header (metadata)            pages (aligned to their size)
- *     +-------------------+        +------+------+------+------+----+
- *     | span, depot       |------->| slot | slot | slot |      |    |
- *     | free bits 0 1 1 0 |        +------+------+------+------+----+
- *     | state bytes       |         0      1      2 ^    not yet carved
- *     +-------------------+                         carved = 3
+ *     +-------------------+        +------+------+------+------+------+--+
+ *     | span, depot       |------->| head | slot | slot | slot |      |  |
+ *     | free bits 0 1 1 0 |        +------+------+------+------+------+--+
+ *     | state bytes       |                0      1      2 ^  not yet carved
+ *     +-------------------+                                carved = 3
  *
  * Slots come into being in address order ("carved") when they are first
  * wanted, so that a slab's untouched end costs no memory.  The header lies
  * outside: a program that writes past an object cannot reach the free bits, and
- * slots of a power-of-two size fill their pages without a remainder.
+ * slots of a power-of-two size fill their pages without a remainder.  Only an
+ * owner that must find a slot's state from its address alone asks for a head.
  *
  * Invariants (weiri_depot_check() tests them):
  *
@@ -28,11 +29,28 @@
 
 #include "base/bits.h"
 
+/*
+ * Slots at the same place of every slab would fight for the same cache sets.
+ * What the slots leave over shifts them, each slab by another colour (Bonwick,
+ * USENIX 1994).
+ */
+static size_t
+slab_colour(struct weiri_depot *depot, size_t slots)
+{
+	size_t left =
+	    depot->slab_bytes - depot->head_bytes - slots * depot->slot_bytes;
+	size_t step = weiri_max(depot->slot_align, WEIRI_CACHE_LINE);
+	uint64_t turn =
+	    __atomic_fetch_add(&depot->colours, 1, __ATOMIC_RELAXED);
+
+	return turn % (left / step + 1) * step;
+}
+
 struct weiri_slab *
 weiri_slab_open(struct weiri_depot *depot)
 {
-	size_t slots =
-	    weiri_min(depot->slab_bytes / depot->slot_bytes, depot->slab_slots);
+	size_t room = depot->slab_bytes - depot->head_bytes;
+	size_t slots = weiri_min(room / depot->slot_bytes, depot->slab_slots);
 	size_t bitmap = WEIRI_BITMAP_WORDS(slots) * sizeof(uint64_t);
 	size_t header_bytes = sizeof(struct weiri_slab) + bitmap +
 			      (depot->state_bytes ? slots : 0);
@@ -51,6 +69,8 @@ weiri_slab_open(struct weiri_depot *depot)
 	if (weiri_span_alloc(
 		&slab->span, depot->slab_bytes, depot->slab_bytes) != 0)
 		goto undo_header;
+	slab->first =
+	    slab->span.base + depot->head_bytes + slab_colour(depot, slots);
 	if (depot->hooks != NULL && depot->hooks->slab_open != NULL &&
 	    !depot->hooks->slab_open(slab, depot->owner))
 		goto undo_span;
@@ -82,6 +102,9 @@ weiri_slab_close(struct weiri_slab *slab)
 size_t
 weiri_slab_index(const struct weiri_slab *slab, const void *address)
 {
+	if ((const char *)address < slab->first)
+		return SIZE_MAX;
+
 	size_t slot = weiri_slab_slot(slab, address);
 
 	/* Relaxed: grows under the lock, and covered any slot in use long ago. */
@@ -105,6 +128,9 @@ weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
 
 			slab->free_bits[w] &= slab->free_bits[w] - 1;
 			slab->free_count--;
+			if (slab->state != NULL)
+				slab->state[w * 64 + bit] &=
+				    (uint8_t)~WEIRI_STATE_STOCKED;
 			into[taken++] =
 			    (uintptr_t)weiri_slab_address(slab, w * 64 + bit);
 		}
@@ -129,6 +155,11 @@ weiri_slab_rest(struct weiri_slab *slab, size_t slot)
 	WEIR_ASSERT(slot < slab->carved);
 	if (weiri_bit_test(slab->free_bits, slot))
 		return false;
+	if (slab->depot->verify) {
+		if (slab->state[slot] & WEIRI_STATE_STOCKED)
+			return false;
+		slab->state[slot] |= WEIRI_STATE_STOCKED;
+	}
 	weiri_bit_set(slab->free_bits, slot);
 	slab->free_count++;
 	return true;

@@ -44,21 +44,6 @@ weiri_stock_update(struct weiri_depot *depot)
 	WEIRI_STORE(&depot->outside, depot->carved - depot->resting - in_full);
 }
 
-/*
- * A magazine held a slot that rests already or is none of this depot's: two
- * frees of one object at the same moment, which no check at the call can see.
- */
-void
-weiri_stock_report(const struct weiri_depot *depot, const void *slot)
-{
-	weiri_fault(
-	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_DOUBLE_FREE,
-		.pool_kind = depot->kind,
-		.pool_name = depot->name,
-		.address = slot,
-		.detail = "object %p was freed more than once"});
-}
-
 /* ---- slots at rest ------------------------------------------------------ */
 
 static void
@@ -236,8 +221,10 @@ stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
 		*taken = stock_take(depot, into, count, &carved);
 	}
 	weiri_mutex_unlock(&depot->lock);
-	if (*full != NULL)
+	if (*full != NULL) {
+		weiri_stock_unmark(depot, *full);
 		return WEIRI_STOCK_MAGAZINE;
+	}
 	if (*taken == 0)
 		return WEIRI_STOCK_NOTHING;
 	weiri_stock_init_slots(depot, into, carved);
@@ -289,21 +276,30 @@ stock_unload(struct weiri_depot *depot, uintptr_t *cursor)
 	return bad;
 }
 
-/* Locked: a spare that was exchanged out of its word goes into its list. */
-static void
+/* Locked: a spare that was exchanged out of its word goes into its list; where
+ * its slots are to be verified, they rest. */
+static void *
 stock_list_spare(struct weiri_depot *depot, uintptr_t spare)
 {
 	struct weiri_magazine *magazine =
 	    (struct weiri_magazine *)(spare & ~WEIRI_SPARE_FULL);
+	void *bad = NULL;
 
+	if (spare == 0)
+		return NULL;
 	if ((spare & WEIRI_SPARE_FULL) != 0) {
-		weiri_magazine_push(&depot->full_list, magazine);
-		depot->full_count++;
 		weiri_stock_spares(depot, -1);
-	} else if (spare != 0) {
-		weiri_magazine_push(&depot->empty_list, magazine);
-		depot->empty_count++;
+		if (!depot->verify) {
+			weiri_stock_list_full(depot, magazine);
+			return NULL;
+		}
+		bad = weiri_stock_rest_all(depot,
+		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
+		    weiri_magazine_top(magazine));
 	}
+	weiri_magazine_push(&depot->empty_list, magazine);
+	depot->empty_count++;
+	return bad;
 }
 
 void *
@@ -313,29 +309,24 @@ weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
 		return NULL;
 
 	uintptr_t **cell = &local->cursor[depot->cell];
-	void *bad = NULL;
+	void *bad, *other = NULL;
 
 	/* The lock first: a fork must not find a magazine in our hands. */
 	weiri_mutex_lock(&depot->lock);
-	stock_list_spare(depot, __atomic_exchange_n(&local->spare[depot->cell],
-				    0, __ATOMIC_ACQ_REL));
+	bad = stock_list_spare(
+	    depot, __atomic_exchange_n(
+		       &local->spare[depot->cell], 0, __ATOMIC_ACQ_REL));
 	if (*cell != WEIRI_CURSOR_DUMMY) {
 		uintptr_t *cursor = *cell;
 
 		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
-		bad = stock_unload(depot, cursor);
+		other = stock_unload(depot, cursor);
 	}
-	if (local->counts != NULL) {
-		struct weiri_local_counts *counts = &local->counts[depot->cell];
-
-		depot->requests_gone += counts->requests;
-		depot->hits_gone += counts->hits;
-		WEIRI_STORE(&counts->requests, 0);
-		WEIRI_STORE(&counts->hits, 0);
-	}
+	depot->requests_gone += local->requests[depot->cell];
+	WEIRI_STORE(&local->requests[depot->cell], 0);
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
-	return bad;
+	return bad != NULL ? bad : other;
 }
 
 void
@@ -353,11 +344,13 @@ weiri_stock_recount_spares(struct weiri_depot *depot)
 }
 
 /* All threads' full spares move into the list. */
-static void
+static void *
 stock_gather_spares(struct weiri_depot *depot)
 {
+	void *bad = NULL;
+
 	if (depot->cell == WEIRI_CELL_NONE)
-		return;
+		return NULL;
 	weiri_local_lock();
 	weiri_mutex_lock(&depot->lock);
 	WEIRI_LOCAL_FOR(local)
@@ -367,12 +360,16 @@ stock_gather_spares(struct weiri_depot *depot)
 
 		if ((seen & WEIRI_SPARE_FULL) != 0 &&
 		    __atomic_compare_exchange_n(spare, &seen, 0, false,
-			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			stock_list_spare(depot, seen);
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			void *slot = stock_list_spare(depot, seen);
+
+			bad = slot != NULL ? slot : bad;
+		}
 	}
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
 	weiri_local_unlock();
+	return bad;
 }
 
 /* Under the lock: unlists the slabs with every slot at rest. */
@@ -429,6 +426,8 @@ stock_empty_all(struct weiri_depot *depot)
 	void *bad = NULL;
 
 	while ((magazine = weiri_magazine_pop(&depot->full_list)) != NULL) {
+		weiri_stock_unmark(depot, magazine);
+
 		void *slot = weiri_stock_rest_all(depot,
 		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
 		    weiri_magazine_top(magazine));
@@ -451,7 +450,8 @@ weiri_depot_trim(struct weiri_depot *depot)
 	/* This thread's loaded magazine is its own to empty; others' are not. */
 	if (weiri_local_tls != &weiri_local_none)
 		bad = weiri_depot_adopt(depot, weiri_local_tls);
-	stock_gather_spares(depot);
+	other = stock_gather_spares(depot);
+	bad = bad != NULL ? bad : other;
 
 	weiri_mutex_lock(&depot->lock);
 	other = stock_empty_all(depot);

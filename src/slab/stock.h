@@ -31,6 +31,28 @@ bool weiri_stock_rest(struct weiri_depot *depot, void *slot);
 void *weiri_stock_rest_all(
     struct weiri_depot *depot, const uintptr_t *first, const uintptr_t *last);
 
+/*
+ * A full magazine comes in.  A depot that verifies looks at each slot: one that
+ * is none of its own, or lies in the stock already, was freed wrongly, and is
+ * reported; then the magazine is dropped, its other slots being lost, since
+ * nobody knows which of them are true.
+ */
+void weiri_stock_put_magazine(
+    struct weiri_depot *depot, struct weiri_magazine *full);
+
+/* Of a magazine that went out, before anything uses it: its slots are no longer
+ * with the depot. */
+void weiri_stock_unmark(
+    const struct weiri_depot *depot, struct weiri_magazine *full);
+
+/* Locked: onto the list. */
+WEIRI_INLINE void
+weiri_stock_list_full(struct weiri_depot *depot, struct weiri_magazine *full)
+{
+	weiri_magazine_push(&depot->full_list, full);
+	depot->full_count++;
+}
+
 /* Locked: recomputes `outside` after any of its terms changed. */
 void weiri_stock_update(struct weiri_depot *depot);
 
@@ -64,7 +86,7 @@ void weiri_stock_recount_spares(struct weiri_depot *depot);
 /* After a magazine went to a get. */
 void weiri_stock_note_peak(struct weiri_depot *depot);
 
-/* A slot that could not rest: no lock, does not return. */
+/* A slot that could not rest or be stocked: no lock, does not return. */
 WEIRI_COLD WEIRI_NORETURN void weiri_stock_report(
     const struct weiri_depot *depot, const void *slot);
 

@@ -25,12 +25,14 @@ cache_named(const char *name, size_t bytes, size_t align)
 	return cache;
 }
 
-/* Both places for the state: the word in line and the byte in the header. */
-static const size_t state_sizes[] = {200, 16};
+/* The places for the state: the word before the object, the table at the slab's
+ * start, the byte in the slab's header. */
+static const size_t state_sizes[] = {200, 16, 40000};
+#define STATES (sizeof(state_sizes) / sizeof(state_sizes[0]))
 
 TEST(cache_second_free_dies_at_the_call)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < STATES; i++) {
 		struct weir_cache *cache =
 		    cache_named("conn", state_sizes[i], 0);
 		void *object = weir_cache_alloc(cache);
@@ -68,15 +70,21 @@ TEST(cache_foreign_pointers_die_without_being_read)
 
 TEST(cache_interior_and_misaligned_pointers_die)
 {
-	for (size_t i = 0; i < 2; i++) {
+	static const size_t steps[] = {1, 2, 3, 4, 7, 8, 9, 15};
+
+	for (size_t i = 0; i < STATES; i++) {
 		struct weir_cache *cache =
-		    cache_named("conn", state_sizes[i] + 64, 0);
+		    cache_named("conn", state_sizes[i] + 48, 0);
 		char *object = weir_cache_alloc(cache);
 
-		EXPECT_ABORT("FAULT interior-pointer: cache \"conn\": 0x",
-		    { weir_cache_free(cache, object + 16); });
-		EXPECT_ABORT("FAULT misaligned-pointer: cache \"conn\": 0x",
-		    { weir_cache_free(cache, object + 3); });
+		for (size_t at = 16; at < 64; at += 16)
+			EXPECT_ABORT(
+			    "FAULT interior-pointer: cache \"conn\": 0x",
+			    { weir_cache_free(cache, object + at); });
+		for (size_t j = 0; j < sizeof(steps) / sizeof(steps[0]); j++)
+			EXPECT_ABORT(
+			    "FAULT misaligned-pointer: cache \"conn\": 0x",
+			    { weir_cache_free(cache, object + steps[j]); });
 		weir_cache_free(cache, object);
 		weir_cache_destroy(cache);
 	}
@@ -111,30 +119,25 @@ TEST(cache_object_of_another_cache_dies_and_names_both)
 	weir_cache_destroy(timers);
 }
 
-TEST(cache_write_past_the_end_is_seen_at_the_free)
+TEST(cache_write_past_the_end_is_seen_at_the_neighbours_free)
 {
 	struct weir_cache *cache = cache_named("conn", 200, 0);
-	char *object = weir_cache_alloc(cache);
+	char *first = weir_cache_alloc(cache),
+	     *second = weir_cache_alloc(cache);
+	char *low = first < second ? first : second;
+	char *high = first < second ? second : first;
 
 	EXPECT_ABORT(
-	    "FAULT corruption: cache \"conn\": the word after object", {
-		    object[200] = (char)(object[200] + 1);
-		    weir_cache_free(cache, object);
+	    "FAULT corruption: cache \"conn\": the word before object", {
+		    low[200] = (char)(low[200] + 1);
+		    weir_cache_free(cache, high);
 	    });
-	weir_cache_free(cache, object);
-	weir_cache_destroy(cache);
-}
-
-TEST(cache_write_past_the_end_of_a_free_neighbour_is_seen_at_alloc)
-{
-	struct weir_cache *cache = cache_named("conn", 200, 0);
-	char *object = weir_cache_alloc(cache);
-
-	weir_cache_free(cache, object);
-	EXPECT_ABORT("FAULT corruption: cache \"conn\": free object", {
-		object[200] = (char)(object[200] + 1);
-		(void)!weir_cache_alloc(cache);
+	EXPECT_ABORT("the word before object", {
+		memset(high - 8, 0x5a, 8);
+		weir_cache_free(cache, high);
 	});
+	weir_cache_free(cache, first);
+	weir_cache_free(cache, second);
 	weir_cache_destroy(cache);
 }
 
@@ -191,38 +194,6 @@ TEST(cache_survives_a_hook_that_leaves)
 }
 
 static void
-leave_always(const struct weir_fault *fault, void *context)
-{
-	(void)fault;
-	(void)context;
-	longjmp(back, 1);
-}
-
-TEST(cache_left_by_a_hook_at_alloc_has_nothing_in_use)
-{
-	struct weir_cache *cache = cache_named("conn", 200, 0);
-	struct weir_pool_stats stats = {.size = sizeof(stats)};
-	char *object = weir_cache_alloc(cache);
-	char byte;
-
-	weir_cache_free(cache, object);
-	byte = object[200];
-	object[200] = (char)(byte + 1);
-	weir_guard_set_hook(leave_always, NULL);
-	if (setjmp(back) == 0) {
-		(void)!weir_cache_alloc(cache);
-		FAIL("the hook was not called");
-	}
-	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
-	CHECK_EQ(stats.in_use, 0);
-	object[200] = byte; /* mended, the object serves again */
-	CHECK_NOT_NULL(weir_cache_alloc(cache));
-	weir_cache_free(cache, object);
-	CHECK(weir_cache_check(cache));
-	weir_cache_destroy(cache);
-}
-
-static void
 tell_statistics(const struct weir_fault *fault, void *context)
 {
 	static char text[65536];
@@ -230,6 +201,19 @@ tell_statistics(const struct weir_fault *fault, void *context)
 	(void)context;
 	(void)weir_stats_text(text, sizeof(text));
 	fprintf(stderr, "hook saw %s\n", fault->class_text);
+}
+
+static struct weir_cache *
+batch_named(const char *name)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create(name,
+		     &(struct weir_cache_config){
+			 .object_bytes = 200, .check = WEIR_CHECK_BATCH},
+		     &cache),
+	    0);
+	return cache;
 }
 
 static void *
@@ -244,17 +228,12 @@ free_twice(void *cache)
 	return NULL;
 }
 
-/* Without a state per object the second free shows when the slot comes home,
- * here at the thread's end; the hook may use the library even then. */
+/* At level batch the second free shows when the slot comes home, here at the
+ * thread's end; the hook may use the library even then. */
 TEST(cache_double_free_found_at_thread_exit_reports_without_a_lock)
 {
-	struct weir_cache *cache;
+	struct weir_cache *cache = batch_named("loose");
 
-	CHECK_EQ(weir_cache_create("loose",
-		     &(struct weir_cache_config){
-			 .object_bytes = 200, .check = WEIR_CHECK_NONE},
-		     &cache),
-	    0);
 	weir_guard_set_hook(tell_statistics, NULL);
 	EXPECT_ABORT("hook saw double-free", {
 		pthread_t thread;
@@ -264,4 +243,69 @@ TEST(cache_double_free_found_at_thread_exit_reports_without_a_lock)
 	});
 	weir_guard_set_hook(NULL, NULL);
 	weir_cache_destroy(cache);
+}
+
+/* ---- level batch: found when a magazine comes in ------------------------ */
+
+#define MANY 1024
+
+/* Frees @bad among enough others to bring its magazine home. */
+static void
+free_among_others(struct weir_cache *cache, void *bad)
+{
+	static void *others[MANY];
+
+	for (size_t i = 0; i < MANY; i++)
+		others[i] = weir_cache_alloc(cache);
+	for (size_t i = 0; i < MANY; i++) {
+		if (i == 300)
+			weir_cache_free(cache, bad);
+		weir_cache_free(cache, others[i]);
+	}
+}
+
+TEST(cache_batch_finds_a_second_free_when_the_magazine_comes_home)
+{
+	struct weir_cache *cache = batch_named("fast");
+	void *object = weir_cache_alloc(cache);
+
+	EXPECT_ABORT("weir: FAULT double-free: cache \"fast\": object 0x", {
+		static void *others[MANY];
+
+		for (size_t i = 0; i < MANY; i++)
+			others[i] = weir_cache_alloc(cache);
+		for (size_t i = 0; i < MANY; i++) {
+			if (i == 100 || i == 700)
+				weir_cache_free(cache, object);
+			weir_cache_free(cache, others[i]);
+		}
+	});
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_batch_finds_wrong_pointers_when_the_magazine_comes_home)
+{
+	struct weir_cache *cache = batch_named("fast");
+	struct weir_cache *other = cache_named("other", 200, 0);
+	char *object = weir_cache_alloc(cache);
+	void *foreign = malloc(64);
+	void *alien = weir_cache_alloc(other);
+
+	EXPECT_ABORT("FAULT foreign-pointer: cache \"fast\": 0x",
+	    { free_among_others(cache, foreign); });
+	EXPECT_ABORT("FAULT wrong-pool: cache \"fast\": 0x",
+	    { free_among_others(cache, alien); });
+	EXPECT_ABORT(
+	    "belongs to \"other\"", { free_among_others(cache, alien); });
+	EXPECT_ABORT("FAULT interior-pointer: cache \"fast\": 0x",
+	    { free_among_others(cache, object + 16); });
+	EXPECT_ABORT("FAULT misaligned-pointer: cache \"fast\": 0x",
+	    { free_among_others(cache, object + 3); });
+	free(foreign);
+	weir_cache_free(other, alien);
+	weir_cache_free(cache, object);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+	weir_cache_destroy(other);
 }

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * local.h - a thread's own state, resolved once for many calls.
+ *
+ * Most of a call that takes an object from a thread's magazine is finding the
+ * thread.  A loop that asks once, and passes the answer to the calls that end
+ * in _at, has the rest of them compiled in line.
+ *
+ * What is compiled in line depends on the layout below.  The library that is
+ * loaded must have the same, so the function behind weir_local() carries the
+ * layout's number in its name: a program built against another one does not
+ * link, and is not loaded, instead of writing where it should not.
+ */
+#ifndef WEIR_LOCAL_H
+#define WEIR_LOCAL_H
+
+#include <weir/export.h>
+
+WEIR_BEGIN_DECLS
+
+/** The layout of thread states, magazines and pool heads that is in line. */
+#define WEIR_ABI 1
+
+struct weir_local;
+
+/* The thread's state in layout 1; call weir_local(). */
+WEIR_API struct weir_local *weir_abi_1(void) WEIR_NOEXCEPT;
+
+/**
+ * weir_local() - the calling thread's state.
+ *
+ * Returns:   never NULL; without memory for a state of its own, one that sends
+ *            every call through a lock.
+ * Ownership: the library's; ends with the thread.
+ * Threads:   only the calling thread may use the answer, and not in its thread
+ *            exit handlers, where the calls without _at still work.  Not
+ *            async-signal-safe.
+ * Cost:      a call; the thread's first takes microseconds.
+ * Errors:    none.
+ * Since:     0.1
+ */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* the struct has this name, too */
+#endif
+static inline struct weir_local *
+weir_local(void) WEIR_NOEXCEPT
+{
+	return weir_abi_1();
+}
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+/*
+ * Layout 1.  Offsets are bytes in struct weir_local.  The cursor of a pool is a
+ * pointer into a 1 KiB-aligned magazine; it points at a word with bit 0 set
+ * when the magazine is empty, and at the magazine's last word when it is full.
+ */
+#define WEIR_ABI_CELLS 672
+#define WEIR_ABI_REQUESTS_OFFSET ((size_t)WEIR_ABI_CELLS * 2 * 8)
+
+#define WEIR_ABI_MAGAZINE_BYTES 1024
+#define WEIR_ABI_MAGAZINE_FULL (WEIR_ABI_MAGAZINE_BYTES - 8)
+#define WEIR_ABI_NEAR_SHIFT 16
+#define WEIR_ABI_NEAR_COUNT ((uintptr_t)1 << 20)
+
+/* Slots whose state is in a table lie in slabs of this many bytes; 2 bytes for
+ * each 2^table_shift bytes, at the slab's start, hold the low bits of the
+ * address of the object in use there. */
+#define WEIR_ABI_TABLE_SLAB ((uintptr_t)64 << 10)
+#define WEIR_ABI_TABLE_FREE 0x8000u
+
+/* What is looked at when an object is put. */
+enum weir_abi_check {
+	WEIR_ABI_CHECK_OTHER = 0, /* nothing, or more than is in line */
+	WEIR_ABI_CHECK_WORD = 1,  /* the word before it */
+	WEIR_ABI_CHECK_TABLE = 2, /* its entry in the slab's table */
+};
+
+/* The head of a pool that hands out slots from magazines.  The word at the
+ * cursor, and the cursor, must be tested for the edges of the magazine anyway;
+ * what they are tested with says as well whether there is more to do. */
+struct weir_abi_head {
+	uint64_t take_plain; /* word & this: not to be taken as it is */
+	uint64_t take_word;  /* nor with the word before it to set */
+	uint64_t take_table; /* nor with its entry in the table to set */
+	uint32_t cell;       /* offset of the cursor */
+	uint32_t put_mask;   /* cursor & this == put_full: not to be put */
+	uint32_t put_full;   /*   as it is */
+	uint16_t tag;        /* whose memory the pool's is */
+	uint8_t check;       /* enum weir_abi_check */
+	uint8_t table_shift;
+	uint64_t live;             /* in the word before an object in use */
+	uintptr_t near_base;       /* tags begin here, one for each 64 KiB */
+	const uint16_t *near_tags; /* WEIR_ABI_NEAR_COUNT of them */
+};
+
+static inline uint16_t *
+weir_abi_entry(const struct weir_abi_head *head, const void *object)
+{
+	uintptr_t slab = (uintptr_t)object & ~(WEIR_ABI_TABLE_SLAB - 1);
+
+	return (uint16_t *)slab +
+	       ((unsigned)(uint16_t)(uintptr_t)object >> head->table_shift);
+}
+
+static inline void
+weir_abi_count(uintptr_t **cell)
+{
+	uint64_t *requests =
+	    (uint64_t *)(void *)((char *)cell + WEIR_ABI_REQUESTS_OFFSET);
+
+	/* One writer: no locked add. */
+	__atomic_store_n(requests,
+	    __atomic_load_n(requests, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+/* Is the 8-aligned @address memory of the pool?  False tells only that a closer
+ * look is needed; the address is not read. */
+static inline bool
+weir_abi_owns(const struct weir_abi_head *head, const void *address)
+{
+	uintptr_t away = (uintptr_t)address - head->near_base;
+
+	/* Rotated, bits that should be 0 make the number too large. */
+	away = away >> 3 | away << 61;
+	away >>= WEIR_ABI_NEAR_SHIFT - 3;
+	if (WEIR_UNLIKELY(away >= WEIR_ABI_NEAR_COUNT))
+		return false;
+	return __atomic_load_n(&head->near_tags[away], __ATOMIC_RELAXED) ==
+	       head->tag;
+}
+
+/* Takes the newest slot of the cell's magazine; false if that is not all. */
+static inline bool
+weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
+{
+	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
+	uintptr_t word = *cursor;
+
+	if (WEIR_UNLIKELY((word & head->take_plain) != 0)) {
+		if (WEIR_LIKELY((word & head->take_word) == 0))
+			((uint64_t *)word)[-1] = head->live;
+		else if (WEIR_LIKELY((word & head->take_table) == 0))
+			*weir_abi_entry(head, (void *)word) = (uint16_t)word;
+		else
+			return false;
+		weir_abi_count(cell);
+	}
+	__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
+	*object = (void *)word;
+	return true;
+}
+
+/* Marks an object free if it is one in use; false if that needs a closer look:
+ * nothing was changed then. */
+static inline bool
+weir_abi_retire(const struct weir_abi_head *head, void *object)
+{
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD)) {
+		/* The word is what is read, so it must be the pool's. */
+		uint64_t *word = (uint64_t *)object - 1;
+
+		if (WEIR_UNLIKELY(!weir_abi_owns(head, word)))
+			return false;
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
+		if (WEIR_UNLIKELY(*word != head->live))
+			return false;
+		*word = 0;
+		return true;
+	}
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_TABLE)) {
+		uint16_t live = (uint16_t)(uintptr_t)object;
+
+		if (WEIR_UNLIKELY(!weir_abi_owns(head, object)))
+			return false;
+
+		uint16_t *entry = weir_abi_entry(head, object);
+
+		if (WEIR_UNLIKELY(*entry != live))
+			return false;
+		*entry = (uint16_t)(live ^ WEIR_ABI_TABLE_FREE);
+		return true;
+	}
+	return false;
+}
+
+/* Puts @object into the cell's magazine; false if that is not all. */
+static inline bool
+weir_abi_put(const struct weir_abi_head *head, uintptr_t **cell, void *object)
+{
+	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
+
+	if (WEIR_UNLIKELY(((uint32_t)(uintptr_t)cursor & head->put_mask) ==
+			      head->put_full ||
+			  object == NULL)) {
+		if (((uintptr_t)cursor & (WEIR_ABI_MAGAZINE_BYTES - 1)) ==
+			WEIR_ABI_MAGAZINE_FULL ||
+		    !weir_abi_retire(head, object))
+			return false;
+	}
+	cursor[1] = (uintptr_t)object;
+	/* Released, so that the child of a fork() that sees the cursor sees
+	 * the object. */
+	__atomic_store_n(cell, cursor + 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+WEIR_END_DECLS
+
+#endif /* WEIR_LOCAL_H */
