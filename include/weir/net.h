@@ -19,10 +19,13 @@
  * arrival of bytes and the end of their way.  One whose peer does not read is
  * no longer read from once it pins send_quota_bytes; one that finds no buffer
  * waits its turn in one queue per loop; one that holds memory without any
- * progress is closed after stall_ms, and after half a second when others wait
- * for memory.  One byte counts as progress: there is no least rate, so clients
- * that drip theirs can exhaust buffer_limit_bytes and hold a loop up for as
- * long as they like.  Whoever serves strangers limits the connections of each.
+ * progress is closed after stall_ms.  While others wait for memory, half a
+ * second without progress is enough, and so is a period of hold_ms in which a
+ * connection held memory without a break and moved fewer than hold_bytes: a
+ * client that drips bytes to look alive keeps its memory no longer than that.
+ * What a closed one gives back goes to the head of the queue.  A crowd that
+ * comes first still has its turns first, so whoever serves strangers limits
+ * the connections of each.
  *
  * Loops and engines must not be used in the child of a fork, nor destroyed
  * there: it shares the parent's sockets and its epoll instance.  A child that
@@ -55,7 +58,8 @@ struct weir_conn;
 	X(IDLE, "idle too long")                       \
 	X(NO_MEMORY, "no memory for a send or object") \
 	X(STOPPED, "loop stopped")                     \
-	X(ERROR, "socket error")
+	X(ERROR, "socket error")                       \
+	X(SLOW, "held memory too long for its bytes")
 
 enum weir_close_reason {
 #define WEIR_CLOSE_ENUM(name, text) WEIR_CLOSE_##name,
@@ -137,7 +141,11 @@ struct weir_net_config {
 	uint32_t batch;    /* 256: readiness events a pass, at most 1024 */
 	uint32_t connections_prealloc; /* objects made ready at creation */
 	uint32_t buffers_prealloc;     /* of receive_bytes_min */
-	uint64_t reserved[4];          /* must be zero */
+	/* While others wait for memory, who holds some for hold_ms without a
+	 * break and moves fewer bytes than hold_bytes in it is closed. */
+	uint32_t hold_ms;     /* 5000; UINT32_MAX: for as long as it likes */
+	uint32_t hold_bytes;  /* 65536; the bytes of what it holds */
+	uint64_t reserved[3]; /* must be zero */
 };
 
 #define WEIR_NET_STATS_VERSION 1u
@@ -156,12 +164,13 @@ struct weir_net_figures {
 	uint64_t bytes_received;
 	uint64_t sends; /* calls that wrote */
 	uint64_t bytes_sent;
-	uint64_t operations;   /* sends on their way now */
-	uint64_t starved;      /* receives put off for want of a buffer, or
+	uint64_t operations;     /* sends on their way now */
+	uint64_t starved;        /* receives put off for want of a buffer, or
 				  behind others that wait for one */
-	uint64_t starved_now;  /* connections waiting now */
-	uint64_t quota_pauses; /* receiving stopped: the peer does not read */
-	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 7];
+	uint64_t starved_now;    /* connections waiting now */
+	uint64_t quota_pauses;   /* receiving stopped: the peer does not read */
+	uint64_t listeners_lost; /* accepting ended: the socket is no more */
+	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 5];
 };
 
 /**
@@ -324,7 +333,8 @@ struct weir_timer {
  * @loop:     the loop.
  * @timer:    expired and context set, the rest zero before its first start;
  *            lent to the loop while it runs.  A running one starts anew.
- * @delay_ns: from weir_loop_now_ns() on.
+ * @delay_ns: from weir_loop_now_ns() on; from this call on while the loop
+ *            does not run.
  *
  * Ownership: the caller's storage.
  * Threads:   the loop's thread, or any while the loop does not run.
@@ -353,7 +363,8 @@ WEIR_API void weir_timer_stop(struct weir_loop *loop, struct weir_timer *timer)
  * weir_loop_now_ns() - the loop's clock.
  * @loop: the loop.
  *
- * Returns:   monotonic nanoseconds, read once a pass.
+ * Returns:   monotonic nanoseconds, read once a pass; while the loop does not
+ *            run, when it was made, ran or had a timer started last.
  * Ownership: none.
  * Threads:   the loop's thread.
  * Cost:      a load.

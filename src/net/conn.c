@@ -13,143 +13,68 @@
  *
  * Memory between two passes is of two kinds: a carry (an unfinished packet
  * handed back by weir_conn_need()) and unsent ops.  A connection with either is
- * on loop->holding, in the order of its last progress, so that the stall timer
- * looks only at the head; unless it waits for a buffer: then it is the loop
- * that keeps it from progress, and the wait does not count against it.
+ * on two lists, so that the stall timer looks only at their heads; unless it
+ * waits for a buffer: then it is the loop that keeps it from progress, and the
+ * wait does not count against it.
  *
- * A close with unread bytes in the socket makes the system send a reset, and
- * throw away what it was still to send, or the peer's what it has not yet read.
- * So a connection that has sent everything ends its stream and lingers: what
- * arrives is discarded until the peer ends its own, or has it all and is quiet,
- * or has had its time (loop_linger_tick).  A peer that ended first, the usual
- * case, costs none of this.
+ *   loop->holding   in the order of the last progress, which is any byte of
+ *                   what is held: stall_ms, and LOOP_STALL_PRESSURE_NS
+ *   loop->held      in the order in which periods of hold_ms began.  The first
+ *                   begins when a connection comes to hold memory, and only
+ *                   holding none ends the last: neither a byte now and then nor
+ *                   a packet completed by the start of the next one does.
  *
  * Invariants:
  *
  *   I1  need > 0 if and only if carry is valid, and carry.bytes < need.
  *   I2  charge is the sum of buffer->bytes over the slices in ops.
- *   I3  At the end of a pass, HOLDING means not STARVED, and need > 0 or
- *       ops != NULL.
+ *   I3  At the end of a pass, HOLDING means HELD, not STARVED, and need > 0
+ *       or ops != NULL; and HELD means HOLDING, or SENDING more than one
+ *       flush takes.
  *   I4  PAUSED or STARVED: nothing is received.  A pass receives only once,
  *       so charge <= send_quota_bytes + WEIR_NET_BUFFER_BYTES_MAX for a
  *       handler that sends no more than it was given.
- *   I5  LINGERING: ops == NULL, need == 0, and no handler is called.
- *   I6  CLOSING is final: no handler but on_sent (-ECANCELED) and on_close is
- *       called, and the object stays until the loop reaps it, so events of the
- *       same pass may still name it.
+ *
+ * How a connection ends is in close.c, with the invariants of that.
  */
 #include "net/backend.h"
+
+#include "base/bits.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define CONN_HINT_STEP 4 /* 2K, 8K, 32K, 64K: the tiers of a buffer pool */
 
-/* ---- closing --------------------------------------------------------- */
-
-static void
-conn_drop_carry(struct weir_conn *conn)
-{
-	if (conn->need > 0) {
-		weir_buffer_release(conn->carry.buffer);
-		conn->need = 0;
-	}
-}
-
-/* A later reason replaces the one of a close that did not work out. */
-static void
-conn_end(struct weir_conn *conn, enum weir_close_reason reason)
-{
-	if (conn->state == WEIRI_CONN_CLOSING)
-		return;
-	conn->reason = reason;
-	conn->state = WEIRI_CONN_CLOSING;
-	weiri_conn_unstarve(conn);
-	conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
-	weiri_list_remove(&conn->holding);
-	weiri_list_append(&conn->loop->closing, &conn->holding);
-}
-
-/* All is sent: the close that follows must not take it back. */
-static void
-conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
-{
-	struct weir_loop *loop = conn->loop;
-
-	WEIR_ASSERT(conn->ops == NULL && conn->need == 0);
-	if (conn->flags & WEIRI_CONN_ENDED) {
-		conn_end(conn, reason);
-		return;
-	}
-	conn->reason = reason;
-	conn->state = WEIRI_CONN_LINGERING;
-	conn->progress_ns = conn->linger_ns = loop->now_ns;
-	weiri_conn_unstarve(conn);
-	conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
-	weiri_list_remove(&conn->holding);
-	weiri_list_append(&loop->lingering, &conn->holding);
-	if (loop->backend->conn_linger(conn))
-		weiri_loop_watch_lingering(loop);
-	else
-		conn_end(conn, reason);
-}
-
-void
-weiri_conn_discarded(struct weir_conn *conn)
-{
-	conn->progress_ns = conn->loop->now_ns;
-}
-
-void
-weiri_conn_linger_over(struct weir_conn *conn)
-{
-	WEIR_ASSERT(conn->state == WEIRI_CONN_LINGERING);
-	conn_end(conn, conn->reason);
-}
-
-/* The program's reason may be no reason at all; it becomes an index. */
-static enum weir_close_reason
-conn_reason(enum weir_close_reason reason)
-{
-	return (unsigned)reason < WEIR_CLOSE_REASON_COUNT ? reason
-							  : WEIR_CLOSE_LOCAL;
-}
-
-void
-weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
-{
-	if (conn->state != WEIRI_CONN_OPEN)
-		return;
-	reason = conn_reason(reason);
-	conn_drop_carry(conn);
-	if (conn->ops == NULL) {
-		conn_linger(conn, reason);
-		return;
-	}
-	conn->state = WEIRI_CONN_FLUSHING;
-	conn->reason = reason;
-	weiri_conn_unstarve(conn);
-	weiri_conn_queue(conn); /* settle stops receiving if a tail stays */
-}
-
-void
-weir_conn_abort(struct weir_conn *conn, enum weir_close_reason reason)
-{
-	if (conn->state == WEIRI_CONN_CLOSING)
-		return;
-	conn->flags |= WEIRI_CONN_ABORT;
-	conn_end(conn, conn_reason(reason));
-}
-
-void
-weiri_conn_failed(struct weir_conn *conn, int error)
-{
-	bool reset = error == -ECONNRESET || error == -EPIPE;
-
-	conn_end(conn, reset ? WEIR_CLOSE_RESET : WEIR_CLOSE_ERROR);
-}
-
 /* ---- holding memory between passes ----------------------------------- */
+
+void
+weiri_conn_hold_anew(struct weir_conn *conn)
+{
+	conn->flags |= WEIRI_CONN_HELD;
+	conn->held_ns = conn->loop->now_ns;
+	conn->held_moved = 0;
+	weiri_list_remove(&conn->held);
+	weiri_list_append(&conn->loop->held, &conn->held);
+}
+
+void
+weiri_conn_unhold(struct weir_conn *conn)
+{
+	conn->flags &= (uint8_t) ~(WEIRI_CONN_HOLDING | WEIRI_CONN_HELD);
+	weiri_list_remove(&conn->holding);
+	weiri_list_remove(&conn->held);
+}
+
+/* The last of what it held is gone. */
+static void
+conn_let_go(struct weir_conn *conn)
+{
+	if (conn->flags & WEIRI_CONN_HELD) {
+		weiri_conn_unhold(conn);
+		conn->received_ns = conn->loop->now_ns; /* idle from now on */
+	}
+}
 
 static void
 conn_hold(struct weir_conn *conn)
@@ -162,12 +87,18 @@ conn_hold(struct weir_conn *conn)
 	conn->flags |= WEIRI_CONN_HOLDING;
 	conn->progress_ns = loop->now_ns;
 	weiri_list_append(&loop->holding, &conn->holding);
+	if (!(conn->flags & WEIRI_CONN_HELD))
+		weiri_conn_hold_anew(conn);
 	weiri_loop_watch_memory(loop);
 }
 
+/* @bytes of what is held moved. */
 static void
-conn_progress(struct weir_conn *conn)
+conn_progress(struct weir_conn *conn, size_t bytes)
 {
+	size_t most = UINT32_MAX - conn->held_moved;
+
+	conn->held_moved += (uint32_t)weiri_min(bytes, most);
 	if (conn->flags & WEIRI_CONN_HOLDING) {
 		conn->flags &= (uint8_t)~WEIRI_CONN_HOLDING;
 		weiri_list_remove(&conn->holding);
@@ -196,7 +127,8 @@ weiri_conn_starve(struct weir_conn *conn)
 		conn_pause(conn);
 		return;
 	}
-	conn_progress(conn);
+	conn_progress(conn, 0);
+	weiri_conn_unhold(conn);
 	if (weiri_list_empty(&loop->starved))
 		loop->moved_ns = loop->now_ns;
 	conn->flags |= WEIRI_CONN_STARVED;
@@ -339,7 +271,6 @@ conn_put_away(struct weir_conn *conn)
 	if (conn->need <= quarter && carry->bytes > 0)
 		(void)conn_move_carry(
 		    conn, weiri_loop_acquire(conn->loop, carry->bytes));
-	conn_progress(conn);
 	conn_hold(conn);
 }
 
@@ -365,15 +296,19 @@ static void
 conn_carry_received(struct weir_conn *conn, uint32_t bytes)
 {
 	conn->carry.bytes += bytes;
+	conn_progress(conn, bytes);
 	if (conn->carry.bytes < conn->need) {
 		conn_put_away(conn);
 		return;
 	}
 	struct weir_slice slice = conn->carry;
 	conn->need = 0;
-	conn_progress(conn);
 	conn->handlers->on_data(conn, slice);
-	if (conn->ops != NULL && !(conn->flags & WEIRI_CONN_SENDING))
+	if (conn->need > 0)
+		return;
+	if (conn->ops == NULL)
+		conn_let_go(conn);
+	else if (!(conn->flags & WEIRI_CONN_SENDING))
 		conn_hold(conn); /* sends from before, still waiting */
 }
 
@@ -408,7 +343,7 @@ weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
 	WEIRI_COUNT(loop, receives, 1);
 	WEIRI_COUNT(loop, bytes_received, bytes);
 	if (loop->net->idle_ns != 0)
-		conn->progress_ns = loop->now_ns;
+		conn->received_ns = loop->now_ns;
 	if (bytes == room || conn->hint > loop->net->config.receive_bytes_min)
 		conn_adapt_hint(conn, room, bytes);
 	if (WEIR_UNLIKELY(conn->need > 0)) {
@@ -529,6 +464,11 @@ weiri_conn_sent(struct weir_conn *conn, size_t bytes)
 {
 	WEIRI_COUNT(conn->loop, sends, 1);
 	WEIRI_COUNT(conn->loop, bytes_sent, bytes);
+	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_HOLDING)) {
+		conn_progress(conn, bytes);
+		if (conn->need > 0)
+			conn_hold(conn);
+	}
 	/* on_sent may abort; the reaper then ends what is left. */
 	while (conn->ops != NULL && conn->state != WEIRI_CONN_CLOSING) {
 		struct weiri_op *op = conn->ops;
@@ -545,10 +485,16 @@ weiri_conn_sent(struct weir_conn *conn, size_t bytes)
 		if (++op->done == op->count)
 			conn_end_op(conn, 0);
 	}
-	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_HOLDING)) {
-		conn_progress(conn);
-		if (conn->need > 0)
-			conn_hold(conn);
+}
+
+void
+weiri_conn_cancel(struct weir_conn *conn)
+{
+	while (conn->ops != NULL) {
+		struct weiri_op *op = conn->ops;
+		conn_release_slices(
+		    op->slice + op->done, (size_t)(op->count - op->done));
+		conn_end_op(conn, -ECANCELED);
 	}
 }
 
@@ -574,86 +520,27 @@ weiri_conn_settle(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
 
+	if (WEIR_LIKELY(conn->ops == NULL && conn->state == WEIRI_CONN_OPEN &&
+			!(conn->flags & (WEIRI_CONN_PAUSED | WEIRI_CONN_HELD))))
+		return;
 	if (conn->state >= WEIRI_CONN_LINGERING)
 		return;
-	if (WEIR_UNLIKELY(conn->ops != NULL))
+	if (conn->ops != NULL)
 		conn_settle_tail(conn);
-	if (WEIR_LIKELY(conn->state == WEIRI_CONN_OPEN)) {
-		if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_PAUSED) &&
+	else if (conn->need == 0)
+		conn_let_go(conn);
+	if (conn->state == WEIRI_CONN_OPEN) {
+		if ((conn->flags & WEIRI_CONN_PAUSED) != 0 &&
 		    conn->charge <= loop->net->config.send_quota_bytes / 2) {
 			conn->flags &= (uint8_t)~WEIRI_CONN_PAUSED;
 			loop->backend->conn_receive(conn, true);
 		}
 	} else if (conn->ops == NULL) {
-		conn_linger(conn, conn->reason);
+		weiri_conn_linger(conn, conn->reason);
 	}
 }
 
-/* ---- life ------------------------------------------------------------ */
-
-void
-weiri_conn_open(struct weir_listener *listener, int fd)
-{
-	struct weir_loop *loop = listener->loop;
-	struct weir_net *net = loop->net;
-	struct weir_conn *conn =
-	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
-
-	if (conn == NULL)
-		goto undo_fd;
-	memset(conn, 0, sizeof(*conn));
-	conn->handle = WEIRI_HANDLE_CONN;
-	conn->fd = fd;
-	conn->hint = net->config.receive_bytes_min;
-	conn->loop = loop;
-	conn->handlers = &listener->handlers;
-	conn->progress_ns = loop->now_ns;
-	weiri_list_init(&conn->holding);
-	weiri_list_init(&conn->waiting);
-	if (loop->backend->conn_start(conn) != 0)
-		goto undo_conn;
-	weiri_list_append(&loop->conns, &conn->member);
-	WEIRI_COUNT(loop, connections, 1);
-	WEIRI_COUNT(loop, accepted, 1);
-	if (conn->handlers->on_accept != NULL)
-		conn->handlers->on_accept(conn);
-	return;
-
-undo_conn:
-	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
-undo_fd:
-	weiri_socket_reset(fd);
-	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
-	WEIRI_COUNT(loop, refused, 1);
-	weiri_loop_warn(
-	    loop, "connections refused without memory", loop->counters.refused);
-}
-
-void
-weiri_conn_reap(struct weir_conn *conn)
-{
-	struct weir_loop *loop = conn->loop;
-	struct weir_net *net = loop->net;
-
-	WEIR_ASSERT(conn->state == WEIRI_CONN_CLOSING);
-	WEIR_ASSERT(!(conn->flags & WEIRI_CONN_SENDING));
-	loop->backend->conn_stop(conn);
-	conn_drop_carry(conn);
-	while (conn->ops != NULL) {
-		struct weiri_op *op = conn->ops;
-		conn_release_slices(
-		    op->slice + op->done, (size_t)(op->count - op->done));
-		conn_end_op(conn, -ECANCELED);
-	}
-	weiri_list_remove(&conn->holding);
-	weiri_list_remove(&conn->member);
-	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
-	WEIRI_COUNT(loop, connections, -1);
-	WEIRI_COUNT(loop, closed[conn->reason], 1);
-	if (conn->handlers->on_close != NULL)
-		conn->handlers->on_close(conn, conn->reason);
-	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
-}
+/* ---- small things ---------------------------------------------------- */
 
 struct weir_loop *
 weir_conn_loop(const struct weir_conn *conn)

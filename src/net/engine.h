@@ -5,6 +5,7 @@
  *   net.c      engines: configuration, memory, figures
  *   loop.c     the pass of a loop, tasks, stopping, stalls
  *   conn.c     a connection's bytes: in, handed on, out
+ *   close.c    the ways a connection ends
  *   listen.c   listeners and accepting
  *   timer.c    a heap of timers
  *   epoll.c    a back end (backend.h)
@@ -33,8 +34,8 @@ enum weiri_handle {
 
 /* ---- counters -------------------------------------------------------- */
 
-/* The words of weir_net_stats from connections to quota_pauses, then closed:
- * one writer, the loop; readers sum. */
+/* The words of weir_net_figures from connections to listeners_lost, then
+ * closed: one writer, the loop; readers sum. */
 #define WEIRI_NET_COUNTERS(X) \
 	X(connections)        \
 	X(accepted)           \
@@ -48,7 +49,8 @@ enum weiri_handle {
 	X(operations)         \
 	X(starved)            \
 	X(starved_now)        \
-	X(quota_pauses)
+	X(quota_pauses)       \
+	X(listeners_lost)
 
 struct weiri_net_counters {
 #define WEIRI_NET_COUNTER(name) uint64_t name;
@@ -92,6 +94,7 @@ enum weiri_conn_flags {
 	WEIRI_CONN_PAUSED = 1 << 3,  /* receives when more is sent */
 	WEIRI_CONN_ABORT = 1 << 4,   /* ends by reset */
 	WEIRI_CONN_ENDED = 1 << 5,   /* the peer sends no more */
+	WEIRI_CONN_HELD = 1 << 6,    /* on loop->held */
 };
 
 struct weir_conn {
@@ -112,16 +115,22 @@ struct weir_conn {
 
 	struct weir_slice carry; /* handed back; valid if need > 0 */
 	void *user;
-	uint64_t progress_ns; /* bytes last moved; kept up where it is read */
+	uint64_t received_ns; /* for idle_ms, and while it lingers */
+	uint64_t progress_ns; /* joined loop->holding: what it holds moved */
+	uint64_t held_ns;     /* joined loop->held: a period of hold_ms began */
 	uint64_t linger_ns;   /* when lingering began */
+	uint32_t held_moved;  /* bytes since held_ns, or more than fit */
 	enum weir_close_reason reason;
 	struct weiri_list member;  /* loop->conns */
 	struct weiri_list holding; /* loop->holding, lingering or closing */
+	struct weiri_list held;    /* loop->held */
 	struct weiri_list waiting; /* loop->starved */
 };
 
 static_assert(offsetof(struct weir_conn, carry) == WEIRI_CACHE_LINE,
     "the fast path touches one line of a connection");
+static_assert(sizeof(struct weir_conn) <= (size_t)3 * WEIRI_CACHE_LINE,
+    "three lines a connection");
 
 struct weir_listener {
 	uint8_t handle; /* WEIRI_HANDLE_LISTENER */
@@ -148,6 +157,7 @@ struct weir_loop {
 	struct weiri_list closing;   /* reaped at the end of the pass */
 	struct weiri_list lingering; /* sent all; the peer may not have it */
 	struct weiri_list holding;   /* holds memory; least progress first */
+	struct weiri_list held;      /* the same; oldest period first */
 	struct weiri_list starved;   /* waiting for a buffer; oldest first */
 	struct weiri_list listeners;
 	struct weir_timer *timers;
@@ -158,6 +168,7 @@ struct weir_loop {
 	uint64_t moved_ns;   /* a holder or waiter last got on */
 	uint64_t message_ns; /* when a warning was last written */
 	bool stopping;
+	bool running; /* now_ns is kept up */
 	bool lending; /* weiri_conn_room() may take the reserve */
 	bool lent;    /* and has: the next free memory replaces it */
 
@@ -179,7 +190,7 @@ struct weir_net {
 	struct weir_net_config config; /* defaults filled in */
 	struct weir_net_memory memory;
 	const struct weiri_backend *backend;
-	uint64_t stall_ns, idle_ns;
+	uint64_t stall_ns, hold_ns, idle_ns;
 
 	/* weir's pools, unless the program brought its own memory. */
 	struct weir_buffer_pool *buffers;
@@ -234,20 +245,13 @@ weiri_loop_acquire(struct weir_loop *loop, size_t bytes)
 /* Sends everything queued so far; buffers come back. */
 void weiri_loop_flush(struct weir_loop *loop);
 
-/* Somebody lingers: starts the timer that ends it. */
-void weiri_loop_watch_lingering(struct weir_loop *loop);
-
 /* Somebody holds memory or waits for it: starts the stall timer. */
 void weiri_loop_watch_memory(struct weir_loop *loop);
 
 /* A warning, at most one a second and loop: "<what>: <count> so far". */
 void weiri_loop_warn(struct weir_loop *loop, const char *what, uint64_t count);
 
-/* ---- conn.c: called by listen.c, loop.c and back ends ---------------- */
-
-/* A new connection of @listener on @fd, which is closed on failure; the caller
- * has counted it in net->connections. */
-void weiri_conn_open(struct weir_listener *listener, int fd);
+/* ---- conn.c: called by close.c, loop.c and back ends ----------------- */
 
 /*
  * Where the next bytes go: a buffer, the offset in it and the room behind; or
@@ -269,11 +273,14 @@ void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
 /* After a try to send: what the outcome means for receiving and closing. */
 void weiri_conn_settle(struct weir_conn *conn);
 
-void weiri_conn_failed(struct weir_conn *conn, int error); /* -errno */
+/* Off the lists of those that hold memory, or linger. */
+void weiri_conn_unhold(struct weir_conn *conn);
 
-/* A lingering connection: bytes were thrown away; it has waited enough. */
-void weiri_conn_discarded(struct weir_conn *conn);
-void weiri_conn_linger_over(struct weir_conn *conn);
+/* Still holding, and a new period of hold_ms begins. */
+void weiri_conn_hold_anew(struct weir_conn *conn);
+
+/* Gives up all that is queued; on_sent is told -ECANCELED. */
+void weiri_conn_cancel(struct weir_conn *conn);
 
 /* Joins the queue for buffers, or waits for its own sends; and leaves it. */
 void weiri_conn_starve(struct weir_conn *conn);
@@ -282,7 +289,21 @@ void weiri_conn_unstarve(struct weir_conn *conn);
 /* Puts the connection on the list of those to send for. */
 void weiri_conn_queue(struct weir_conn *conn);
 
-/* Ends a connection on loop->closing. */
+/* ---- close.c --------------------------------------------------------- */
+
+void weiri_conn_failed(struct weir_conn *conn, int error); /* -errno */
+
+/* All is sent: ends the stream, and the connection once the peer has it. */
+void weiri_conn_linger(struct weir_conn *conn, enum weir_close_reason reason);
+
+/* A lingering connection: bytes were thrown away; it has waited enough. */
+void weiri_conn_discarded(struct weir_conn *conn);
+void weiri_conn_linger_over(struct weir_conn *conn);
+
+/* Of loop->linger_timer: ends those who have waited enough. */
+void weiri_linger_tick(struct weir_loop *loop, struct weir_timer *timer);
+
+/* Frees a connection on loop->closing. */
 void weiri_conn_reap(struct weir_conn *conn);
 
 /* ---- listen.c -------------------------------------------------------- */
@@ -290,7 +311,7 @@ void weiri_conn_reap(struct weir_conn *conn);
 /* A back end has a new socket for @listener. */
 void weiri_listener_accepted(struct weir_listener *listener, int fd);
 
-/* Accepting failed with -errno; true: try again at once. */
+/* Accepting failed with -errno; true: try again at once.  May close it. */
 bool weiri_listener_failed(struct weir_listener *listener, int error);
 
 /* Closes the socket; the object stays for its connections' handlers. */

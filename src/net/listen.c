@@ -9,11 +9,19 @@
  * and the queue drains.  Where even that fails, accepting pauses for
  * LISTEN_PAUSE_NS.  Both are counted and warned of.
  *
+ * The kernel also reports as errors of accept what befell the connection that
+ * would have been accepted; those mean nothing for the next one.  An error that
+ * cannot pass ends the listener, with a message.  Whatever is in neither list
+ * costs a pause, since a loop must not spin on what it does not know.
+ *
  * Listeners belong to their loop and live as long as it does, because their
  * connections use their handlers; weiri_listener_close() closes the socket
  * only.
  */
 #include "net/backend.h"
+
+#include "base/text.h"
+#include "config/config.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,6 +55,46 @@ weiri_socket_reset(int fd)
 
 /* ---- accepting ------------------------------------------------------- */
 
+/* The caller has counted it in net->connections. */
+static void
+listener_open(struct weir_listener *listener, int fd)
+{
+	struct weir_loop *loop = listener->loop;
+	struct weir_net *net = loop->net;
+	struct weir_conn *conn =
+	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
+
+	if (conn == NULL)
+		goto undo_fd;
+	memset(conn, 0, sizeof(*conn));
+	conn->handle = WEIRI_HANDLE_CONN;
+	conn->fd = fd;
+	conn->hint = net->config.receive_bytes_min;
+	conn->loop = loop;
+	conn->handlers = &listener->handlers;
+	conn->received_ns = loop->now_ns;
+	weiri_list_init(&conn->holding);
+	weiri_list_init(&conn->held);
+	weiri_list_init(&conn->waiting);
+	if (loop->backend->conn_start(conn) != 0)
+		goto undo_conn;
+	weiri_list_append(&loop->conns, &conn->member);
+	WEIRI_COUNT(loop, connections, 1);
+	WEIRI_COUNT(loop, accepted, 1);
+	if (conn->handlers->on_accept != NULL)
+		conn->handlers->on_accept(conn);
+	return;
+
+undo_conn:
+	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
+undo_fd:
+	weiri_socket_reset(fd);
+	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, refused, 1);
+	weiri_loop_warn(
+	    loop, "connections refused without memory", loop->counters.refused);
+}
+
 void
 weiri_listener_accepted(struct weir_listener *listener, int fd)
 {
@@ -66,7 +114,7 @@ weiri_listener_accepted(struct weir_listener *listener, int fd)
 		    loop->counters.refused);
 		return;
 	}
-	weiri_conn_open(listener, fd);
+	listener_open(listener, fd);
 }
 
 static void
@@ -85,7 +133,7 @@ listener_resume(struct weir_loop *loop, struct weir_timer *timer)
 }
 
 static void
-listener_pause(struct weir_listener *listener)
+listener_pause(struct weir_listener *listener, const char *what)
 {
 	struct weir_loop *loop = listener->loop;
 
@@ -93,9 +141,46 @@ listener_pause(struct weir_listener *listener)
 	loop->backend->listener_stop(listener);
 	weir_timer_start(loop, &listener->resume, LISTEN_PAUSE_NS);
 	WEIRI_COUNT(loop, accept_pauses, 1);
-	weiri_loop_warn(loop,
-	    "accepting paused, the system is out of resources",
-	    loop->counters.accept_pauses);
+	weiri_loop_warn(loop, what, loop->counters.accept_pauses);
+}
+
+/* Can accept() never again work there?  EINVAL and EOPNOTSUPP may also be about
+ * a connection, so the socket is asked. */
+static bool
+listener_is_lost(const struct weir_listener *listener, int error)
+{
+	int accepts = 0;
+	socklen_t bytes = sizeof(accepts);
+
+	if (error == -EBADF || error == -ENOTSOCK)
+		return true;
+	if (error != -EINVAL && error != -EOPNOTSUPP)
+		return false;
+	return getsockopt(listener->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts,
+		   &bytes) != 0 ||
+	       accepts == 0;
+}
+
+static void
+listener_lose(struct weir_listener *listener, int error)
+{
+	struct weir_loop *loop = listener->loop;
+	char line[128];
+	struct weiri_text text = {line, sizeof(line), 0};
+
+	weiri_text_str(&text, "net: accepting on port ");
+	weiri_text_u64(&text, listener->port);
+	weiri_text_str(&text, " ended, its socket is gone: errno ");
+	weiri_text_u64(&text, (uint64_t)-error);
+	weiri_message(WEIR_MESSAGE_ERROR, line);
+	WEIRI_COUNT(loop, listeners_lost, 1);
+	if (error == -EBADF || error == -ENOTSOCK) {
+		/* The number is nobody's or somebody else's. */
+		loop->backend->listener_stop(listener);
+		listener->accepting = false;
+		listener->fd = -1;
+	}
+	weiri_listener_close(listener);
 }
 
 /* Gives up the spare descriptor for one connection; 0, or -errno. */
@@ -130,18 +215,35 @@ weiri_listener_failed(struct weir_listener *listener, int error)
 	 * so this may well end in EAGAIN. */
 	if (error == -EMFILE || error == -ENFILE)
 		error = listener_refuse_one(listener);
+	if (listener_is_lost(listener, error)) {
+		listener_lose(listener, error);
+		return false;
+	}
 	switch (-error) {
 	case EAGAIN:
 		return false;
+	case 0: /* refused */
+	case EINTR:
+	case ECONNABORTED: /* the peer gave up: the next one may not */
+	case EPROTO:
+	case ENOPROTOOPT:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ETIMEDOUT:
+		return true;
 	case EMFILE:
 	case ENFILE:
 	case ENOBUFS:
 	case ENOMEM:
-		listener_pause(listener);
+		listener_pause(listener,
+		    "accepting paused, the system is out of resources");
 		return false;
 	default:
-		/* Done, or the peer gave up: the next one may not. */
-		return true;
+		listener_pause(listener, "accepting paused after an error");
+		return false;
 	}
 }
 

@@ -5,11 +5,13 @@
  *   wait and receive   the back end; handlers queue their sends
  *   timers, tasks      may queue more
  *   flush              everything queued is sent, buffers come back
- *   feed               connections that waited for a buffer, in turn; flush
  *   reap               connections that ended in this pass are freed
+ *   feed               connections that waited for a buffer, in turn; flush
+ *   reap               those that ended in that
  *
- * No connection is freed before the end of the pass, so whatever the pass has
- * seen may be named until then.
+ * No connection is freed while the back end goes through what it was told of,
+ * so that may name any.  What those that ended held is fed in the same pass:
+ * before the next event, whose bytes would take it from those who wait.
  *
  * A wait for a buffer ends by turn: while the queue is not empty, nobody who
  * needs a buffer receives outside it.  (Who has room for the rest of a packet
@@ -21,8 +23,13 @@
  * a piece of an unfinished packet.  So a loop whose buffers are limited keeps
  * one of the largest size in reserve, for the head of the queue when there is
  * nothing else: its packet gets complete, goes out, and the loop takes as much
- * back before it gives a buffer to anybody else.  A client that does not
- * complete it, or does not take its answer, has LOOP_STALL_PRESSURE_NS.
+ * back before it gives a buffer to anybody else.  There is no order between the
+ * queues of several loops; each gets on by the reserve of its own.
+ *
+ * While somebody waits, those who hold memory give way one by one: first who
+ * made no progress for LOOP_STALL_PRESSURE_NS, then who held some for a period
+ * of hold_ms without a break and moved fewer than hold_bytes in it.  The second
+ * rule is for clients that drip a byte now and then to keep what they have.
  */
 #include "net/backend.h"
 
@@ -45,15 +52,6 @@
 
 /* Between two connections that have to give way. */
 #define LOOP_SHED_NS (5 * WEIRI_MS)
-
-/* Between two looks at who lingers, and how long a peer that has everything
- * must be quiet.  One that still sends had bytes on their way. */
-#define LOOP_LINGER_TICK_NS (50 * WEIRI_MS)
-#define LOOP_LINGER_QUIET_NS (100 * WEIRI_MS)
-
-/* A peer that neither reads nor ends may linger so long, or stall_ms if that is
- * shorter.  The system goes on sending after the close. */
-#define LOOP_LINGER_NS (30000 * WEIRI_MS)
 
 /* Warnings of a loop are at least this far apart. */
 #define LOOP_WARN_NS (1000 * WEIRI_MS)
@@ -163,13 +161,32 @@ loop_starved_holder(struct weir_loop *loop)
 	return NULL;
 }
 
+/* Who has held memory longest without moving enough bytes in a period.  The
+ * others found on the way have earned another. */
+static struct weir_conn *
+loop_slow_holder(struct weir_loop *loop)
+{
+	const struct weir_net *net = loop->net;
+
+	while (!weiri_list_empty(&loop->held)) {
+		struct weir_conn *conn =
+		    WEIRI_CONTAINER_OF(loop->held.next, struct weir_conn, held);
+		if (loop->now_ns - conn->held_ns < net->hold_ns)
+			return NULL;
+		if (conn->held_moved < net->config.hold_bytes)
+			return conn;
+		weiri_conn_hold_anew(conn);
+	}
+	return NULL;
+}
+
 /*
- * Who has to give way while others wait for memory: who made no progress for a
- * short time although nothing kept it from that; or, when all who hold memory
- * wait for more and nobody got on for that time, the first of those.
+ * Who made no progress for a short time although nothing kept it from that; or,
+ * when all who hold memory wait for more and nobody got on for that time, the
+ * first of those.
  */
 static struct weir_conn *
-loop_victim(struct weir_loop *loop)
+loop_stalled(struct weir_loop *loop)
 {
 	if (!weiri_list_empty(&loop->holding)) {
 		struct weir_conn *oldest = WEIRI_CONTAINER_OF(
@@ -182,6 +199,24 @@ loop_victim(struct weir_loop *loop)
 	    loop->now_ns - loop->moved_ns >= LOOP_STALL_PRESSURE_NS)
 		return loop_starved_holder(loop);
 	return NULL;
+}
+
+/* Somebody has to give way; false: nobody deserves it. */
+static bool
+loop_shed(struct weir_loop *loop)
+{
+	enum weir_close_reason reason = WEIR_CLOSE_STALLED;
+	struct weir_conn *victim;
+
+	weiri_loop_flush(loop); /* who just got done holds nothing more */
+	victim = loop_stalled(loop);
+	if (victim == NULL) {
+		victim = loop_slow_holder(loop);
+		reason = WEIR_CLOSE_SLOW;
+	}
+	if (victim != NULL)
+		weir_conn_abort(victim, reason);
+	return victim != NULL;
 }
 
 static void
@@ -198,12 +233,9 @@ loop_stall_tick(struct weir_loop *loop, struct weir_timer *timer)
 		weir_conn_abort(conn, WEIR_CLOSE_STALLED);
 	}
 	if (__atomic_load_n(&net->starving, __ATOMIC_RELAXED) > 0) {
-		struct weir_conn *victim = loop_victim(loop);
-		if (victim != NULL) {
-			weir_conn_abort(victim, WEIR_CLOSE_STALLED);
-			/* One at a time: it may have been enough. */
+		/* One at a time: it may have been enough. */
+		if (loop_shed(loop))
 			delay_ns = LOOP_SHED_NS;
-		}
 	}
 	if (!weiri_list_empty(&loop->holding) ||
 	    !weiri_list_empty(&loop->starved))
@@ -227,41 +259,13 @@ loop_idle_tick(struct weir_loop *loop, struct weir_timer *timer)
 	{
 		struct weir_conn *conn =
 		    WEIRI_CONTAINER_OF(node, struct weir_conn, member);
+		/* Who waits for memory is not asked to send. */
 		if (conn->state == WEIRI_CONN_OPEN && conn->ops == NULL &&
-		    loop->now_ns - conn->progress_ns >= idle_ns)
+		    !(conn->flags & WEIRI_CONN_STARVED) &&
+		    loop->now_ns - conn->received_ns >= idle_ns)
 			weir_conn_close(conn, WEIR_CLOSE_IDLE);
 	}
 	weir_timer_start(loop, timer, idle_ns / 4 + WEIRI_MS);
-}
-
-/* ---- lingering ------------------------------------------------------- */
-
-static void
-loop_linger_tick(struct weir_loop *loop, struct weir_timer *timer)
-{
-	const struct weiri_backend *backend = loop->backend;
-	uint64_t limit_ns = weiri_min(loop->net->stall_ns, LOOP_LINGER_NS);
-
-	WEIRI_LIST_FOR_SAFE(node, &loop->lingering)
-	{
-		struct weir_conn *conn =
-		    WEIRI_CONTAINER_OF(node, struct weir_conn, holding);
-		uint64_t quiet_ns = loop->now_ns - conn->progress_ns;
-		if (loop->now_ns - conn->linger_ns >= limit_ns ||
-		    (quiet_ns >= LOOP_LINGER_QUIET_NS &&
-			backend->conn_delivered(conn)))
-			weiri_conn_linger_over(conn);
-	}
-	if (!weiri_list_empty(&loop->lingering))
-		weir_timer_start(loop, timer, LOOP_LINGER_TICK_NS);
-}
-
-void
-weiri_loop_watch_lingering(struct weir_loop *loop)
-{
-	if (loop->linger_timer.due_ns == 0)
-		weir_timer_start(
-		    loop, &loop->linger_timer, LOOP_LINGER_TICK_NS);
 }
 
 /* ---- stopping -------------------------------------------------------- */
@@ -402,10 +406,12 @@ loop_pass_end(struct weir_loop *loop)
 	weiri_timers_run(loop);
 	loop_external(loop);
 	weiri_loop_flush(loop);
-	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->starved)))
-		loop_feed(loop);
 	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->closing)))
 		loop_reap(loop);
+	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->starved))) {
+		loop_feed(loop);
+		loop_reap(loop);
+	}
 }
 
 /* Ends every connection and listener at once. */
@@ -423,6 +429,7 @@ weir_loop_run(struct weir_loop *loop)
 	int error = 0;
 
 	loop->now_ns = weiri_os_now_ns();
+	loop->running = true;
 	loop_pass_end(loop); /* what was asked for before it ran */
 	while (!loop->stopping || !weiri_list_empty(&loop->conns)) {
 		error = loop->backend->wait(loop, loop_timeout_ns(loop));
@@ -432,6 +439,7 @@ weir_loop_run(struct weir_loop *loop)
 	}
 	if (error != 0)
 		loop_clear(loop);
+	loop->running = false;
 	return error;
 }
 
@@ -472,7 +480,7 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .backend = net->backend,
 	    .now_ns = weiri_os_now_ns(),
 	    .stall_timer = {.expired = loop_stall_tick},
-	    .linger_timer = {.expired = loop_linger_tick},
+	    .linger_timer = {.expired = weiri_linger_tick},
 	    .idle_timer = {.expired = loop_idle_tick},
 	    .grace_timer = {.expired = loop_grace_over},
 	    .spare_fd = weiri_spare_open(),
@@ -483,6 +491,7 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	weiri_list_init(&loop->closing);
 	weiri_list_init(&loop->lingering);
 	weiri_list_init(&loop->holding);
+	weiri_list_init(&loop->held);
 	weiri_list_init(&loop->starved);
 	weiri_list_init(&loop->listeners);
 	weiri_list_init(&loop->link);

@@ -15,6 +15,9 @@
 #define NET_RECEIVE_BYTES_MIN 2048u
 #define NET_SEND_QUOTA_BYTES 65536u
 #define NET_STALL_MS 30000u
+/* 13 KB/s: a slow line may fill or empty the largest buffer. */
+#define NET_HOLD_MS 5000u
+#define NET_HOLD_BYTES WEIR_NET_BUFFER_BYTES_MAX
 /* Enough to spread the cost of a pass; more would push the first buffers of a
  * pass out of the L2 cache before they are sent. */
 #define NET_BATCH 256u
@@ -137,6 +140,8 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	net_default(&c->send_quota_bytes, NET_SEND_QUOTA_BYTES);
 	net_default(&c->stall_ms, NET_STALL_MS);
 	net_default(&c->batch, NET_BATCH);
+	net_default(&c->hold_ms, NET_HOLD_MS);
+	net_default(&c->hold_bytes, NET_HOLD_BYTES);
 	if (c->receive_bytes_max > WEIR_NET_BUFFER_BYTES_MAX ||
 	    c->receive_bytes_min > c->receive_bytes_max ||
 	    c->batch > NET_BATCH_MAX ||
@@ -150,6 +155,8 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 		return -EINVAL;
 	net->stall_ns =
 	    c->stall_ms == UINT32_MAX ? UINT64_MAX : c->stall_ms * WEIRI_MS;
+	net->hold_ns =
+	    c->hold_ms == UINT32_MAX ? UINT64_MAX : c->hold_ms * WEIRI_MS;
 	net->idle_ns = c->idle_ms * WEIRI_MS;
 	return 0;
 }

@@ -97,6 +97,9 @@ weir_timer_start(
     struct weir_loop *loop, struct weir_timer *timer, uint64_t delay_ns)
 {
 	weir_timer_stop(loop, timer);
+	/* Nobody else keeps the clock of a loop that does not run. */
+	if (!loop->running)
+		loop->now_ns = weiri_os_now_ns();
 	/* Later than now, so that a timer which starts itself anew waits for
 	 * another pass; a time past the end of the clock is its end. */
 	if (delay_ns == 0)

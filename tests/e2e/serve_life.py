@@ -4,6 +4,7 @@
     python3 tests/e2e/serve_life.py build/release [test_name ...]
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -87,7 +88,8 @@ def test_announces_backend():
 def drain(*options, number=signal.SIGTERM):
     """Answers on their way arrive although the server is told to end."""
     data = packet(payload(40000)) * 8
-    with Server(*options) as server:
+    # The client keeps its connection, so that the grace is used up.
+    with Server("--grace", "2", *options) as server:
         idle = [server.connect() for _ in range(50)]
         client = server.connect(receive_bytes=4096)
         client.sendall(data[:200000])
@@ -169,6 +171,25 @@ def test_figures_while_running():
                 break
         assert any("accepted connections" in line for line in lines), lines
         server.serves()
+
+
+def test_figures_nobody_reads():
+    """A full pipe costs reports, never service."""
+    with Server() as server:
+        pipe = server.process.stdout
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+        with server.connect() as client:
+            for i in range(20):
+                server.process.send_signal(signal.SIGUSR1)
+                echo(client, payload(1000, i))
+        server.serves()
+        # What did fit is read, and the next report says what is missing.
+        text = os.read(pipe.fileno(), 65536)
+        assert b"accepted connections" in text, text
+        assert b"cut short" not in text, text
+        server.process.send_signal(signal.SIGUSR1)
+        while b"cut short or lost because nobody" not in text:
+            text += os.read(pipe.fileno(), 65536)
 
 
 def check_json(text):

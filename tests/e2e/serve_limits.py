@@ -260,6 +260,45 @@ def test_little_memory_hostile():
         assert server.figure("waits for a buffer") > 0
 
 
+def test_little_memory_dripping():
+    """Clients pin all memory and look alive; others are served in turn."""
+    stop = threading.Event()
+
+    def begin(server):
+        client = server.connect()
+        client.sendall(packet(payload(1500))[:100])
+        return client
+
+    def drip(server):
+        clients = []
+        while not stop.wait(0.1):
+            clients += [begin(server) for _ in range(48 - len(clients))]
+            for client in list(clients):
+                try:
+                    client.send(b"x")
+                except ConnectionError:
+                    client.close()
+                    clients.remove(client)
+        for client in clients:
+            client.close()
+
+    with Server("--buffer-limit", "128k", "--hold-timeout", "700ms",
+                "--stall-timeout", "0") as server:
+        dripper = threading.Thread(target=drip, args=(server,))
+        dripper.start()
+        try:
+            time.sleep(0.5)
+            for i in range(3):
+                with server.connect() as client:
+                    echo(client, payload(1500, i))
+        finally:
+            stop.set()
+            dripper.join()
+        server.end()
+        assert server.figure("closed: held memory too long for its bytes") > 0
+        assert server.figure("waits for a buffer") > 0
+
+
 def test_starved_server_sleeps():
     """Waiting for memory must not burn the processor."""
     with Server("--buffer-limit", "128k", "--stall-timeout", "0") as server:

@@ -9,6 +9,7 @@
 #include "support/test.h"
 
 #include <weir/net.h>
+#include <weir/runtime.h>
 #include <weir/stats.h>
 
 #include <arpa/inet.h>
@@ -820,6 +821,33 @@ TEST(net_timer_may_start_itself_and_stop_the_loop)
 	weir_net_destroy(rig.net);
 }
 
+static void
+timer_note(struct weir_loop *loop, struct weir_timer *timer)
+{
+	*(uint64_t *)timer->context = test_now_ns();
+	weir_loop_stop(loop, 0);
+}
+
+TEST(net_timer_counts_from_its_start_before_the_loop_runs)
+{
+	uint64_t expired_ns = 0;
+	struct weir_timer timer = {
+	    .expired = timer_note,
+	    .context = &expired_ns,
+	};
+	struct rig rig;
+	uint64_t start_ns;
+
+	rig_create(&rig, NULL, &echo_handlers);
+	usleep(120000);
+	start_ns = test_now_ns();
+	weir_timer_start(rig.loop, &timer, 200000000);
+	CHECK_EQ(weir_loop_run(rig.loop), 0);
+	CHECK_GE(expired_ns - start_ns, 200000000);
+	weir_loop_destroy(rig.loop);
+	weir_net_destroy(rig.net);
+}
+
 /* ---- start and end --------------------------------------------------- */
 
 TEST(net_stop_before_run)
@@ -861,7 +889,7 @@ TEST(net_bad_configurations_are_refused)
 	    {.buffer_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN - 1},
 	    {.memory = &partial},
 	    {.memory = &memory, .buffer_limit_bytes = 1 << 20},
-	    {.reserved = {0, 0, 0, 1}},
+	    {.reserved = {0, 0, 1}},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -1206,5 +1234,227 @@ TEST(net_buffer_limit_delays_but_loses_nothing)
 
 	rig_start(&rig, &config, &echo_handlers);
 	test_threads(20, echo_many, &rig);
+	rig_end(&rig);
+}
+
+/* ---- who holds memory while others wait ------------------------------ */
+
+#define DRIPPERS 48 /* more than the limit has buffers for */
+
+struct drip {
+	struct rig *rig;
+	int fd[DRIPPERS];
+	bool stop; /* atomic */
+};
+
+/* A byte of a packet that never ends, over and over; whoever is thrown out
+ * comes back at once. */
+static void *
+drip_thread(void *argument)
+{
+	struct drip *drip = argument;
+
+	while (!__atomic_load_n(&drip->stop, __ATOMIC_RELAXED)) {
+		for (int i = 0; i < DRIPPERS; i++) {
+			if (send(drip->fd[i], "x", 1, MSG_NOSIGNAL) == 1)
+				continue;
+			close(drip->fd[i]);
+			drip->fd[i] = client_connect(drip->rig);
+			(void)send(drip->fd[i], "x", 1, MSG_NOSIGNAL);
+		}
+		usleep(50000);
+	}
+	for (int i = 0; i < DRIPPERS; i++)
+		close(drip->fd[i]);
+	return NULL;
+}
+
+static void
+drip_start(struct drip *drip, struct rig *rig, pthread_t *thread)
+{
+	drip->rig = rig;
+	drip->stop = false;
+	for (int i = 0; i < DRIPPERS; i++) {
+		drip->fd[i] = client_connect(rig);
+		client_send(drip->fd[i], "x", 1);
+	}
+	WAIT_FOR(rig_stats(rig).starved_now > 0);
+	CHECK_EQ(pthread_create(thread, NULL, drip_thread, drip), 0);
+}
+
+static void
+drip_end(struct drip *drip, pthread_t thread)
+{
+	__atomic_store_n(&drip->stop, true, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	rig_end(drip->rig);
+}
+
+TEST(net_dripping_clients_give_way_to_who_waits_longest)
+{
+	struct weir_handlers handlers = {.on_data = block_data};
+	struct weir_net_config config = {
+	    .buffer_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	    .hold_ms = 600,
+	    .idle_ms = 300, /* the wait for memory is not idleness */
+	};
+	unsigned char block[1000];
+	struct drip drip;
+	struct rig rig;
+	pthread_t thread;
+
+	fill(block, sizeof(block), 9);
+	rig_start(&rig, &config, &handlers);
+	drip_start(&drip, &rig, &thread);
+	for (int i = 0; i < 3; i++) {
+		int fd = client_connect(&rig);
+		client_send(fd, block, sizeof(block));
+		client_expect(fd, block, sizeof(block));
+		close(fd);
+	}
+	CHECK_GT(rig_stats(&rig).closed[WEIR_CLOSE_SLOW], 0);
+	drip_end(&drip, thread);
+}
+
+TEST(net_who_moves_enough_bytes_keeps_what_it_holds)
+{
+	struct weir_handlers handlers = {.on_data = block_data};
+	struct weir_net_config config = {
+	    .buffer_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	    .hold_ms = 500,
+	    .hold_bytes = 1000,
+	};
+	static unsigned char data[45000];
+	struct drip drip;
+	struct rig rig;
+	pthread_t thread;
+	int fd;
+
+	fill(data, sizeof(data), 11);
+	rig_start(&rig, &config, &handlers);
+	fd = client_connect(&rig);
+	drip_start(&drip, &rig, &thread);
+	/* Never at the end of a block, so that it always holds a carry. */
+	client_send(fd, data, 1);
+	for (size_t at = 1; at < sizeof(data);) {
+		size_t bytes =
+		    at + 300 < sizeof(data) ? 300 : sizeof(data) - at;
+		client_send(fd, data + at, bytes);
+		at += bytes;
+		usleep(10000);
+	}
+	client_expect(fd, data, sizeof(data));
+	CHECK_GT(rig_stats(&rig).closed[WEIR_CLOSE_SLOW], 0);
+	close(fd);
+	drip_end(&drip, thread);
+}
+
+#define TAIL_BUFFERS 256 /* 16 MiB, more than two socket buffers */
+
+/* 't': an answer nobody reads; 'n': a packet that is not complete. */
+static void
+tail_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	unsigned char what = slice.buffer->data[slice.offset];
+
+	if (what == 'n') {
+		CHECK_EQ(weir_conn_need(conn, slice, slice.bytes + 1), 0);
+		return;
+	}
+	weir_buffer_release(slice.buffer);
+	for (int i = 0; what == 't' && i < TAIL_BUFFERS; i++) {
+		struct weir_slice tail = {
+		    weir_loop_buffer(weir_conn_loop(conn), 65536), 0, 65536};
+		CHECK_NOT_NULL(tail.buffer);
+		memset(tail.buffer->data, 0, 65536);
+		CHECK_EQ(weir_conn_send(conn, &tail, 1, NULL), 0);
+	}
+}
+
+TEST(net_idle_limit_does_not_hide_a_stall)
+{
+	struct weir_handlers handlers = {.on_data = tail_data};
+	struct weir_net_config config = {
+	    .idle_ms = 60000,
+	    .stall_ms = 400,
+	    .send_quota_bytes = 64u << 20,
+	};
+	struct rig rig;
+	uint64_t end_ns;
+	int deaf, silent;
+
+	rig_start(&rig, &config, &handlers);
+	deaf = client_connect(&rig);
+	client_send(deaf, "t", 1);
+	WAIT_FOR(rig_stats(&rig).operations > 0);
+	silent = client_connect(&rig);
+	client_send(silent, "n", 1);
+	end_ns = test_now_ns() + 10000000000;
+	/* What the deaf one sends moves nothing of what it holds. */
+	while (rig_stats(&rig).closed[WEIR_CLOSE_STALLED] < 2) {
+		CHECK_LT(test_now_ns(), end_ns);
+		(void)send(deaf, "x", 1, MSG_NOSIGNAL);
+		usleep(50000);
+	}
+	client_expect_end(silent);
+	close(deaf);
+	rig_end(&rig);
+}
+
+/* ---- a listener whose socket is lost --------------------------------- */
+
+static char lost_line[128]; /* the last error */
+static int lost_lines;      /* atomic */
+
+static void
+lost_message(enum weir_message_level level, const char *line, void *context)
+{
+	(void)context;
+	if (level != WEIR_MESSAGE_ERROR)
+		return;
+	strncpy(lost_line, line, sizeof(lost_line) - 1);
+	__atomic_fetch_add(&lost_lines, 1, __ATOMIC_RELEASE);
+}
+
+/* The descriptor of the only listener in this process. */
+static int
+lost_find(void)
+{
+	for (int fd = 3; fd < 1024; fd++) {
+		int accepts = 0;
+		socklen_t bytes = sizeof(accepts);
+		if (getsockopt(
+			fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &bytes) == 0 &&
+		    accepts != 0)
+			return fd;
+	}
+	FAIL("no listener");
+}
+
+TEST(net_lost_listener_is_told_of_and_does_not_spin)
+{
+	struct weir_config config = {
+	    .message = lost_message,
+	};
+	struct rig rig;
+	uint64_t cpu_ns;
+	int fd;
+
+	CHECK_EQ(weir_init(&config), 0);
+	rig_start(&rig, NULL, &echo_handlers);
+	fd = client_connect(&rig);
+	client_send(fd, "a", 1);
+	client_expect(fd, "a", 1);
+	cpu_ns = thread_cpu_ns(rig.thread);
+	CHECK_EQ(shutdown(lost_find(), SHUT_RDWR), 0);
+	usleep(300000);
+	CHECK_LT(thread_cpu_ns(rig.thread) - cpu_ns, 50000000);
+	CHECK_EQ(rig_stats(&rig).listeners_lost, 1);
+	CHECK_EQ(__atomic_load_n(&lost_lines, __ATOMIC_ACQUIRE), 1);
+	CHECK_NOT_NULL(strstr(lost_line, "accepting on port"));
+	/* The connections it brought are served on. */
+	client_send(fd, "b", 1);
+	client_expect(fd, "b", 1);
+	close(fd);
 	rig_end(&rig);
 }

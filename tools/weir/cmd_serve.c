@@ -48,6 +48,7 @@ struct serve_settings {
 	uint64_t send_quota;
 	uint64_t prealloc;
 	uint64_t stall_ns;
+	uint64_t hold_ns;
 	uint64_t idle_ns;
 	uint64_t grace_ns;
 	int backend;
@@ -73,6 +74,7 @@ struct serve {
 	size_t loops;   /* created */
 	size_t started; /* running, the main thread's included */
 	uint16_t port;
+	uint64_t dropped; /* reports nobody read, since the last one read */
 
 	/* Written by signal handlers. */
 	volatile sig_atomic_t stopping;
@@ -104,6 +106,7 @@ serve_create_net(struct serve *serve)
 	    .send_quota_bytes = (uint32_t)set->send_quota,
 	    .stall_ms =
 		set->stall_ns == 0 ? UINT32_MAX : serve_ms(set->stall_ns),
+	    .hold_ms = set->hold_ns == 0 ? UINT32_MAX : serve_ms(set->hold_ns),
 	    .idle_ms = serve_ms(set->idle_ns),
 	    .connections_prealloc = (uint32_t)set->prealloc,
 	};
@@ -242,7 +245,7 @@ serve_report_now(struct weir_loop *loop, struct weir_task *task)
 
 	(void)loop;
 	serve->reporting = 0;
-	serve_report(serve->prose, serve->net);
+	serve_report_offer(serve->prose, serve->net, &serve->dropped);
 }
 
 /* A first signal drains, a second one drops. */
@@ -317,29 +320,6 @@ serve_join(struct serve *serve)
 	return error;
 }
 
-static void
-serve_complain(const struct serve *serve, int error)
-{
-	const struct serve_settings *set = serve->set;
-
-	if (error == -EADDRINUSE)
-		fprintf(stderr,
-		    "weir serve: port %llu of %s is in use; stop the other "
-		    "server, or choose another --port (0: any free one)\n",
-		    (unsigned long long)set->port, set->address);
-	else if (error == -EADDRNOTAVAIL)
-		fprintf(stderr,
-		    "weir serve: %s is no address of this machine\n",
-		    set->address);
-	else if (error == -EACCES)
-		fprintf(stderr,
-		    "weir serve: port %llu is for root only; ports from 1024 "
-		    "on are for everybody\n",
-		    (unsigned long long)set->port);
-	else
-		fprintf(stderr, "weir serve: %s\n", strerror(-error));
-}
-
 static bool
 serve_open_json(struct serve *serve)
 {
@@ -377,8 +357,10 @@ serve_conclude(struct serve *serve, bool served)
 {
 	uint64_t leaks;
 
-	if (served)
+	if (served) {
+		serve_report_dropped(serve->prose, serve->dropped);
 		serve_report(serve->prose, serve->net);
+	}
 	leaks = serve_leaks(served ? serve->prose : NULL, serve->net);
 	if (!served && leaks > 0)
 		serve_leaks(stderr, serve->net);
@@ -408,7 +390,7 @@ serve_run(struct serve *serve)
 	if (error == 0)
 		error = end_error;
 	if (error != 0)
-		serve_complain(serve, error);
+		serve_complain(serve->set->address, serve->set->port, error);
 	int status = serve_conclude(serve, served);
 	return error == 0 ? status : CLI_FAILED;
 }
@@ -427,7 +409,7 @@ serve_execute(const struct serve_settings *set)
 	serve.workers = calloc((size_t)set->threads, sizeof(*serve.workers));
 	error = serve.workers == NULL ? -ENOMEM : serve_create_net(&serve);
 	if (error != 0) {
-		serve_complain(&serve, error);
+		serve_complain(set->address, set->port, error);
 	} else {
 		status = serve_run(&serve);
 		/* A pool with something out must not be destroyed. */
@@ -479,6 +461,7 @@ static struct serve_settings serve_set = {
     .threads = 1,
     .send_quota = 65536,
     .stall_ns = UINT64_C(30000000000),
+    .hold_ns = UINT64_C(5000000000),
     .grace_ns = UINT64_C(5000000000),
 };
 
@@ -558,6 +541,12 @@ static const struct cli_option serve_options[] = {
 	.help = "close a connection that holds memory without "
 		"progress for so long; 0: only while others "
 		"wait for memory"},
+    {.name = "hold-timeout",
+	.kind = CLI_TIME,
+	.target = &serve_set.hold_ns,
+	.help = "while others wait for memory, close a connection that "
+		"held some for so long and moved less than 64 KiB "
+		"meanwhile; 0: never"},
     {.name = "idle-timeout",
 	.kind = CLI_TIME,
 	.target = &serve_set.idle_ns,

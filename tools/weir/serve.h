@@ -5,7 +5,7 @@
  *   cmd_serve.c     options, start, signals, end
  *   serve_echo.c    the two protocols, on public headers only
  *   serve_memory.c  malloc in place of weir's pools, for comparison
- *   serve_report.c  figures and the verdict on leaks
+ *   serve_report.c  figures, also without waiting, verdict on leaks, complaints
  */
 #ifndef WEIR_TOOL_SERVE_H
 #define WEIR_TOOL_SERVE_H
@@ -64,6 +64,15 @@ struct serve_malloc_counts serve_malloc_total(void);
 void serve_report(FILE *out, struct weir_net *net);
 
 /**
+ * serve_report_offer() - the same without ever waiting for a reader.
+ * @out:     what was written to it before is flushed.
+ * @dropped: reports in a row that did not go out whole, kept by the caller;
+ *           the next one that does begins by saying so.
+ */
+void serve_report_offer(FILE *out, struct weir_net *net, uint64_t *dropped);
+void serve_report_dropped(FILE *out, uint64_t dropped); /* says so, if any */
+
+/**
  * serve_report_json() - the same and the number of leaks, as one JSON object.
  *
  * Returns 0, or -errno when it could not be written whole.
@@ -77,5 +86,8 @@ int serve_report_json(FILE *out, struct weir_net *net, uint64_t leaks);
  * Returns the number of things out.
  */
 uint64_t serve_leaks(FILE *out, struct weir_net *net);
+
+/** serve_complain() - why the server could not run; @error is -errno. */
+void serve_complain(const char *address, uint64_t port, int error);
 
 #endif /* WEIR_TOOL_SERVE_H */

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * serve_report.c - what a server says at its end: figures, pools, leaks.
+ * serve_report.c - what a server says when asked and at its end.
+ *
+ * The report asked for by a signal is written by the thread that serves, so it
+ * must not wait for whoever reads: a pipe nobody empties would stop every
+ * connection.  It is put together in memory and offered in pieces, each only
+ * after poll() has said that there is room.  A pipe that is writable takes
+ * PIPE_BUF bytes at once, so a piece is no larger.  O_NONBLOCK would be shorter
+ * but belongs to the open file, which other processes share: a shell, a logger.
  */
 #include "serve.h"
 
@@ -9,28 +16,32 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <weir/stats.h>
 
 #define REPORT_POOLS_MAX 64
 
 /* Figures a reader of the report looks for, in this order. */
-#define REPORT_FIGURES(X)                                  \
-	X(connections, "open connections")                 \
-	X(accepted, "accepted connections")                \
-	X(refused, "refused connections")                  \
-	X(no_descriptor, "closed without descriptor")      \
-	X(accept_pauses, "pauses of accepting")            \
-	X(receives, "receives")                            \
-	X(bytes_received, "bytes received")                \
-	X(sends, "sends")                                  \
-	X(bytes_sent, "bytes sent")                        \
-	X(operations, "sends on their way")                \
-	X(starved, "waits for a buffer")                   \
-	X(starved_now, "connections waiting for a buffer") \
-	X(quota_pauses, "pauses of receiving, peer not reading")
+#define REPORT_FIGURES(X)                                        \
+	X(connections, "open connections")                       \
+	X(accepted, "accepted connections")                      \
+	X(refused, "refused connections")                        \
+	X(no_descriptor, "closed without descriptor")            \
+	X(accept_pauses, "pauses of accepting")                  \
+	X(receives, "receives")                                  \
+	X(bytes_received, "bytes received")                      \
+	X(sends, "sends")                                        \
+	X(bytes_sent, "bytes sent")                              \
+	X(operations, "sends on their way")                      \
+	X(starved, "waits for a buffer")                         \
+	X(starved_now, "connections waiting for a buffer")       \
+	X(quota_pauses, "pauses of receiving, peer not reading") \
+	X(listeners_lost, "listeners lost")
 
 static void
 report_net_text(FILE *out, const struct weir_net_figures *stats)
@@ -106,6 +117,57 @@ serve_report(FILE *out, struct weir_net *net)
 	fflush(out);
 }
 
+/* Writes what goes without waiting; false: not all of it. */
+static bool
+report_offer(int fd, const char *text, size_t bytes)
+{
+	while (bytes > 0) {
+		struct pollfd room = {.fd = fd, .events = POLLOUT};
+		size_t piece = bytes < PIPE_BUF ? bytes : PIPE_BUF;
+		ssize_t written;
+
+		if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
+			return false;
+		written = write(fd, text, piece);
+		if (written < 0 && errno != EINTR)
+			return false;
+		if (written > 0) {
+			text += written;
+			bytes -= (size_t)written;
+		}
+	}
+	return true;
+}
+
+void
+serve_report_dropped(FILE *out, uint64_t dropped)
+{
+	if (dropped > 0)
+		fprintf(out,
+		    "\nweir serve: reports cut short or lost because nobody "
+		    "read them: %" PRIu64 "\n",
+		    dropped);
+}
+
+void
+serve_report_offer(FILE *out, struct weir_net *net, uint64_t *dropped)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *memory = open_memstream(&text, &bytes);
+	bool whole;
+
+	if (memory == NULL) {
+		++*dropped;
+		return;
+	}
+	serve_report_dropped(memory, *dropped);
+	serve_report(memory, net);
+	whole = fclose(memory) == 0 && report_offer(fileno(out), text, bytes);
+	*dropped = whole ? 0 : *dropped + 1;
+	free(text);
+}
+
 int
 serve_report_json(FILE *out, struct weir_net *net, uint64_t leaks)
 {
@@ -176,4 +238,26 @@ serve_leaks(FILE *out, struct weir_net *net)
 	if (leaks == 0 && out != NULL)
 		fputs("leaks: none\n", out);
 	return leaks;
+}
+
+void
+serve_complain(const char *address, uint64_t port, int error)
+{
+	if (error == -EADDRINUSE)
+		fprintf(stderr,
+		    "weir serve: port %" PRIu64
+		    " of %s is in use; stop the other "
+		    "server, or choose another --port (0: any free one)\n",
+		    port, address);
+	else if (error == -EADDRNOTAVAIL)
+		fprintf(stderr,
+		    "weir serve: %s is no address of this machine\n", address);
+	else if (error == -EACCES)
+		fprintf(stderr,
+		    "weir serve: port %" PRIu64
+		    " is for root only; ports from 1024 "
+		    "on are for everybody\n",
+		    port);
+	else
+		fprintf(stderr, "weir serve: %s\n", strerror(-error));
 }
