@@ -23,7 +23,7 @@ usage() {
 # ---- what must be installed ----------------------------------------------
 
 # One line a package: name, and what shows that it is there - a command or, with
-# a slash, a file.  Looking beats asking dpkg: it is faster, and it counts what
+# a slash, a file (a pattern is one whose directory has a machine's name in it).  Looking beats asking dpkg: it is faster, and it counts what
 # was installed in another way or on another distribution.
 packages_for() {
 	case $1 in
@@ -44,6 +44,21 @@ packages_for() {
 			gnuplot-nox gnuplot
 		LIST
 		;;
+	opponents)
+		cat <<-'LIST'
+			libmimalloc2.0 /usr/lib/*/libmimalloc.so.2
+			libjemalloc2 /usr/lib/*/libjemalloc.so.2
+			libtcmalloc-minimal4 /usr/lib/*/libtcmalloc_minimal.so.4
+			libtbbmalloc2 /usr/lib/*/libtbbmalloc.so.2
+			libdpdk-dev /usr/include/dpdk/rte_mempool.h
+			libapr1-dev /usr/include/apr-1.0/apr_pools.h
+			libtalloc-dev /usr/include/talloc.h
+			libboost-dev /usr/include/boost/pool/pool.hpp
+			libck-dev /usr/include/ck_stack.h
+			gnuplot-nox gnuplot
+			valgrind valgrind
+		LIST
+		;;
 	clang) echo "clang clang" ;;
 	lint)
 		cat <<-'LIST'
@@ -58,6 +73,7 @@ packages_for() {
 			python3 python3
 			valgrind valgrind
 			libc6-dbg /usr/lib/debug/.build-id
+			spin spin
 		LIST
 		;;
 	*) die "no package list '$1'" ;;
@@ -66,7 +82,7 @@ packages_for() {
 
 is_there() {
 	if [[ $1 == /* ]]; then
-		[[ -e $1 ]]
+		compgen -G "$1" >/dev/null
 	else
 		command -v "$1" >/dev/null
 	fi
@@ -128,10 +144,13 @@ presets() {
 # The optional libraries found are part of a configuration, so it is done again
 # when they came since.
 configure() {
-	local preset=$1 dir=$2 found
+	local preset=$1 dir=$2 found probe
 	shift 2
 	found="$* uv=$(is_there /usr/include/uv.h && echo 1)"
 	found+=" asio=$(is_there /usr/include/asio.hpp && echo 1)"
+	while read -r _ probe; do
+		found+=" $(is_there "$probe" && echo 1)"
+	done < <(packages_for opponents)
 	if [[ -f $dir/build.ninja && $dir/configured -nt CMakePresets.json &&
 		$(<"$dir/configured") == "$found" ]]; then
 		return 0

@@ -36,6 +36,9 @@ struct weir_buddy;
 /** Most units of one buddy. */
 #define WEIR_BUDDY_UNITS_MAX ((size_t)1 << 31)
 
+/** Sizes of free blocks: 1, 2, 4, ... 2^31 units. */
+#define WEIR_BUDDY_ORDERS 32
+
 enum weir_buddy_flags {
 	WEIR_BUDDY_UNLOCKED = 1 << 0, /* the caller serialises all calls */
 	WEIR_BUDDY_INTERNAL = 1 << 1, /* left out of the leak report */
@@ -312,6 +315,55 @@ WEIR_API size_t weir_buddy_unit(
  */
 WEIR_API int weir_buddy_stats(
     struct weir_buddy *buddy, struct weir_pool_stats *out) WEIR_NOEXCEPT;
+
+/**
+ * struct weir_buddy_orders - how the free units lie.
+ *
+ * The sum of free_blocks[order] << order is free_units.  The fragmentation is
+ * the share of the free units that do not belong to the longest run that is
+ * sure to be had: 0 when that run is all there is, 750 when it is a quarter.
+ */
+struct weir_buddy_orders {
+	uint32_t size; /* bytes of this struct, set by the reader */
+	uint32_t fragmentation_permille;
+	uint64_t free_units;
+	uint64_t largest_units; /* the longest run that is sure to be had */
+	uint64_t free_blocks[WEIR_BUDDY_ORDERS];
+	uint64_t reserved[4];
+};
+
+/**
+ * weir_buddy_orders_read() - count the free blocks of each order.
+ * @buddy: a live buddy.
+ * @out:   filled whole; set out->size to sizeof(*out) first.
+ *
+ * Returns:   0, or -EINVAL when out->size is none this library knows.
+ * Ownership: copies into the caller's storage.
+ * Threads:   as weir_buddy_alloc(); all figures are of one moment.
+ * Cost:      a lock and an addition an order, whatever the number of units.
+ * Errors:    none beside the return value.
+ * Since:     0.1
+ */
+WEIR_API int weir_buddy_orders_read(
+    struct weir_buddy *buddy, struct weir_buddy_orders *out) WEIR_NOEXCEPT;
+
+/**
+ * weir_pages_orders_read() - the same for the supply under all pools.
+ * @out: filled whole; set out->size to sizeof(*out) first.
+ *
+ * A unit is a page of 4 KiB.  The supply is one buddy for each block of address
+ * space that it took, so largest_units is the sum of the longest run in each,
+ * and the fragmentation is the mean of theirs, weighted by free units.
+ *
+ * Returns:   0, or -EINVAL when out->size is none this library knows.
+ * Ownership: copies into the caller's storage.
+ * Threads:   any thread.  Not async-signal-safe (takes the page lock).
+ * Cost:      a lock and a few ns for each block of address space.
+ * Errors:    none beside the return value.
+ * Since:     0.1
+ */
+WEIR_API int weir_pages_orders_read(struct weir_buddy_orders *out)
+    WEIR_NOEXCEPT;
 
 /**
  * weir_buddy_check() - walk the invariants of a buddy.

@@ -90,10 +90,9 @@ enum weir_buffer_flags {
  * callers hold, a buffer with its whole tier size.  Both are strict, and
  * WEIR_LIMIT_NOTHING closes a tier or the pool.
  *
- * At a tier's limit, a thread that is idle may withhold one magazine of free
- * buffers, limit / 64 at most; below a limit of 512 threads keep none, and each
- * call takes a short lock instead.  What threads keep does not count against
- * limit_bytes.
+ * At a tier's limit, threads that are idle may withhold free buffers, limit / 16
+ * at most in all; below a limit of 512 threads keep none, and each call takes a
+ * short lock instead.  What threads keep does not count against limit_bytes.
  */
 struct weir_buffer_pool_config {
 	struct weir_buffer_tier tier[WEIR_BUFFER_TIERS_MAX]; /* ascending */
@@ -115,7 +114,8 @@ struct weir_buffer_pool_config {
  * Returns:   0; -EINVAL (tiers not ascending, a tier of 0 bytes or above
  *            WEIR_BUFFER_BYTES_MAX, too many tiers, tiers given and
  *            tier_count 0, limit_bytes below the smallest tier, prealloc
- *            above a limit, an unknown flag, a reserved field set); -ENOMEM.
+ *            above a limit, an unknown flag, a reserved field set), and a
+ *            message names the field; -ENOMEM.
  * Ownership: the caller's until weir_buffer_pool_destroy().
  * Threads:   any thread.  Not async-signal-safe.
  * Cost:      microseconds, plus the preallocated buffers.
@@ -162,8 +162,10 @@ WEIR_API size_t weir_buffer_pool_tier_count(const struct weir_buffer_pool *pool)
  * @tier: 0 is the smallest.
  * @out:  filled whole; set out->size to sizeof(*out) first.
  *
- * A request above the largest tier counts as a failure of the largest, one
- * refused by limit_bytes as a failure of the tier it would have been from.
+ * A request above the largest tier counts as a failure of the largest
+ * (failures_by_size), one refused by limit_bytes as a failure of the tier it
+ * would have been from (failures_by_bytes).  limit_bytes and limit_bytes_used
+ * are those of the whole pool.
  *
  * Returns:   0, or -EINVAL when there is no such tier or out->size is none
  *            this library knows.
@@ -281,11 +283,17 @@ WEIR_API struct weir_buffer *weir_buffer_retain_many(
  *            before their release is seen by the next owner.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      about 3 ns for the last reference, else one atomic subtraction;
- *            one short lock per magazine; wiping as memset().
+ * Cost:      about 4 ns for the last reference, half a nanosecond of it for
+ *            a look into the page map, else one atomic subtraction; one short
+ *            lock per magazine; wiping as memset().
  * Errors:    faults (weir/guard.h): double-free when the buffer is free,
  *            reference-underflow when foreign memory has no reference or two
- *            threads race to one, foreign-pointer when @buffer is no buffer.
+ *            threads race to one, foreign-pointer when @buffer is no buffer or
+ *            a copy of one, interior-pointer when it is inside a descriptor,
+ *            corruption when that was written to.  Two threads that both
+ *            release the last reference at the same moment are seen at once
+ *            with limit_bytes, WEIR_BUFFER_WIPE or foreign memory, else when
+ *            the buffer is handed out again.
  * Since:     0.1
  */
 WEIR_API void weir_buffer_release(struct weir_buffer *buffer) WEIR_NOEXCEPT;

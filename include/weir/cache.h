@@ -21,6 +21,7 @@
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H
 
+#include <weir/limit.h>
 #include <weir/local.h>
 #include <weir/stats.h>
 
@@ -40,27 +41,63 @@ struct weir_cache;
  */
 typedef void (*weir_cache_hook_fn)(void *object, void *context);
 
+/**
+ * weir_cache_visit_fn - is shown one object in use.
+ * @object:  may be freed in the call, alone of all objects of its cache.
+ * @context: the pointer given with the function.
+ *
+ * Returns true to go on.
+ */
+typedef bool (*weir_cache_visit_fn)(void *object, void *context);
+
+/**
+ * weir_cache_notify_fn - told that there is room in a cache again.
+ * @cache:   one created with WEIR_LIMIT_NOTIFY.
+ * @context: the pointer given in the configuration.
+ *
+ * Called once after one or more requests failed, as soon as no more than
+ * notify_at objects are in use: on the thread whose free made it so, which is
+ * in weir_cache_free() or, if that happened at the same moment, on the one whose
+ * request failed.  No lock of the library is held: it may allocate from @cache
+ * and free to it, but not destroy it.  A request of its own that fails makes
+ * another call due, which comes at the earliest with the next free outside.
+ * Calls for one cache may overlap if requests fail meanwhile.
+ */
+typedef void (*weir_cache_notify_fn)(struct weir_cache *cache, void *context);
+
 /** How much a cache verifies when an object comes back. */
 enum weir_check_level {
 	WEIR_CHECK_EACH = 0,  /* every free is checked at the call (default) */
 	WEIR_CHECK_BATCH = 1, /* a magazine at a time, when it comes in */
 };
 
+/** What a cache does beyond handing out and taking back; any together. */
 enum weir_cache_flags {
-	WEIR_CACHE_COUNT = 1 << 0, /* requests exact at WEIR_CHECK_BATCH too,
-				      by the slower calls */
-	WEIR_CACHE_ZERO = 1 << 1,  /* each object is handed out zeroed */
+	WEIR_CACHE_COUNT = 1 << 0,   /* requests exact at WEIR_CHECK_BATCH too,
+					by the slower calls */
+	WEIR_CACHE_ZERO = 1 << 1,    /* each object is handed out zeroed */
+	WEIR_CACHE_HANDLES = 1 << 2, /* weir_cache_handle(); a free costs some
+					80 instructions more, a slot 4 bytes
+					that stay when its memory goes back */
 };
 
 /**
  * struct weir_cache_config - what weir_cache_create() is told.
  *
- * At a limit, a thread that is idle may withhold one magazine of free objects,
- * limit / 64 at most; below a limit of 512 threads keep none, and each call
- * takes a short lock instead.
+ * At a limit, threads that are idle may withhold free objects, limit / 16 at
+ * most in all; created with a limit below 512, the cache keeps none in threads,
+ * and each call takes a short lock instead.  With WEIR_LIMIT_WAIT nothing is
+ * withheld at any limit, and calls cost two atomic exchanges; with
+ * WEIR_LIMIT_NOTIFY each free costs a fence.
  *
  * Zero means the default for every field but object_bytes, so a caller names
  * what it cares about: `{.object_bytes = sizeof(struct conn)}`.
+ *
+ * What is expensive to set up and good for any use - a lock, a list head, a
+ * buffer - belongs in init: it stays while the object's memory is in the cache,
+ * from use to use and through trims that leave it there.  What a use begins with
+ * belongs in ctor.  A program must free an object with init's state intact; its
+ * bytes are not touched while it is free.
  */
 struct weir_cache_config {
 	size_t object_bytes;         /* 1 .. WEIR_CACHE_OBJECT_BYTES_MAX */
@@ -69,12 +106,21 @@ struct weir_cache_config {
 	size_t prealloc;             /* objects made ready at creation */
 	enum weir_check_level check; /* 0: WEIR_CHECK_EACH */
 	unsigned flags;              /* enum weir_cache_flags */
-	weir_cache_hook_fn init;     /* memory enters the cache */
-	weir_cache_hook_fn fini;     /* memory leaves the cache */
+	weir_cache_hook_fn init;     /* memory enters: once an object */
+	weir_cache_hook_fn fini;     /* memory leaves: trim, destroy */
 	weir_cache_hook_fn ctor;     /* an object is handed out */
 	weir_cache_hook_fn dtor;     /* an object comes back */
 	void *context;               /* handed to the four hooks */
-	uint64_t reserved[4];        /* must be zero */
+
+	/* When there is nothing to hand out: */
+	enum weir_limit_policy policy; /* 0: WEIR_LIMIT_FAIL */
+	int notify_fd;                 /* eventfd to add 1 to; 0: none */
+	uint64_t timeout_ns; /* of WEIR_LIMIT_WAIT; 0: WEIR_WAIT_FOREVER */
+	size_t notify_at;    /* objects in use; 0: 7/8 of the limit */
+	weir_cache_notify_fn notify;
+	void *notify_context;
+	struct weir_quota *quota; /* its memory is charged to; NULL: none */
+	uint64_t reserved[4];     /* must be zero */
 };
 
 /** Largest object a cache takes; a region or a buffer serves larger ones. */
@@ -109,7 +155,9 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  * Ownership: the caller's until weir_cache_free(), on any thread.
  * Threads:   any number of threads.  No shared line is written while this
  *            thread's magazine has objects.  Not async-signal-safe.
- * Cost:      about 2 ns; one short lock per magazine, at most 126 objects;
+ * Cost:      12 instructions at WEIR_CHECK_BATCH, 21 at WEIR_CHECK_EACH, 30
+ *            there for small objects, 88 for those of 32 KiB and more; one
+ *            short lock per magazine, at most 126 objects;
  *            a system call only when the page supply grows.
  * Errors:    NULL at the limit or when memory is exhausted, counted in the
  *            statistics; errno is left as it was.
@@ -117,6 +165,48 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  */
 WEIR_API WEIR_NODISCARD void *weir_cache_alloc(struct weir_cache *cache)
     WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_alloc_wait() - take one object, or wait for one.
+ * @cache:      a live cache, created with WEIR_LIMIT_WAIT; of any other cache
+ *              this is weir_cache_alloc().
+ * @timeout_ns: how long at most; 0: not at all, WEIR_WAIT_FOREVER: no end.
+ *
+ * Returns:   as weir_cache_alloc().  Requests are served in the order they
+ *            came; none that comes later, by this or any other call, takes an
+ *            object past one that waits.  weir_cache_alloc() waits for the
+ *            timeout_ns of the configuration, weir_cache_alloc_bulk() never.
+ * Ownership: the caller's until weir_cache_free(), on any thread.
+ * Threads:   any number of threads.  In a hook that the library called it does
+ *            not wait: what it waited for might be in the hands of its own
+ *            thread.  Not async-signal-safe.
+ * Cost:      about 15 ns; a system call, and one of the thread that gives, when
+ *            it waits.
+ * Errors:    NULL when the time is over, counted in the statistics as a failure
+ *            and a wait_timeout; errno is left as it was.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD void *weir_cache_alloc_wait(
+    struct weir_cache *cache, uint64_t timeout_ns) WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_set_limit() - change the limit of a cache.
+ * @cache: a live cache.
+ * @limit: most objects in being; 0: none, WEIR_LIMIT_NOTHING: not one.
+ *
+ * Returns:   0; -EBUSY when more objects are in being than @limit, after those
+ *            that could be given back were: the old limit stays, and a line
+ *            with the figures goes to the message hook.  Objects in being are
+ *            those in use and the free ones in slabs with them.
+ * Ownership: nothing changes hands.
+ * Threads:   any thread.  Requests that wait are served at once if there is
+ *            room now.  Not async-signal-safe.
+ * Cost:      that of weir_cache_trim() if @limit is below what is in being.
+ * Errors:    none beside the return value.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
+    struct weir_cache *cache, size_t limit) WEIR_NOEXCEPT;
 
 /**
  * weir_cache_free() - give one object back.
@@ -127,13 +217,82 @@ WEIR_API WEIR_NODISCARD void *weir_cache_alloc(struct weir_cache *cache)
  * Threads:   any thread, not only the one that allocated.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      about 2 ns; one short lock per magazine.
+ * Cost:      14 instructions at WEIR_CHECK_BATCH, 34 at WEIR_CHECK_EACH, 42
+ *            there for small objects, 101 for those of 32 KiB and more; one
+ *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer and an
  *            object of another cache are faults (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API void weir_cache_free(struct weir_cache *cache, void *object)
     WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_alloc_bulk() - take many objects.
+ * @cache:   a live cache; it must outlive every object taken from it.
+ * @count:   how many are wanted; any number.
+ * @objects: receives them.
+ *
+ * Returns:   how many it got: @count, or less at the limit or when memory is
+ *            exhausted.  As many calls of weir_cache_alloc() that stop at the
+ *            first NULL do the same, with the same figures in the statistics;
+ *            whoever wants all or nothing gives a part back by
+ *            weir_cache_free_bulk().  @objects beyond the number returned is as
+ *            it was.
+ * Ownership: each object is the caller's until it is freed, one by one or many
+ *            a call.
+ * Threads:   as weir_cache_alloc().
+ * Cost:      instructions for each object at count 8, 32 and 126: 9, 3 and 5 at
+ *            WEIR_CHECK_BATCH, 15, 8 and 10 at WEIR_CHECK_EACH; full magazines
+ *            of the depot are copied whole.
+ * Errors:    less than @count, counted in the statistics as one failure; errno
+ *            is left as it was.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD size_t weir_cache_alloc_bulk(
+    struct weir_cache *cache, size_t count, void **objects) WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_free_bulk() - give many objects back.
+ * @cache:   the cache they came from.
+ * @count:   how many there are.
+ * @objects: objects of @cache, all different; NULL for nothing to do.
+ *
+ * Ownership: the objects are the cache's again; the array stays the caller's
+ *            and is not written.
+ * Threads:   as weir_cache_free().
+ * Cost:      instructions for each object at count 8, 32 and 126: 16, 10 and 10
+ *            at WEIR_CHECK_BATCH, 28, 21 and 21 at WEIR_CHECK_EACH.
+ * Errors:    as weir_cache_free() for each object: the report is of the first
+ *            that is wrong, those before it are free, those behind it are not.
+ * Since:     0.1
+ */
+WEIR_API void weir_cache_free_bulk(
+    struct weir_cache *cache, size_t count, void *const *objects) WEIR_NOEXCEPT;
+
+/**
+ * weir_cache_for_each() - show every object in use to a function.
+ * @cache:   a live cache that is quiet.
+ * @visit:   called for each; it may free the object it is given and use other
+ *           pools, but must do nothing else with @cache.
+ * @context: handed to @visit.
+ *
+ * Quiet means that no other thread is in a call on @cache, or begins one, until
+ * this one returns; that other pools are busy, and that memory is short, does
+ * no harm.  Objects are in use from their alloc to their free, whoever holds
+ * them: nothing tells the visitor that their owner is done with them.
+ *
+ * Returns:   how many were shown: all, or those up to the one for which @visit
+ *            returned false.
+ * Ownership: an object stays whose it was, unless @visit frees it.
+ * Threads:   quiet caches only.
+ * Cost:      linear in all slots; no allocation.
+ * Errors:    none.  In the child of a fork() that met another thread inside a
+ *            call, what was in that thread's hands is shown as well.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_cache_for_each(struct weir_cache *cache,
+    weir_cache_visit_fn visit, void *context) WEIR_NOEXCEPT;
 
 /**
  * weir_cache_trim() - give idle memory of a cache back to the page supply.
@@ -196,19 +355,24 @@ WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;
 /**
  * weir_cache_alloc_at() - weir_cache_alloc(), compiled in line.
  * @local: the calling thread's weir_local().
- * @cache: a live cache.
+ * @cache: a live cache; it must outlive every object taken from it.
  *
- * Cost:  about 1 ns less than the call; the rest as there.
- * Since: 0.1
+ * Returns:   as weir_cache_alloc().
+ * Ownership: as there.
+ * Threads:   @local says which: only the calling one.  Not async-signal-safe.
+ * Cost:      9 instructions at WEIR_CHECK_BATCH, 18 at WEIR_CHECK_EACH, 27
+ *            there for small objects.
+ * Errors:    as weir_cache_alloc().
+ * Since:     0.1
  */
-WEIR_NODISCARD static inline void *
+WEIR_NODISCARD WEIR_ABI_INLINE static inline void *
 weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
     WEIR_NOEXCEPT
 {
 	const struct weir_abi_head *head =
 	    (const struct weir_abi_head *)(const void *)cache;
 	uintptr_t **cell = (uintptr_t **)(void *)((char *)local + head->cell);
-	void *object;
+	void *object = NULL;
 
 	if (WEIR_UNLIKELY(!weir_abi_take(head, cell, &object)))
 		return weir_cache_alloc(cache);
@@ -221,10 +385,15 @@ weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
  * @cache:  the cache it came from.
  * @object: an object of @cache, or NULL for nothing to do.
  *
- * Cost:  about 1 ns less than the call; the rest as there.
- * Since: 0.1
+ * Ownership: as weir_cache_free().
+ * Threads:   @local says which: only the calling one.  Not async-signal-safe.
+ * Cost:      10 instructions at WEIR_CHECK_BATCH, 32 at WEIR_CHECK_EACH, 40
+ *            there for small objects; two more where the compiler cannot
+ *            know that @object is not NULL.
+ * Errors:    as weir_cache_free().
+ * Since:     0.1
  */
-static inline void
+WEIR_ABI_INLINE static inline void
 weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
     void *object) WEIR_NOEXCEPT
 {
@@ -251,7 +420,7 @@ weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
  * Since: 0.1
  */
 #define WEIR_CACHE_DEFINE(prefix, type)                                        \
-	static inline int prefix##_cache_create(const char *name,              \
+	WEIR_UNUSED static inline int prefix##_cache_create(const char *name,  \
 	    const struct weir_cache_config *config, struct weir_cache **out)   \
 	{                                                                      \
 		struct weir_cache_config typed = *config;                      \
@@ -264,25 +433,25 @@ weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
 		return weir_cache_create(name, &typed, out);                   \
 	}                                                                      \
                                                                                \
-	WEIR_NODISCARD static inline type *prefix##_alloc(                     \
+	WEIR_NODISCARD WEIR_UNUSED static inline type *prefix##_alloc(         \
 	    struct weir_cache *cache)                                          \
 	{                                                                      \
 		return (type *)weir_cache_alloc(cache);                        \
 	}                                                                      \
                                                                                \
-	static inline void prefix##_free(                                      \
+	WEIR_UNUSED static inline void prefix##_free(                          \
 	    struct weir_cache *cache, type *object)                            \
 	{                                                                      \
 		weir_cache_free(cache, object);                                \
 	}                                                                      \
                                                                                \
-	WEIR_NODISCARD static inline type *prefix##_alloc_at(                  \
+	WEIR_NODISCARD WEIR_UNUSED static inline type *prefix##_alloc_at(      \
 	    struct weir_local *local, struct weir_cache *cache)                \
 	{                                                                      \
 		return (type *)weir_cache_alloc_at(local, cache);              \
 	}                                                                      \
                                                                                \
-	static inline void prefix##_free_at(                                   \
+	WEIR_UNUSED static inline void prefix##_free_at(                       \
 	    struct weir_local *local, struct weir_cache *cache, type *object)  \
 	{                                                                      \
 		weir_cache_free_at(local, cache, object);                      \

@@ -24,6 +24,7 @@
 
 #ifdef __GNUC__
 #define WEIR_NODISCARD __attribute__((warn_unused_result))
+#define WEIR_UNUSED __attribute__((unused))
 #define WEIR_PRINTF(format_index, first_arg) \
 	__attribute__((format(printf, format_index, first_arg)))
 #define WEIR_LIKELY(condition) __builtin_expect(!!(condition), 1)
@@ -31,6 +32,7 @@
 #define WEIR_CLEANUP(function) __attribute__((cleanup(function)))
 #else
 #define WEIR_NODISCARD
+#define WEIR_UNUSED
 #define WEIR_PRINTF(format_index, first_arg)
 #define WEIR_LIKELY(condition) (condition)
 #define WEIR_UNLIKELY(condition) (condition)

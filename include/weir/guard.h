@@ -6,8 +6,10 @@
  * standard error without allocating,
  *
  *     weir: FAULT double-free: cache "conn": object 0x7f32a0014080 is free
+ *     already; find its two owners: each object is freed once
  *
- * calls the hook if one is set, and aborts.
+ * (one line, broken here), calls the hook if one is set, and aborts.  What
+ * stands behind the last semicolon is the advice of the class, always the same.
  */
 #ifndef WEIR_GUARD_H
 #define WEIR_GUARD_H
@@ -17,23 +19,35 @@
 WEIR_BEGIN_DECLS
 
 /*
- * The classes of faults: enumerator, the word in the report.  One list feeds
- * the enum and the texts, so that neither can miss an entry.
+ * The classes of faults: enumerator, the word in the report, what to do.  One
+ * list feeds the enum and the texts, so that none can miss an entry.
  */
-#define WEIR_FAULT_CLASSES(X)                       \
-	X(DOUBLE_FREE, "double-free")               \
-	X(FOREIGN_POINTER, "foreign-pointer")       \
-	X(INTERIOR_POINTER, "interior-pointer")     \
-	X(MISALIGNED_POINTER, "misaligned-pointer") \
-	X(WRONG_POOL, "wrong-pool")                 \
-	X(LIVE_OBJECTS, "live-objects-at-destroy")  \
-	X(DOUBLE_DESTROY, "double-destroy")         \
-	X(REF_UNDERFLOW, "reference-underflow")     \
-	X(CORRUPTION, "corruption")                 \
-	X(BAD_ARGUMENT, "bad-argument")
+/* clang-format off */
+#define WEIR_FAULT_CLASSES(X)                                                 \
+	X(DOUBLE_FREE, "double-free",                                         \
+	    "find its two owners: each object is freed once")                 \
+	X(FOREIGN_POINTER, "foreign-pointer",                                 \
+	    "pass only what was handed out here and not given back")          \
+	X(INTERIOR_POINTER, "interior-pointer",                               \
+	    "pass the pointer that was handed out, not one into its memory")  \
+	X(MISALIGNED_POINTER, "misaligned-pointer",                           \
+	    "pass the pointer that was handed out: this one was changed")     \
+	X(WRONG_POOL, "wrong-pool",                                           \
+	    "give it back to the pool it came from")                          \
+	X(LIVE_OBJECTS, "live-objects-at-destroy",                            \
+	    "give everything back first, or destroy the pool later")          \
+	X(DOUBLE_DESTROY, "double-destroy",                                   \
+	    "destroy once, and use nothing of it afterwards")                 \
+	X(REF_UNDERFLOW, "reference-underflow",                               \
+	    "release once for each acquire and each retain")                  \
+	X(CORRUPTION, "corruption",                                           \
+	    "find the write past an end or after a free: watch this address") \
+	X(BAD_ARGUMENT, "bad-argument",                                       \
+	    "compare the call with its comment in the header")
+/* clang-format on */
 
 enum weir_fault_class {
-#define X(symbol, text) WEIR_FAULT_##symbol,
+#define X(symbol, text, advice) WEIR_FAULT_##symbol,
 	WEIR_FAULT_CLASSES(X)
 #undef X
 	    WEIR_FAULT_COUNT
@@ -43,10 +57,11 @@ enum weir_fault_class {
 struct weir_fault {
 	enum weir_fault_class fault_class;
 	const char *class_text; /* "double-free" */
-	const char *pool_kind;  /* "cache", "region", "buffer", "buddy" */
+	const char *pool_kind;  /* "cache", "heap", "buffer", ... */
 	const char *pool_name;
 	const void *address; /* the pointer the program passed, or NULL */
 	const char *line;    /* the whole message without its newline */
+	const char *advice;  /* "find its two owners: ..." */
 };
 
 /**

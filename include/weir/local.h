@@ -26,6 +26,11 @@ struct weir_local;
 /* The thread's state in layout 1; call weir_local(). */
 WEIR_API struct weir_local *weir_abi_1(void) WEIR_NOEXCEPT;
 
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* the struct has this name, too */
+#endif
+
 /**
  * weir_local() - the calling thread's state.
  *
@@ -39,10 +44,6 @@ WEIR_API struct weir_local *weir_abi_1(void) WEIR_NOEXCEPT;
  * Errors:    none.
  * Since:     0.1
  */
-#if defined(__cplusplus) && defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wshadow" /* the struct has this name, too */
-#endif
 static inline struct weir_local *
 weir_local(void) WEIR_NOEXCEPT
 {
@@ -71,6 +72,13 @@ weir_local(void) WEIR_NOEXCEPT
 #define WEIR_ABI_TABLE_SLAB ((uintptr_t)64 << 10)
 #define WEIR_ABI_TABLE_FREE 0x8000u
 
+/* The compiler's measure of what is worth it counts the rare cases, too. */
+#ifdef __GNUC__
+#define WEIR_ABI_INLINE __attribute__((always_inline))
+#else
+#define WEIR_ABI_INLINE
+#endif
+
 /* What is looked at when an object is put. */
 enum weir_abi_check {
 	WEIR_ABI_CHECK_OTHER = 0, /* nothing, or more than is in line */
@@ -96,7 +104,7 @@ struct weir_abi_head {
 	const uint16_t *near_tags; /* WEIR_ABI_NEAR_COUNT of them */
 };
 
-static inline uint16_t *
+WEIR_ABI_INLINE static inline uint16_t *
 weir_abi_entry(const struct weir_abi_head *head, const void *object)
 {
 	uintptr_t slab = (uintptr_t)object & ~(WEIR_ABI_TABLE_SLAB - 1);
@@ -105,7 +113,7 @@ weir_abi_entry(const struct weir_abi_head *head, const void *object)
 	       ((unsigned)(uint16_t)(uintptr_t)object >> head->table_shift);
 }
 
-static inline void
+WEIR_ABI_INLINE static inline void
 weir_abi_count(uintptr_t **cell)
 {
 	uint64_t *requests =
@@ -118,7 +126,7 @@ weir_abi_count(uintptr_t **cell)
 
 /* Is the 8-aligned @address memory of the pool?  False tells only that a closer
  * look is needed; the address is not read. */
-static inline bool
+WEIR_ABI_INLINE static inline bool
 weir_abi_owns(const struct weir_abi_head *head, const void *address)
 {
 	uintptr_t away = (uintptr_t)address - head->near_base;
@@ -133,7 +141,7 @@ weir_abi_owns(const struct weir_abi_head *head, const void *address)
 }
 
 /* Takes the newest slot of the cell's magazine; false if that is not all. */
-static inline bool
+WEIR_ABI_INLINE static inline bool
 weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
@@ -155,12 +163,12 @@ weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 
 /* Marks an object free if it is one in use; false if that needs a closer look:
  * nothing was changed then. */
-static inline bool
+WEIR_ABI_INLINE static inline bool
 weir_abi_retire(const struct weir_abi_head *head, void *object)
 {
 	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD)) {
 		/* The word is what is read, so it must be the pool's. */
-		uint64_t *word = (uint64_t *)object - 1;
+		uint64_t *word = (uint64_t *)((uintptr_t)object - 8);
 
 		if (WEIR_UNLIKELY(!weir_abi_owns(head, word)))
 			return false;
@@ -187,7 +195,7 @@ weir_abi_retire(const struct weir_abi_head *head, void *object)
 }
 
 /* Puts @object into the cell's magazine; false if that is not all. */
-static inline bool
+WEIR_ABI_INLINE static inline bool
 weir_abi_put(const struct weir_abi_head *head, uintptr_t **cell, void *object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);

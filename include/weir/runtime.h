@@ -53,9 +53,12 @@ enum weir_config_flags {
  *   soft_bytes   WEIR_SOFT          90 % of the limit, else none
  *   source.kind  WEIR_SOURCE        anonymous (huge, memfd)
  *   source.flags WEIR_SOURCE_FLAGS  none (prefault,lock,nodump,notrim)
+ *   decay_ms     WEIR_DECAY         10000 (0 is at once; never)
+ *   maintain_ms  WEIR_MAINTAIN      no helper thread
  *   flags        WEIR_LEAKS=1, WEIR_SHOW=1
  *
- * Sizes in the environment take the suffixes k, M, G (powers of 1024).
+ * Sizes in the environment take the suffixes k, M, G (powers of 1024); times
+ * are milliseconds.
  */
 struct weir_config {
 	uint64_t limit_bytes; /* UINT64_MAX: none, whatever the cgroup says */
@@ -68,8 +71,15 @@ struct weir_config {
 	void *oom_context;
 	weir_soft_fn soft; /* default: none */
 	void *soft_context;
-	uint64_t reserved[8];
+	uint64_t decay_ms;    /* idle memory goes back within; see
+				 weir_maintain(); or a value below */
+	uint64_t maintain_ms; /* a helper thread calls it this often */
+	uint64_t reserved[6];
 };
+
+/** Values of weir_config.decay_ms beside a number of milliseconds. */
+#define WEIR_DECAY_AT_ONCE (UINT64_MAX - 1)
+#define WEIR_DECAY_NEVER UINT64_MAX
 
 /**
  * weir_init() - start the library with options.
@@ -77,7 +87,8 @@ struct weir_config {
  *
  * Returns:   0; -EALREADY when the library has started (a pool was used or
  *            weir_init() was called); -EINVAL for a field out of range, a
- *            range not aligned to 4 KiB, a reserved field set.
+ *            range not aligned to 4 KiB, a reserved field set, and
+ *            config->message or standard error is told which.
  * Ownership: hooks, contexts and a range must stay until the process ends.
  * Threads:   one thread, before others use the library.
  * Cost:      microseconds.
@@ -122,7 +133,8 @@ WEIR_API size_t weir_options_text(char *buffer, size_t bytes) WEIR_NOEXCEPT;
  * @limit_bytes: hard limit, UINT64_MAX for none.
  * @soft_bytes:  soft limit, UINT64_MAX for none; at most @limit_bytes.
  *
- * Returns:   0, or -EINVAL when the soft limit is above the hard one.
+ * Returns:   0, or -EINVAL when the soft limit is above the hard one, said in
+ *            a message.
  * Ownership: memory already taken stays; requests fail until it is below.
  * Threads:   any thread.
  * Cost:      a few stores.
@@ -143,6 +155,97 @@ WEIR_API int weir_set_limit(uint64_t limit_bytes, uint64_t soft_bytes)
  * Since:     0.1
  */
 WEIR_API size_t weir_trim(void) WEIR_NOEXCEPT;
+
+/* ---- giving back little by little --------------------------------------- */
+
+/**
+ * weir_maintain() - a bounded piece of giving idle memory back.
+ * @budget_ns: time to spend; the call ends with the first step that passes
+ *             it, and goes on there next time.  A step takes microseconds, or
+ *             what the system takes to accept 1 MiB, or a program's fini.  UINT64_MAX: all that is due.
+ *
+ * For event loops, at each turn or on a timer of a few per decay_ms.  What pools
+ * keep for reuse and nobody needed for a quarter of decay_ms goes back to the
+ * system over the next quarter, so that a load that swings faster finds its
+ * memory warm, and a spike that is over ends as a slope.  Also taken are spare
+ * magazines of threads that stopped using a pool, and the calling thread's
+ * magazines of pools that it did not use since the last pass, of which there are
+ * 64 per decay_ms at most.  Memory that weir_cache_config.prealloc asked for
+ * stays.
+ *
+ * Returns:   true when more is due now than the budget allowed.
+ * Ownership: objects in use are untouched; fini hooks of pools may run.
+ * Threads:   any number; one at a time does the work, the others return.  Not
+ *            from inside a hook that the library calls.
+ * Cost:      one clock reading when nothing is due, 30 ns.  A pass costs
+ *            another 100 ns a pool, and some 0.2 ms a MiB that goes back, 2 ms
+ *            where it was objects of 16 bytes.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API bool weir_maintain(uint64_t budget_ns) WEIR_NOEXCEPT;
+
+/**
+ * weir_maintain_start() - have a helper thread call weir_maintain().
+ * @interval_ms: time between its calls, 1 .. 3600000.
+ *
+ * The thread has all signals blocked and a stack of 256 KiB.  fini hooks of
+ * pools may run on it.  It does not exist in a fork's child.
+ *
+ * Returns:   0; -EALREADY when it runs; -EINVAL for an interval out of range;
+ *            -EAGAIN or another code when the system gives no thread.
+ * Ownership: weir_maintain_stop() or weir_shutdown() ends it.
+ * Threads:   any thread, not from inside a hook.
+ * Cost:      creates a thread.
+ * Errors:    on failure nothing is changed.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD int weir_maintain_start(uint64_t interval_ms)
+    WEIR_NOEXCEPT;
+
+/**
+ * weir_maintain_stop() - end the helper thread.
+ *
+ * The thread is gone when the call returns; without one it does nothing.
+ *
+ * Ownership: nothing changes hands.
+ * Threads:   any thread, not from inside a hook.
+ * Cost:      waits for the pass the thread is at.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API void weir_maintain_stop(void) WEIR_NOEXCEPT;
+
+/**
+ * weir_thread_poll() - give back what this thread keeps of pools it left.
+ *
+ * What a thread has in its loaded magazines only the thread itself can give
+ * back.  A thread that does not call weir_maintain() and may sit idle calls this
+ * in its loop; it acts when a pass of weir_maintain(), by whomever, came by
+ * since its last call, and gives back the magazines of pools that the thread has
+ * not used in between.
+ *
+ * Ownership: objects in use are untouched.
+ * Threads:   any thread, not from inside a hook.
+ * Cost:      two loads when no pass came by; else a look at each pool's
+ *            cursor, and a lock and a few microseconds a magazine.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API void weir_thread_poll(void) WEIR_NOEXCEPT;
+
+/**
+ * weir_set_decay() - change decay_ms at run time.
+ * @decay_ms: milliseconds, WEIR_DECAY_AT_ONCE or 0 to give idle memory back at
+ *            the next weir_maintain(), WEIR_DECAY_NEVER to keep it.
+ *
+ * Ownership: nothing changes hands.
+ * Threads:   any thread.
+ * Cost:      a few stores.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API void weir_set_decay(uint64_t decay_ms) WEIR_NOEXCEPT;
 
 WEIR_END_DECLS
 

@@ -31,6 +31,10 @@ enum weir_source_flags {
 };
 
 /*
+ * Memory that PREFAULT or LOCK brings in counts against the budget whole, before
+ * it is touched.  A RANGE larger than the budget is then used in parts, from its
+ * start, as far as the budget allows.
+ *
  * WEIR_SOURCE_MEMFD and a RANGE on shared memory: after fork() parent and child
  * see the same pages.  A child must not use pools of its parent then, not even
  * to free; it may read what it was left, and use pools it makes itself.

@@ -15,13 +15,15 @@
 
 WEIR_BEGIN_DECLS
 
-#define WEIR_STATS_VERSION 1u
+#define WEIR_STATS_VERSION 2u
 
 enum weir_pool_kind {
 	WEIR_POOL_CACHE = 1,
 	WEIR_POOL_REGION = 2,
 	WEIR_POOL_BUFFER = 3,
 	WEIR_POOL_BUDDY = 4,
+	WEIR_POOL_BOUNDED = 5,
+	WEIR_POOL_HEAP = 6,
 };
 
 /** Which figures of a weir_pool_stats are exact when the pool is quiet. */
@@ -60,15 +62,52 @@ struct weir_pool_stats {
 
 	uint64_t requests; /* alloc calls, failures included */
 	uint64_t hits;     /* requests served without the shared part */
-	uint64_t misses;   /* visits to the shared part; always exact */
+	uint64_t misses;   /* visits to the shared part; exact, but a bounded
+			      pool's are its requests */
 	uint64_t failures; /* requests that got NULL; always exact */
 
 	uint64_t bytes_mapped; /* memory taken from the page supply */
 	uint64_t bytes_in_use; /* the part of it that callers hold */
-	uint64_t reserved[6];
+
+	/* Of a buffer pool as a whole, the same in each of its tiers. */
+	uint64_t limit_bytes;      /* payload held at most; UINT64_MAX: none */
+	uint64_t limit_bytes_used; /* payload held; 0 without a limit */
+	/* Parts of failures; the rest is the limit or missing memory. */
+	uint64_t failures_by_bytes; /* limit_bytes was reached */
+	uint64_t failures_by_size;  /* larger than the largest tier */
+
+	/* Of a pool whose requests wait at the limit. */
+	uint64_t waits;          /* requests that had to */
+	uint64_t wait_timeouts;  /* of them, those that got NULL in the end */
+	uint64_t waiting;        /* at this moment */
+	uint64_t wait_turns_max; /* most others served between a request's
+				    arrival and its own turn */
+
+	/* With bytes_in_use these add up to bytes_mapped. */
+	uint64_t bytes_cached;    /* idle objects that threads hold */
+	uint64_t bytes_idle;      /* idle objects that the pool holds */
+	uint64_t bytes_untouched; /* room for objects that never were */
+	uint64_t bytes_overhead;  /* heads, colours, rests, descriptors */
+
+	/* In the child of a fork: objects of in_use, at most, that other
+	 * threads of the parent were moving at that moment; they are lost. */
+	uint64_t lost_in_fork;
+	uint64_t reserved[2];
 };
 
-/** struct weir_stats - the process: page supply, budget, number of pools. */
+/**
+ * struct weir_stats - the process: page supply, budget, number of pools.
+ *
+ * While nobody is inside the library it adds up to the byte:
+ *
+ *   bytes_charged  == bytes_in_spans + bytes_retained + bytes_metadata
+ *   bytes_in_spans == bytes_shared + the sum of bytes_mapped over the pools
+ *   bytes_mapped   == bytes_in_use + bytes_cached + bytes_idle
+ *                     + bytes_untouched + bytes_overhead
+ *
+ * Bounded and buddy pools manage memory of the caller's: their bytes_mapped
+ * is no part of the sum.
+ */
 struct weir_stats {
 	uint32_t size;
 	uint32_t version;
@@ -79,11 +118,19 @@ struct weir_stats {
 	uint64_t bytes_peak;  /* highest bytes_charged */
 	uint64_t bytes_limit; /* hard limit; UINT64_MAX: none */
 	uint64_t bytes_soft;  /* soft limit; UINT64_MAX: none */
-	uint64_t bytes_in_spans; /* handed out to pools */
-	uint64_t bytes_retained; /* free, touched, kept for reuse */
-	uint64_t bytes_metadata; /* the library's own records */
-	uint64_t failures;       /* page requests refused */
-	uint64_t reserved[8];
+	uint64_t bytes_in_spans;         /* handed out to pools */
+	uint64_t bytes_retained;         /* free, touched, kept for reuse */
+	uint64_t bytes_metadata;         /* the library's own records */
+	uint64_t failures;               /* page requests refused */
+	uint64_t bytes_free;             /* address space in no span */
+	uint64_t bytes_free_largest;     /* of it, the longest run in each of
+					  * the blocks that sources gave */
+	uint64_t fragmentation_permille; /* share of bytes_free beside those:
+					  * see weir_pages_orders_read() */
+	uint64_t bytes_shared;           /* of bytes_in_spans, what no pool's
+					  * bytes_mapped has: idle blocks that
+					  * regions of all kinds share */
+	uint64_t reserved[4];
 };
 
 /**
@@ -121,6 +168,10 @@ WEIR_API size_t weir_stats_pools(struct weir_pool_stats *out, size_t capacity)
  * @buffer: receives a NUL-terminated text, cut when it does not fit.
  * @bytes:  size of @buffer; 0 is allowed.
  *
+ * Pools that were never asked for anything and hold no memory, as a tier of
+ * buffers that no request fits into, are only counted in the last line.
+ * docs/STATISTICS.md explains every figure.
+ *
  * Returns:   the bytes of the whole text without its NUL, as snprintf does.
  * Ownership: writes only into @buffer.
  * Threads:   any thread.
@@ -129,6 +180,21 @@ WEIR_API size_t weir_stats_pools(struct weir_pool_stats *out, size_t capacity)
  * Since:     0.1
  */
 WEIR_API size_t weir_stats_text(char *buffer, size_t bytes) WEIR_NOEXCEPT;
+
+/**
+ * weir_stats_text_verbose() - as weir_stats_text(), unused pools included.
+ * @buffer: receives a NUL-terminated text, cut when it does not fit.
+ * @bytes:  size of @buffer; 0 is allowed.
+ *
+ * Returns:   the bytes of the whole text without its NUL, as snprintf does.
+ * Ownership: writes only into @buffer.
+ * Threads:   any thread.
+ * Cost:      as weir_stats_text().
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_stats_text_verbose(char *buffer, size_t bytes)
+    WEIR_NOEXCEPT;
 
 /**
  * weir_stats_json() - write all figures as one JSON object.
@@ -148,7 +214,8 @@ WEIR_API size_t weir_stats_json(char *buffer, size_t bytes) WEIR_NOEXCEPT;
  * weir_stats_health() - one line on a pool, with advice where it is due.
  * @stats:  figures read before.
  * @buffer: receives e.g. "usage 85 % | success 99.95 % | ok"; above 90 % usage
- *          of a limit, or above 1 % failures, the last part says what to do.
+ *          of a limit, be it objects or limit_bytes, or above 1 % failures, the
+ *          last part says what to do.
  *          Where requests are a lower bound, success is one as well (">="),
  *          and a share above 1 % is not advised upon.
  * @bytes:  size of @buffer; 0 is allowed.

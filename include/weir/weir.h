@@ -4,7 +4,9 @@
  *
  *   region.h   many objects, one end (a request)
  *   cache.h    objects of one type, any order, any thread
+ *   handle.h   names of such objects that may be gone when they are used
  *   buffer.h   I/O: sized, shared, sliced, reference counted
+ *   heap.h     memory of any size, heaps that end at once
  *   buddy.h    power-of-two groups of anything
  *   net.h      loops and connections over them, completion style
  *   stats.h    what every pool is doing
@@ -18,6 +20,9 @@
 #include <weir/buffer.h>
 #include <weir/cache.h>
 #include <weir/guard.h>
+#include <weir/handle.h>
+#include <weir/heap.h>
+#include <weir/limit.h>
 #include <weir/net.h>
 #include <weir/region.h>
 #include <weir/runtime.h>

@@ -10,8 +10,8 @@
  * Invariants:
  *
  *   C1  config_ready is set once, after the options are complete.  Afterwards
- *       only the two limits and their origins change, by weir_set_limit(), and
- *       at the end of the process the hooks, which become NULL.
+ *       only the two limits and the decay change with their origins, by
+ *       weir_set_limit() and weir_set_decay(), and at the end of the process the hooks, which become NULL.
  *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
  *       reads the environment and the control group.
  *   C3  The fork handlers are in place before config_mutex is ever taken.
@@ -39,16 +39,13 @@ config_environment(const char *name)
 	return getenv(name);
 }
 
-/* Under the lock; false when it had been done. */
-static bool
-config_start(const struct weir_config *config, int *result)
+/* Under the lock: 0, -EALREADY when it had been done, or -EINVAL, for which
+ * options->warnings says why. */
+static int
+config_start(const struct weir_config *config, struct weiri_options *options)
 {
-	struct weiri_options options;
-
-	if (WEIRI_LOAD(&config_ready)) {
-		*result = -EALREADY;
-		return false;
-	}
+	if (WEIRI_LOAD(&config_ready))
+		return -EALREADY;
 
 	const struct weiri_inputs inputs = {
 	    .environment = config_environment,
@@ -56,22 +53,27 @@ config_start(const struct weir_config *config, int *result)
 	    .secure = weiri_os_secure(),
 	};
 
-	*result = weiri_options_resolve(&options, config, &inputs);
-	if (*result != 0)
-		return false;
-	config_options = options;
+	int result = weiri_options_resolve(options, config, &inputs);
+
+	if (result != 0)
+		return result;
+	config_options = *options;
 	/* Pairs with the acquire in weiri_config(). */
 	__atomic_store_n(&config_ready, true, __ATOMIC_RELEASE);
-	return true;
+	return 0;
 }
+
+static void config_deliver(const struct weir_config *config,
+    enum weir_message_level level, const char *line);
 
 /* Sends each line of @lines as a message of its own; they are cut apart. */
 static void
-config_send_lines(enum weir_message_level level, char *lines)
+config_send_lines(const struct weir_config *config,
+    enum weir_message_level level, char *lines)
 {
 	for (char *end; (end = strchr(lines, '\n')) != NULL; lines = end + 1) {
 		*end = '\0';
-		weiri_message(level, lines);
+		config_deliver(config, level, lines);
 	}
 }
 
@@ -83,26 +85,34 @@ config_announce(void)
 	struct weiri_text text = {text_bytes, sizeof(text_bytes), 0};
 
 	/* Only the thread that started the library comes here. */
-	config_send_lines(WEIR_MESSAGE_WARNING, config_options.warnings);
+	config_send_lines(&config_options.effective, WEIR_MESSAGE_WARNING,
+	    config_options.warnings);
 	if ((config_options.effective.flags & WEIR_SHOW_OPTIONS) == 0)
 		return;
 	weiri_config_text(&text);
-	config_send_lines(WEIR_MESSAGE_INFO, text_bytes);
+	config_send_lines(
+	    &config_options.effective, WEIR_MESSAGE_INFO, text_bytes);
 }
 
 int
 weiri_config_set(const struct weir_config *config)
 {
-	int result;
+	struct weiri_options options;
 
 	weiri_start();
 	weiri_mutex_lock(&config_mutex);
 
-	bool started = config_start(config, &result);
+	int result = config_start(config, &options);
 
 	weiri_mutex_unlock(&config_mutex);
-	if (started)
+	if (result == 0) {
 		config_announce();
+		weiri_started();
+	} else if (result == -EINVAL && config != NULL) {
+		/* No options are in force yet, so the hook is the refused
+		 * configuration's own. */
+		config_send_lines(config, WEIR_MESSAGE_ERROR, options.warnings);
+	}
 	return result;
 }
 
@@ -138,6 +148,16 @@ weiri_config_set_limits(uint64_t limit_bytes, uint64_t soft_bytes)
 	WEIRI_STORE(&config_options.effective.soft_bytes, soft_bytes);
 	config_options.limit = WEIRI_ORIGIN_SET_LIMIT;
 	config_options.soft = WEIRI_ORIGIN_SET_LIMIT;
+	weiri_mutex_unlock(&config_mutex);
+}
+
+void
+weiri_config_set_decay(uint64_t decay_ms)
+{
+	(void)weiri_config();
+	weiri_mutex_lock(&config_mutex);
+	WEIRI_STORE(&config_options.effective.decay_ms, decay_ms);
+	config_options.decay = WEIRI_ORIGIN_SET_DECAY;
 	weiri_mutex_unlock(&config_mutex);
 }
 
@@ -190,10 +210,10 @@ config_write_message(enum weir_message_level level, const char *line)
 	weiri_os_write_error(buffer, used + 1);
 }
 
-void
-weiri_message(enum weir_message_level level, const char *line)
+static void
+config_deliver(const struct weir_config *config, enum weir_message_level level,
+    const char *line)
 {
-	const struct weir_config *config = weiri_config();
 	weir_message_fn hook = WEIRI_LOAD(&config->message);
 	int kept = errno;
 
@@ -202,6 +222,18 @@ weiri_message(enum weir_message_level level, const char *line)
 	else
 		config_write_message(level, line);
 	errno = kept;
+}
+
+/* Does not start the library: a call that is refused must not take the choice
+ * of options from the weir_init() after it.  Until then there is no hook. */
+void
+weiri_message(enum weir_message_level level, const char *line)
+{
+	static const struct weir_config none;
+
+	config_deliver(
+	    weiri_config_started() ? &config_options.effective : &none, level,
+	    line);
 }
 
 bool

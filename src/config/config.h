@@ -12,7 +12,10 @@
 
 #include <weir/runtime.h>
 
-/* Effective options: limit_bytes and soft_bytes are never 0 here. */
+/* What maintain_ms may be at most: an hour. */
+#define WEIRI_MAINTAIN_MS_MAX UINT64_C(3600000)
+
+/* Effective options: limit_bytes, soft_bytes and decay_ms are never 0 here. */
 const struct weir_config *weiri_config(void);
 
 /* As weir_init(), without the environment having been read before. */
@@ -24,6 +27,9 @@ void weiri_config_text(struct weiri_text *text);
 /* Notes what weir_set_limit() put in force. */
 void weiri_config_set_limits(uint64_t limit_bytes, uint64_t soft_bytes);
 
+/* Notes what weir_set_decay() put in force; not 0. */
+void weiri_config_set_decay(uint64_t decay_ms);
+
 void weiri_config_fork_lock(void);
 void weiri_config_fork_unlock(void);
 
@@ -31,13 +37,18 @@ void weiri_config_fork_unlock(void);
  * are looked for, any number of times; no other call starts the library. */
 void weiri_start(void);
 
+/* Supplied by runtime/: the options are in force.  Runs once, with no lock held,
+ * on the thread that started the library. */
+void weiri_started(void);
+
 /* True once the options are in force. */
 bool weiri_config_started(void);
 
 /* From here on messages go to standard error and no hook is called. */
 void weiri_config_forget_hooks(void);
 
-/* One line to the message hook or standard error; no lock may be held. */
+/* One line to the message hook or standard error; no lock may be held.  Does
+ * not start the library. */
 void weiri_message(enum weir_message_level level, const char *line);
 
 /* Calls the hooks if set; no lock may be held. */

@@ -14,11 +14,17 @@
 #include "config/resolve.h"
 
 #include "base/bits.h"
+#include "config/config.h"
+#include "config/invalid.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define RESOLVE_NONE UINT64_MAX
+
+/* Long enough that a load with a period of some seconds keeps its memory. */
+#define RESOLVE_DECAY_MS UINT64_C(10000)
+#define RESOLVE_MS_DIGITS 10
 
 /* Alignment of a caller's range; the page size of pages/, whatever the
  * system's may be. */
@@ -60,54 +66,144 @@ struct resolve {
 
 /* ---- the config -------------------------------------------------------- */
 
-static bool
-resolve_all_zero(const uint64_t *words, size_t count)
+/* What is wrong with the config becomes the only line of the warnings. */
+static int
+resolve_refuse(struct resolve *resolve, struct weiri_invalid invalid)
 {
-	uint64_t any = 0;
-
-	for (size_t i = 0; i < count; i++)
-		any |= words[i];
-	return any == 0;
+	invalid.call = "weir_init";
+	weiri_invalid_text(&resolve->warnings, &invalid);
+	weiri_text_char(&resolve->warnings, '\n');
+	return -EINVAL;
 }
 
-static bool
-resolve_source_valid(const struct weir_page_source *source)
+static int
+resolve_check_reserved(struct resolve *resolve, const char *field,
+    const uint64_t *words, size_t count)
+{
+	size_t i = weiri_invalid_word(words, count);
+
+	if (i == count)
+		return 0;
+	return resolve_refuse(resolve,
+	    (struct weiri_invalid){
+		.field = field, .index = i, .value = words[i], .allowed = "0"});
+}
+
+/* A range's base or size: page by page, not empty, not beyond the end. */
+static int
+resolve_check_range(
+    struct resolve *resolve, const struct weir_page_source *source)
 {
 	uintptr_t base = (uintptr_t)source->base;
+	uintptr_t most =
+	    (UINTPTR_MAX - base) / RESOLVE_RANGE_ALIGN * RESOLVE_RANGE_ALIGN;
 
-	if ((source->flags & ~RESOLVE_SOURCE_FLAGS_ALL) != 0 ||
-	    !resolve_all_zero(
-		source->reserved, WEIRI_COUNT_OF(source->reserved)))
-		return false;
+	if (base == 0 || base % RESOLVE_RANGE_ALIGN != 0)
+		return resolve_refuse(resolve,
+		    (struct weiri_invalid){.field = "source.base",
+			.value = base,
+			.bits = true,
+			.allowed = "an address that is a multiple of %u",
+			.bound = {RESOLVE_RANGE_ALIGN}});
+	if (source->bytes == 0 || source->bytes % RESOLVE_RANGE_ALIGN != 0 ||
+	    source->bytes > most)
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "source.bytes",
+				 .value = source->bytes,
+				 .allowed = "%u .. %u, a multiple of %u",
+				 .bound = {RESOLVE_RANGE_ALIGN, most,
+				     RESOLVE_RANGE_ALIGN}});
+	return 0;
+}
 
+/* The kind, and what belongs to another kind than the one that is set. */
+static int
+resolve_check_kind(
+    struct resolve *resolve, const struct weir_page_source *source)
+{
 	switch (source->kind) {
 	case WEIR_SOURCE_ANONYMOUS:
 	case WEIR_SOURCE_HUGE:
 	case WEIR_SOURCE_MEMFD:
+		if (source->base == NULL && source->bytes == 0 &&
+		    source->take == NULL)
+			return 0;
 		/* A range or functions without the kind are a slip. */
-		return base == 0 && source->bytes == 0 && source->take == NULL;
+		return resolve_refuse(resolve,
+		    (struct weiri_invalid){.field = "source.kind",
+			.value = (unsigned)source->kind,
+			.allowed = source->take != NULL
+				       ? "WEIR_SOURCE_CUSTOM (%u), as take "
+					 "is set"
+				       : "WEIR_SOURCE_RANGE (%u), as base or "
+					 "bytes is set",
+			.bound = {source->take != NULL ? WEIR_SOURCE_CUSTOM
+						       : WEIR_SOURCE_RANGE}});
 	case WEIR_SOURCE_RANGE:
-		return base != 0 && source->bytes != 0 &&
-		       (base | source->bytes) % RESOLVE_RANGE_ALIGN == 0 &&
-		       source->bytes <= UINTPTR_MAX - base;
+		return resolve_check_range(resolve, source);
 	case WEIR_SOURCE_CUSTOM:
-		return source->take != NULL;
+		if (source->take != NULL)
+			return 0;
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "source.take",
+				 .allowed = "a function, as kind is "
+					    "WEIR_SOURCE_CUSTOM"});
 	}
-	return false;
+	return resolve_refuse(
+	    resolve, (struct weiri_invalid){.field = "source.kind",
+			 .value = (unsigned)source->kind,
+			 .allowed = "%u .. %u, of enum weir_source_kind",
+			 .bound = {WEIR_SOURCE_ANONYMOUS, WEIR_SOURCE_CUSTOM}});
 }
 
-static bool
-resolve_config_valid(const struct weir_config *config)
+static int
+resolve_check_source(
+    struct resolve *resolve, const struct weir_page_source *source)
 {
-	if ((config->flags & ~RESOLVE_FLAGS_ALL) != 0 ||
-	    !resolve_all_zero(
-		config->reserved, WEIRI_COUNT_OF(config->reserved)))
-		return false;
+	if ((source->flags & ~RESOLVE_SOURCE_FLAGS_ALL) != 0)
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "source.flags",
+				 .value = source->flags,
+				 .bits = true,
+				 .allowed = "flags of enum weir_source_flags"});
+
+	int error = resolve_check_reserved(resolve, "source.reserved[]",
+	    source->reserved, WEIRI_COUNT_OF(source->reserved));
+
+	return error != 0 ? error : resolve_check_kind(resolve, source);
+}
+
+static int
+resolve_check(struct resolve *resolve, const struct weir_config *config)
+{
+	if ((config->flags & ~RESOLVE_FLAGS_ALL) != 0)
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "flags",
+				 .value = config->flags,
+				 .bits = true,
+				 .allowed = "flags of enum weir_config_flags"});
 	if (config->limit_bytes != 0 && config->soft_bytes != 0 &&
 	    config->soft_bytes != RESOLVE_NONE &&
 	    config->soft_bytes > config->limit_bytes)
-		return false;
-	return resolve_source_valid(&config->source);
+		return resolve_refuse(resolve,
+		    (struct weiri_invalid){.field = "soft_bytes",
+			.value = config->soft_bytes,
+			.allowed = "at most limit_bytes, %u, or UINT64_MAX "
+				   "for none",
+			.bound = {config->limit_bytes}});
+
+	if (config->maintain_ms > WEIRI_MAINTAIN_MS_MAX)
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "maintain_ms",
+				 .value = config->maintain_ms,
+				 .allowed = "at most %u",
+				 .bound = {WEIRI_MAINTAIN_MS_MAX}});
+
+	int error = resolve_check_reserved(resolve, "reserved[]",
+	    config->reserved, WEIRI_COUNT_OF(config->reserved));
+
+	return error != 0 ? error
+			  : resolve_check_source(resolve, &config->source);
 }
 
 /* ---- the environment --------------------------------------------------- */
@@ -328,6 +424,72 @@ resolve_source(struct resolve *resolve)
 	}
 }
 
+/* Digits, milliseconds of less than a year. */
+static bool
+resolve_parse_ms(const char *value, uint64_t *out)
+{
+	size_t digits = strspn(value, "0123456789");
+
+	*out = 0;
+	for (size_t i = 0; i < digits && digits <= RESOLVE_MS_DIGITS; i++)
+		*out = *out * 10 + (uint64_t)(value[i] - '0');
+	return digits > 0 && digits <= RESOLVE_MS_DIGITS &&
+	       value[digits] == '\0';
+}
+
+static void
+resolve_decay(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	struct weir_config *effective = &out->effective;
+	const char *value;
+	uint64_t ms;
+
+	if (effective->decay_ms != 0) {
+		out->decay = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	effective->decay_ms = RESOLVE_DECAY_MS;
+	value = resolve_variable(resolve, "WEIR_DECAY");
+	if (value == NULL)
+		return;
+	if (strcmp(value, "never") == 0) {
+		effective->decay_ms = WEIR_DECAY_NEVER;
+	} else if (resolve_parse_ms(value, &ms)) {
+		effective->decay_ms = ms > 0 ? ms : WEIR_DECAY_AT_ONCE;
+	} else {
+		resolve_warn(resolve, "WEIR_DECAY", value,
+		    "expected milliseconds such as 10000, 0 for at once, or "
+		    "never");
+		return;
+	}
+	out->decay = WEIRI_ORIGIN_ENVIRONMENT;
+}
+
+static void
+resolve_maintain(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	const char *value;
+	uint64_t ms;
+
+	if (out->effective.maintain_ms != 0) {
+		out->maintain = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	value = resolve_variable(resolve, "WEIR_MAINTAIN");
+	if (value == NULL)
+		return;
+	if (resolve_parse_ms(value, &ms) && ms <= WEIRI_MAINTAIN_MS_MAX) {
+		out->effective.maintain_ms = ms;
+		out->maintain = WEIRI_ORIGIN_ENVIRONMENT;
+	} else {
+		resolve_warn(resolve, "WEIR_MAINTAIN", value,
+		    "expected milliseconds, 1 to 3600000, or 0 for no helper "
+		    "thread");
+	}
+}
+
 static enum weiri_origin
 resolve_flag(struct resolve *resolve, const char *name, unsigned bit)
 {
@@ -360,8 +522,10 @@ weiri_options_resolve(struct weiri_options *out,
 
 	memset(out, 0, sizeof(*out));
 	if (config != NULL) {
-		if (!resolve_config_valid(config))
-			return -EINVAL;
+		int error = resolve_check(&resolve, config);
+
+		if (error != 0)
+			return error;
 		out->effective = *config;
 	}
 	out->secure = inputs->secure;
@@ -372,6 +536,8 @@ weiri_options_resolve(struct weiri_options *out,
 	resolve_limit(&resolve);
 	resolve_soft(&resolve);
 	resolve_source(&resolve);
+	resolve_decay(&resolve);
+	resolve_maintain(&resolve);
 	out->report_leaks =
 	    resolve_flag(&resolve, "WEIR_LEAKS", WEIR_REPORT_LEAKS);
 	out->show_options =
@@ -390,6 +556,7 @@ resolve_origin_text(enum weiri_origin origin)
 	    [WEIRI_ORIGIN_ENVIRONMENT] = " (environment)\n",
 	    [WEIRI_ORIGIN_CGROUP] = " (cgroup)\n",
 	    [WEIRI_ORIGIN_SET_LIMIT] = " (weir_set_limit)\n",
+	    [WEIRI_ORIGIN_SET_DECAY] = " (weir_set_decay)\n",
 	};
 
 	return text[origin];
@@ -416,6 +583,20 @@ resolve_size_line(struct weiri_text *text, const char *name, uint64_t size,
 		weiri_text_str(&value, "none");
 	else
 		weiri_text_u64(&value, size);
+	resolve_line(text, name, digits, origin);
+}
+
+static void
+resolve_time_line(struct weiri_text *text, const char *name, uint64_t ms,
+    enum weiri_origin origin)
+{
+	char digits[24];
+	struct weiri_text value = {digits, sizeof(digits), 0};
+
+	if (ms == WEIR_DECAY_NEVER)
+		weiri_text_str(&value, "never");
+	else
+		weiri_text_u64(&value, ms == WEIR_DECAY_AT_ONCE ? 0 : ms);
 	resolve_line(text, name, digits, origin);
 }
 
@@ -457,6 +638,10 @@ weiri_options_describe(
 	resolve_size_line(
 	    text, "soft_bytes", effective->soft_bytes, options->soft);
 	resolve_source_lines(options, text);
+	resolve_time_line(
+	    text, "decay_ms", effective->decay_ms, options->decay);
+	resolve_time_line(
+	    text, "maintain_ms", effective->maintain_ms, options->maintain);
 	resolve_line(text, "report_leaks",
 	    (effective->flags & WEIR_REPORT_LEAKS) != 0 ? "1" : "0",
 	    options->report_leaks);

@@ -19,6 +19,7 @@ enum weiri_origin {
 	WEIRI_ORIGIN_ENVIRONMENT,
 	WEIRI_ORIGIN_CGROUP,
 	WEIRI_ORIGIN_SET_LIMIT, /* weir_set_limit() */
+	WEIRI_ORIGIN_SET_DECAY, /* weir_set_decay() */
 };
 
 /* What the world outside says. */
@@ -34,6 +35,7 @@ struct weiri_inputs {
 struct weiri_options {
 	struct weir_config effective;
 	enum weiri_origin limit, soft, source_kind, source_flags;
+	enum weiri_origin decay, maintain;
 	enum weiri_origin report_leaks, show_options;
 	bool environment_read;
 	bool secure;
@@ -42,8 +44,9 @@ struct weiri_options {
 
 /*
  * Fills *out from @config (NULL: nothing set), then @inputs, then the
- * defaults.  Returns 0, or -EINVAL for a config that contradicts itself; values
- * of the environment never fail, they become warnings.
+ * defaults.  Returns 0, or -EINVAL for a config that contradicts itself, which
+ * out->warnings then names alone; values of the environment never fail, they
+ * become warnings.
  */
 int weiri_options_resolve(struct weiri_options *out,
     const struct weir_config *config, const struct weiri_inputs *inputs);

@@ -28,7 +28,7 @@
 
 #include <stdlib.h>
 
-/* A name of 47 bytes, two pointers and a clause take under 200. */
+/* A name of 47 bytes, two pointers and two clauses take under 300. */
 #define FAULT_LINE_BYTES 512
 
 struct fault_mark {
@@ -48,7 +48,13 @@ static weir_fault_fn fault_hook;
 static void *fault_hook_context;
 
 static const char *const fault_class_text[] = {
-#define X(symbol, text) [WEIR_FAULT_##symbol] = text,
+#define X(symbol, text, advice) [WEIR_FAULT_##symbol] = text,
+    WEIR_FAULT_CLASSES(X)
+#undef X
+};
+
+static const char *const fault_class_advice[] = {
+#define X(symbol, text, advice) [WEIR_FAULT_##symbol] = advice,
     WEIR_FAULT_CLASSES(X)
 #undef X
 };
@@ -77,10 +83,36 @@ fault_text_safe(struct weiri_text *text, const char *string)
 	}
 }
 
+/*
+ * Of "one|many}" the part that goes with @number; returns the closing brace,
+ * or the end of a clause that lacks it.
+ */
+static const char *
+fault_text_plural(struct weiri_text *text, const char *c, uint64_t number)
+{
+	bool many = false;
+
+	for (; *c != '\0' && *c != '}'; c++) {
+		if (*c == '|')
+			many = true;
+		else if (many == (number != 1))
+			weiri_text_char(text, *c);
+	}
+	return c;
+}
+
 static void
 fault_text_detail(struct weiri_text *text, const struct weiri_fault_site *site)
 {
-	for (const char *c = site->detail; *c != '\0'; c++) {
+	const char *c = site->detail;
+
+	for (; *c != '\0'; c++) {
+		if (c[0] == '%' && c[1] == '{') {
+			c = fault_text_plural(text, c + 2, site->number);
+			if (*c == '\0')
+				return;
+			continue;
+		}
 		if (c[0] == '%' && c[1] == 'p')
 			weiri_text_hex(text, (uintptr_t)site->address);
 		else if (c[0] == '%' && c[1] == 'u')
@@ -114,6 +146,8 @@ fault_text(struct weiri_text *text, const struct weiri_fault_site *site)
 	if (site->pool_kind != NULL || site->pool_name != NULL)
 		weiri_text_str(text, ": ");
 	fault_text_detail(text, site);
+	weiri_text_str(text, "; ");
+	weiri_text_str(text, fault_class_advice[site->fault_class]);
 }
 
 static WEIRI_NOINLINE void
@@ -140,6 +174,7 @@ fault_report(const struct weiri_fault_site *site, weir_fault_fn hook)
 	    .pool_name = site->pool_name,
 	    .address = site->address,
 	    .line = line,
+	    .advice = fault_class_advice[site->fault_class],
 	};
 
 	hook(&fault, WEIRI_LOAD(&fault_hook_context));

@@ -10,11 +10,14 @@
 #include <weir/guard.h>
 
 /*
- * Writes "weir: FAULT <class>: <kind> "<name>": <detail>", calls the hook and
- * aborts.  Allocates nothing, takes no lock, async-signal-safe; callers have
- * released their locks, because a hook may leave by longjmp.  @pool_kind and
- * @pool_name may be NULL.  @detail is a short clause; in it %p stands for
- * @address, %u for @number and %s for @other, each used at most once.
+ * Writes "weir: FAULT <class>: <kind> "<name>": <detail>; <advice>", calls the
+ * hook and aborts.  The advice is that of the class (weir/guard.h).  Allocates
+ * nothing, takes no lock, async-signal-safe; callers have released their locks,
+ * because a hook may leave by longjmp.  @pool_kind and @pool_name may be NULL.
+ *
+ * @detail is a short clause; in it %p stands for @address, %u for @number and
+ * %s for @other, each used at most once, and "%{object is|objects are}" for the
+ * half that goes with @number.
  */
 struct weiri_fault_site {
 	enum weir_fault_class fault_class;

@@ -13,6 +13,10 @@
 /* Counts one call that may fail; true: it must, by weiri_os_fail_nth(). */
 bool weiri_os_injected(void);
 
+/* Asserts that the range starts on a page; systems round up a length, which is
+ * done here for the sake of injected page sizes. */
+size_t weiri_os_whole(const void *address, size_t bytes);
+
 /* Writes to each page without changing it; for systems without a call that
  * populates.  The range is readable and writable. */
 void weiri_os_touch(void *address, size_t bytes);

@@ -16,7 +16,8 @@
  *
  *   O1  Every function leaves errno as it found it.
  *   O2  A reservation that fails leaves nothing mapped.
- *   O3  A call is counted before the system sees it, so the n-th failure is
+ *   O3  A release or decommit that fails leaves the range as it was.
+ *   O4  A call is counted before the system sees it, so the n-th failure is
  *       the n-th call whatever the system would have answered.
  */
 #include "os/impl.h"
@@ -24,6 +25,7 @@
 #include "base/bits.h"
 #include "base/text.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -75,20 +77,38 @@ weiri_os_calls(void)
 
 /* ---- memory ------------------------------------------------------------ */
 
+static size_t os_page_bytes; /* 0: not asked yet */
+
 size_t
 weiri_os_page_bytes(void)
 {
-	static size_t page_bytes;
-	size_t bytes = WEIRI_LOAD(&page_bytes);
+	size_t bytes = WEIRI_LOAD(&os_page_bytes);
 
 	if (WEIR_UNLIKELY(bytes == 0)) {
 		int saved = errno;
 
 		bytes = (size_t)sysconf(_SC_PAGESIZE);
-		WEIRI_STORE(&page_bytes, bytes);
+		WEIRI_STORE(&os_page_bytes, bytes);
 		errno = saved;
 	}
 	return bytes;
+}
+
+void
+weiri_os_set_page_bytes(size_t bytes)
+{
+	WEIR_ASSERT(weiri_is_pow2(bytes));
+	WEIRI_STORE(&os_page_bytes, bytes);
+}
+
+size_t
+weiri_os_whole(const void *address, size_t bytes)
+{
+	size_t page = weiri_os_page_bytes();
+
+	WEIR_ASSERT(bytes > 0 && ((uintptr_t)address | bytes) % page == 0);
+	(void)address;
+	return weiri_round_up(bytes, page);
 }
 
 static WEIRI_UNUSED bool
@@ -160,11 +180,75 @@ os_map_aligned(size_t bytes, size_t align)
 	return os_map_cut(bytes, align);
 }
 
+/*
+ * Ranges that weiri_os_drop() could not end.  An entry's base is 0 while it is
+ * free and 1 while somebody is at it; whoever changes either to 1 owns the
+ * entry until he stores something else.
+ */
+#define OS_DROPPED 64
+
+static struct {
+	uintptr_t base;
+	size_t bytes;
+} os_dropped[OS_DROPPED];
+static uint32_t os_dropped_count;
+
+static bool
+os_dropped_own(size_t i, uintptr_t base)
+{
+	/* Pairs with the release in os_dropped_set(). */
+	return __atomic_compare_exchange_n(&os_dropped[i].base, &base, 1, false,
+	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static void
+os_dropped_set(size_t i, uintptr_t base)
+{
+	/* Pairs with the acquire in os_dropped_own(). */
+	__atomic_store_n(&os_dropped[i].base, base, __ATOMIC_RELEASE);
+}
+
+void
+weiri_os_drop(void *address, size_t bytes)
+{
+	if (weiri_os_release(address, bytes) == 0)
+		return;
+	for (size_t i = 0; i < OS_DROPPED; i++) {
+		if (!os_dropped_own(i, 0))
+			continue;
+		os_dropped[i].bytes = bytes;
+		__atomic_fetch_add(&os_dropped_count, 1, __ATOMIC_RELAXED);
+		os_dropped_set(i, (uintptr_t)address);
+		return;
+	}
+	/* A full table: the range is forgotten, which costs address space
+	 * alone. */
+}
+
+static WEIRI_COLD void
+os_drop_again(void)
+{
+	for (size_t i = 0; i < OS_DROPPED; i++) {
+		uintptr_t base = WEIRI_LOAD(&os_dropped[i].base);
+
+		if (base <= 1 || !os_dropped_own(i, base))
+			continue;
+		if (weiri_os_release((void *)base, os_dropped[i].bytes) == 0) {
+			__atomic_fetch_sub(
+			    &os_dropped_count, 1, __ATOMIC_RELAXED);
+			base = 0;
+		}
+		os_dropped_set(i, base);
+	}
+}
+
 void *
 weiri_os_reserve(size_t bytes, size_t align)
 {
 	WEIR_ASSERT(os_is_range(NULL, bytes));
 	WEIR_ASSERT(weiri_is_pow2(align) && align >= weiri_os_page_bytes());
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&os_dropped_count) > 0))
+		os_drop_again();
 	if (weiri_os_injected())
 		return NULL;
 
@@ -197,9 +281,13 @@ weiri_os_protect(
 	    [WEIRI_OS_READ] = PROT_READ,
 	    [WEIRI_OS_READ_WRITE] = PROT_READ | PROT_WRITE,
 	};
-	int saved = errno;
 
 	WEIR_ASSERT(os_is_range(address, bytes));
+	if (weiri_os_injected())
+		return -ENOMEM;
+
+	int saved = errno;
+
 	return weiri_os_result(
 	    mprotect(address, bytes, bits[protection]), saved);
 }
@@ -315,6 +403,17 @@ weiri_os_sleep_ns(uint64_t ns)
 	errno = saved;
 }
 
+void
+weiri_os_signal(int fd)
+{
+	uint64_t one = 1;
+	int saved = errno;
+	/* Full is as good as told. */
+	ssize_t ignored WEIRI_UNUSED = write(fd, &one, sizeof(one));
+
+	errno = saved;
+}
+
 uint64_t
 weiri_os_guess(void)
 {
@@ -399,6 +498,109 @@ weiri_os_thread_exit_arm(void *argument)
 
 	errno = kept;
 	return -error;
+}
+
+static void *
+os_helper_run(void *argument)
+{
+	struct weiri_os_helper *helper = argument;
+	const uint64_t second = UINT64_C(1000000000);
+	struct timespec at;
+
+	(void)pthread_mutex_lock(&helper->mutex);
+	while (!helper->stop) {
+		uint64_t due = weiri_os_now_ns() + helper->interval_ns;
+
+		at.tv_sec = (time_t)(due / second);
+		at.tv_nsec = (long)(due % second);
+		/* Woken early or for nothing, a turn too many does no harm. */
+		(void)pthread_cond_timedwait(
+		    &helper->wake, &helper->mutex, &at);
+		if (helper->stop)
+			break;
+		(void)pthread_mutex_unlock(&helper->mutex);
+		helper->turn();
+		(void)pthread_mutex_lock(&helper->mutex);
+	}
+	(void)pthread_mutex_unlock(&helper->mutex);
+	return NULL;
+}
+
+/* A thread inherits the mask of its maker. */
+static int
+os_helper_create(struct weiri_os_helper *helper, const pthread_attr_t *attr)
+{
+	sigset_t all, kept;
+	int error;
+
+	(void)sigfillset(&all);
+	error = pthread_sigmask(SIG_SETMASK, &all, &kept);
+	if (error != 0)
+		return error;
+	error = pthread_create(&helper->thread, attr, os_helper_run, helper);
+	(void)pthread_sigmask(SIG_SETMASK, &kept, NULL);
+	return error;
+}
+
+/* The monotonic clock, so that setting the time neither hurries nor stops it. */
+static int
+os_helper_init(struct weiri_os_helper *helper)
+{
+	pthread_condattr_t attr;
+	int error = pthread_condattr_init(&attr);
+
+	if (error != 0)
+		return error;
+	error = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	if (error == 0)
+		error = pthread_cond_init(&helper->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	if (error == 0)
+		error = pthread_mutex_init(&helper->mutex, NULL);
+	return error;
+}
+
+int
+weiri_os_helper_start(struct weiri_os_helper *helper, void (*turn)(void),
+    uint64_t interval_ns, size_t stack_bytes)
+{
+	int kept = errno;
+	pthread_attr_t attr;
+	int error;
+
+	*helper = (struct weiri_os_helper){
+	    .interval_ns = interval_ns,
+	    .turn = turn,
+	};
+	error = os_helper_init(helper);
+	if (error == 0)
+		error = pthread_attr_init(&attr);
+	if (error == 0) {
+		/* Too small for this system: its own default, then. */
+		(void)pthread_attr_setstacksize(&attr, stack_bytes);
+		error = os_helper_create(helper, &attr);
+		(void)pthread_attr_destroy(&attr);
+	}
+	errno = kept;
+	return -error;
+}
+
+void
+weiri_os_helper_stop(struct weiri_os_helper *helper)
+{
+	(void)pthread_mutex_lock(&helper->mutex);
+	helper->stop = true;
+	(void)pthread_cond_signal(&helper->wake);
+	(void)pthread_mutex_unlock(&helper->mutex);
+	(void)pthread_join(helper->thread, NULL);
+	(void)pthread_cond_destroy(&helper->wake);
+	(void)pthread_mutex_destroy(&helper->mutex);
+}
+
+bool
+weiri_os_helper_is_self(const struct weiri_os_helper *helper)
+{
+	return pthread_equal(helper->thread, pthread_self()) != 0;
 }
 
 int

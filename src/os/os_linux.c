@@ -15,9 +15,13 @@
 #include "os/impl.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Younger than some headers that the library still builds with; a kernel that
@@ -67,6 +71,10 @@ linux_discard(void *address, size_t bytes)
 int
 weiri_os_decommit(void *address, size_t bytes)
 {
+	bytes = weiri_os_whole(address, bytes);
+	if (weiri_os_injected())
+		return -ENOMEM;
+
 	int saved = errno;
 	int returned = linux_discard(address, bytes);
 
@@ -86,6 +94,10 @@ weiri_os_decommit(void *address, size_t bytes)
 int
 weiri_os_release(void *address, size_t bytes)
 {
+	bytes = weiri_os_whole(address, bytes);
+	if (weiri_os_injected())
+		return -ENOMEM;
+
 	int saved = errno;
 
 	return weiri_os_result(munmap(address, bytes), saved);
@@ -183,4 +195,32 @@ weiri_os_random(void)
 
 	errno = saved;
 	return got ? value : weiri_os_guess();
+}
+
+/* The bitset form takes an absolute time, of the same clock as
+ * weiri_os_now_ns(). */
+bool
+weiri_os_wait(const uint32_t *word, uint32_t value, uint64_t end_ns)
+{
+	struct timespec end = {
+	    .tv_sec = (time_t)(end_ns / UINT64_C(1000000000)),
+	    .tv_nsec = (long)(end_ns % UINT64_C(1000000000)),
+	};
+	int saved = errno;
+	long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
+	    end_ns == UINT64_MAX ? NULL : &end, NULL, FUTEX_BITSET_MATCH_ANY);
+	bool timely = result == 0 || errno != ETIMEDOUT;
+
+	errno = saved;
+	return timely;
+}
+
+void
+weiri_os_wake(const uint32_t *word)
+{
+	int saved = errno;
+
+	(void)syscall(
+	    SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	errno = saved;
 }

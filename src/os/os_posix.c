@@ -52,12 +52,20 @@ posix_file_enter(void *address, size_t bytes)
 	WEIRI_STORE(&posix_files_full, true);
 }
 
-static void
+/* The bytes of its entry; 0: it has none. */
+static size_t
 posix_file_leave(void *address)
 {
-	for (size_t i = 0; i < POSIX_FILES; i++)
-		if (WEIRI_LOAD(&posix_file[i].base) == (uintptr_t)address)
-			WEIRI_STORE(&posix_file[i].base, 0);
+	for (size_t i = 0; i < POSIX_FILES; i++) {
+		if (WEIRI_LOAD(&posix_file[i].base) != (uintptr_t)address)
+			continue;
+
+		size_t bytes = WEIRI_LOAD(&posix_file[i].bytes);
+
+		WEIRI_STORE(&posix_file[i].base, 0);
+		return bytes;
+	}
+	return 0;
 }
 
 static bool
@@ -102,6 +110,9 @@ weiri_os_reserve_file(int fd, size_t bytes, size_t align)
 int
 weiri_os_decommit(void *address, size_t bytes)
 {
+	bytes = weiri_os_whole(address, bytes);
+	if (weiri_os_injected())
+		return -ENOMEM;
 	if (posix_is_file(address)) {
 		unsigned char *byte = address;
 
@@ -120,11 +131,18 @@ weiri_os_decommit(void *address, size_t bytes)
 int
 weiri_os_release(void *address, size_t bytes)
 {
-	int saved = errno;
+	bytes = weiri_os_whole(address, bytes);
+	if (weiri_os_injected())
+		return -ENOMEM;
 
+	int saved = errno;
 	/* First: once unmapped, the address may be another thread's. */
-	posix_file_leave(address);
-	return weiri_os_result(munmap(address, bytes), saved);
+	size_t file_bytes = posix_file_leave(address);
+	int result = weiri_os_result(munmap(address, bytes), saved);
+
+	if (result != 0 && file_bytes > 0)
+		posix_file_enter(address, file_bytes);
+	return result;
 }
 
 int
@@ -247,4 +265,70 @@ weiri_os_random(void)
 		(void)close(fd);
 	errno = saved;
 	return got ? value : weiri_os_guess();
+}
+
+/*
+ * A few condition variables for all words: whoever sleeps on a word of the same
+ * place is woken, too, and looks again.  The wake-up passes the mutex that the
+ * sleeper holds from its look at the word until it sleeps, so none is lost.
+ */
+#define POSIX_PLACES 32
+
+static struct posix_place {
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+} posix_place[POSIX_PLACES];
+static pthread_once_t posix_place_once = PTHREAD_ONCE_INIT;
+
+static void
+posix_place_init(void)
+{
+	pthread_condattr_t attributes;
+
+	(void)pthread_condattr_init(&attributes);
+	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	for (size_t i = 0; i < POSIX_PLACES; i++) {
+		(void)pthread_mutex_init(&posix_place[i].mutex, NULL);
+		(void)pthread_cond_init(&posix_place[i].cond, &attributes);
+	}
+	(void)pthread_condattr_destroy(&attributes);
+}
+
+static struct posix_place *
+posix_place_of(const uint32_t *word)
+{
+	uint64_t hash = (uintptr_t)word * UINT64_C(0x9e3779b97f4a7c15);
+
+	(void)pthread_once(&posix_place_once, posix_place_init);
+	return &posix_place[(hash >> 32) % POSIX_PLACES];
+}
+
+bool
+weiri_os_wait(const uint32_t *word, uint32_t value, uint64_t end_ns)
+{
+	struct posix_place *place = posix_place_of(word);
+	struct timespec end = {
+	    .tv_sec = (time_t)(end_ns / UINT64_C(1000000000)),
+	    .tv_nsec = (long)(end_ns % UINT64_C(1000000000)),
+	};
+	int error = 0;
+
+	(void)pthread_mutex_lock(&place->mutex);
+	if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
+		error = end_ns == UINT64_MAX
+			    ? pthread_cond_wait(&place->cond, &place->mutex)
+			    : pthread_cond_timedwait(
+				  &place->cond, &place->mutex, &end);
+	(void)pthread_mutex_unlock(&place->mutex);
+	return error != ETIMEDOUT;
+}
+
+void
+weiri_os_wake(const uint32_t *word)
+{
+	struct posix_place *place = posix_place_of(word);
+
+	(void)pthread_mutex_lock(&place->mutex);
+	(void)pthread_cond_broadcast(&place->cond);
+	(void)pthread_mutex_unlock(&place->mutex);
 }

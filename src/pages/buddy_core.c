@@ -26,7 +26,7 @@
  *   B2  A free block of order o starts at a multiple of 2^o and ends inside.
  *   B3  Two free buddies of one order do not exist: they were merged.
  *   B4  The list of order o holds all free blocks of order o and nothing else;
- *       bit o of the mask says that it is not empty.
+ *       blocks[o] is its length, bit o of the mask says that it is not empty.
  *   B5  free_count and run_count are the sums over blocks and runs.
  */
 #include "pages/buddy_core.h"
@@ -52,6 +52,7 @@ buddy_list_push(struct weiri_buddy_core *core, uint32_t index, unsigned order)
 	if (first != WEIRI_BUDDY_NONE)
 		core->link[first].prev = index;
 	core->free[order] = index;
+	core->blocks[order]++;
 	core->order_mask |= UINT32_C(1) << order;
 	core->state[index] = (uint8_t)(BUDDY_FREE | order);
 }
@@ -68,6 +69,7 @@ buddy_list_remove(struct weiri_buddy_core *core, uint32_t index, unsigned order)
 		core->free[order] = link.next;
 	if (link.next != WEIRI_BUDDY_NONE)
 		core->link[link.next].prev = link.prev;
+	core->blocks[order]--;
 	if (core->free[order] == WEIRI_BUDDY_NONE)
 		core->order_mask &= ~(UINT32_C(1) << order);
 	core->state[index] = BUDDY_INTERIOR;
@@ -170,8 +172,10 @@ weiri_buddy_core_init(
 	core->order_mask = 0;
 	core->link = records;
 	core->state = (uint8_t *)(core->link + unit_count);
-	for (unsigned order = 0; order < WEIRI_BUDDY_ORDERS; order++)
+	for (unsigned order = 0; order < WEIRI_BUDDY_ORDERS; order++) {
 		core->free[order] = WEIRI_BUDDY_NONE;
+		core->blocks[order] = 0;
+	}
 	buddy_units_add(core, 0, core->unit_count);
 }
 
@@ -295,6 +299,31 @@ weiri_buddy_core_extent(
 			: core->link[index].next;
 }
 
+void
+weiri_buddy_core_tally(
+    const struct weiri_buddy_core *core, struct weiri_buddy_tally *sum)
+{
+	sum->free_units += core->free_count;
+	sum->largest_units += weiri_buddy_core_longest(core);
+	for (uint32_t left = core->order_mask; left != 0; left &= left - 1) {
+		unsigned order = (unsigned)__builtin_ctz(left);
+
+		sum->blocks[order] += core->blocks[order];
+	}
+}
+
+uint32_t
+weiri_buddy_fragmentation(const struct weiri_buddy_tally *tally)
+{
+	uint64_t free_units = tally->free_units;
+
+	WEIR_ASSERT(tally->largest_units <= free_units);
+	if (free_units == 0)
+		return 0;
+	return (
+	    uint32_t)((free_units - tally->largest_units) * 1000 / free_units);
+}
+
 /* ---- check ------------------------------------------------------------- */
 
 /* B2 and B3 for one free block. */
@@ -325,6 +354,8 @@ buddy_check_list(
 
 	if (((core->order_mask >> order) & 1) != (blocks != 0))
 		return "B4: the mask and a list differ";
+	if (core->blocks[order] != blocks)
+		return "B4: a count is not its list's";
 	for (uint32_t at = core->free[order]; at != WEIRI_BUDDY_NONE;
 	     at = core->link[at].next) {
 		if (at >= core->unit_count ||

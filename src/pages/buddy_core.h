@@ -27,6 +27,7 @@ struct weiri_buddy_core {
 	uint32_t run_count;
 	uint32_t order_mask; /* bit o: free[o] is not empty */
 	uint32_t free[WEIRI_BUDDY_ORDERS];
+	uint32_t blocks[WEIRI_BUDDY_ORDERS]; /* length of each list */
 	struct weiri_buddy_link *link;
 	uint8_t *state;
 };
@@ -91,6 +92,32 @@ weiri_buddy_core_largest(const struct weiri_buddy_core *core)
 {
 	return core->order_mask == 0 ? -1
 				     : (int)weiri_log2_floor(core->order_mask);
+}
+
+/* The free units of one buddy or of several. */
+struct weiri_buddy_tally {
+	uint64_t free_units;
+	uint64_t largest_units; /* sum over the buddies of the largest run that
+				 * is sure to be had */
+	uint64_t blocks[WEIRI_BUDDY_ORDERS];
+};
+
+void weiri_buddy_core_tally(
+    const struct weiri_buddy_core *core, struct weiri_buddy_tally *sum);
+
+/* The share of free units beside the largest run, in thousandths: 0 when the
+ * free units of each buddy are one run, towards 1000 when they are crumbs. */
+uint32_t weiri_buddy_fragmentation(const struct weiri_buddy_tally *tally);
+
+/* The longest run that is sure to be had. */
+WEIRI_INLINE uint32_t
+weiri_buddy_core_longest(const struct weiri_buddy_core *core)
+{
+	int order = weiri_buddy_core_largest(core);
+
+	if (core->run_count == 0)
+		return core->unit_count;
+	return order < 0 ? 0 : UINT32_C(1) << (unsigned)order;
 }
 
 /* Tests B1 .. B5 of buddy_core.c; NULL, or the one that is broken. */

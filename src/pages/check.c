@@ -18,8 +18,11 @@ check_run(struct weiri_extent *extent, uint32_t first, uint32_t count)
 	uint64_t entry = weiri_page_entry(base);
 	const struct weiri_span *span = weiri_entry_span(entry);
 
+	/* A hole may be part of another extent: the part of a range before. */
 	if (first < extent->hole)
-		return entry == 0 ? NULL : "M1: a page of a hole has an entry";
+		return span == NULL || span->extent != extent
+			   ? NULL
+			   : "M1: a page of a hole has an entry";
 	if (span == NULL)
 		return "M1: a page of a span has no entry";
 	if (weiri_entry_tag(entry) != span->tag)
@@ -45,9 +48,26 @@ check_free(const struct weiri_extent *extent, uint32_t first, uint32_t count)
 	return NULL;
 }
 
-/* E3: what the extent says of itself. */
+/* E6: a page of the system's is dirty as a whole. */
 static const char *
-check_extent(struct weiri_extent *extent)
+check_grain(const struct weiri_extent *extent)
+{
+	uint32_t grain = extent->grain;
+
+	if (!extent->block.may_trim)
+		return NULL;
+	for (uint32_t at = 0; at < extent->buddy.unit_count; at += grain) {
+		size_t dirty = weiri_bits_count(extent->dirty, at, grain);
+
+		if (dirty != 0 && dirty != grain)
+			return "E6: a page of the system is dirty in part";
+	}
+	return NULL;
+}
+
+/* E3: what the extent says of itself; @kept: it is in no bucket. */
+static const char *
+check_extent(struct weiri_extent *extent, bool kept)
 {
 	const char *why = weiri_buddy_core_check(&extent->buddy);
 	uint32_t units = extent->buddy.unit_count, span_pages = 0;
@@ -68,9 +88,10 @@ check_extent(struct weiri_extent *extent)
 	if (weiri_bits_count(extent->dirty, 0, units) != extent->dirty_pages)
 		return "E3: dirty_pages is not the number of dirty bits";
 	if (extent->order !=
-	    (extent->frozen ? -1 : weiri_buddy_core_largest(&extent->buddy)))
+	    (extent->frozen || kept ? -1
+				    : weiri_buddy_core_largest(&extent->buddy)))
 		return "E2: an extent is in a wrong bucket";
-	return NULL;
+	return check_grain(extent);
 }
 
 static const char *
@@ -90,11 +111,40 @@ check_buckets(void)
 	return NULL;
 }
 
-/* E1 and E4. */
-static const char *
-check_supply(void)
+struct check_sums {
+	uint64_t reserved, in_spans, retained;
+	uint64_t map_pages; /* of the map that describe extents */
+	uintptr_t map_end;  /* what the last of them describes ends here */
+};
+
+static void
+check_add(struct check_sums *sums, const struct weiri_extent *extent)
 {
-	uint64_t reserved = 0, in_spans = 0, retained = 0;
+	sums->reserved += extent->block.bytes;
+	sums->in_spans += (uint64_t)extent->span_pages * WEIRI_PAGE;
+	sums->retained += (uint64_t)(weiri_extent_charged_pages(extent) -
+				     extent->span_pages) *
+			  WEIRI_PAGE;
+}
+
+/* M2: extents come by address, so only the first page may be counted. */
+static void
+check_add_map(struct check_sums *sums, const struct weiri_block *block)
+{
+	size_t reach = weiri_map_reach();
+	uintptr_t first = (uintptr_t)block->base & ~(reach - 1);
+	uintptr_t end =
+	    weiri_round_up((uintptr_t)block->base + block->bytes, reach);
+
+	first = weiri_max(first, sums->map_end);
+	sums->map_pages += (end - first) / reach;
+	sums->map_end = end;
+}
+
+/* E1, and the extents themselves. */
+static const char *
+check_extents(struct check_sums *sums)
+{
 	const char *end = NULL, *why;
 
 	WEIRI_LIST_FOR(node, &weiri_supply.extents)
@@ -105,21 +155,46 @@ check_supply(void)
 		if ((uintptr_t)extent->block.base < (uintptr_t)end)
 			return "E1: two extents overlap or are out of order";
 		end = extent->block.base + extent->block.bytes;
-		why = check_extent(extent);
+		why = check_extent(extent, false);
 		if (why != NULL)
 			return why;
-		reserved += extent->block.bytes;
-		in_spans += (uint64_t)extent->span_pages * WEIRI_PAGE;
-		retained += (uint64_t)(weiri_extent_charged_pages(extent) -
-				       extent->span_pages) *
-			    WEIRI_PAGE;
+		check_add(sums, extent);
+		check_add_map(sums, &extent->block);
 	}
-	if (reserved != weiri_supply.bytes_reserved)
+	WEIRI_LIST_FOR(node, &weiri_supply.kept)
+	{
+		struct weiri_extent *extent =
+		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all);
+
+		if (extent->span_pages > 0 || !extent->block.may_give)
+			return "E5: a kept extent is in use";
+		why = check_extent(extent, true);
+		if (why != NULL)
+			return why;
+		check_add(sums, extent);
+	}
+	return NULL;
+}
+
+/* E4 and M2. */
+static const char *
+check_supply(void)
+{
+	struct check_sums sums = {0};
+	const char *why = check_extents(&sums);
+
+	if (why != NULL)
+		return why;
+	if (sums.reserved != weiri_supply.bytes_reserved)
 		return "E4: bytes_reserved is not the sum of the blocks";
-	if (in_spans != weiri_supply.bytes_in_spans)
+	if (sums.in_spans != weiri_supply.bytes_in_spans)
 		return "E4: bytes_in_spans is not the sum of the spans";
-	if (retained != weiri_supply.bytes_retained)
+	if (sums.retained != weiri_supply.bytes_retained)
 		return "E4: bytes_retained is not the sum of the rest";
+	if (sums.map_pages * (weiri_map_reach() / WEIRI_PAGE) *
+		sizeof(uint64_t) !=
+	    weiri_map_charged())
+		return "M2: the page map's charge is not that of its extents";
 	return NULL;
 }
 

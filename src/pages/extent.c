@@ -17,7 +17,15 @@
  * A page is charged when it is handed out, and until it is decommitted: dirty
  * bits tell.  Free dirty pages are "retained": warm, charged, reused without a
  * system call.  Fresh pages cost address space only.  Blocks that are resident
- * from the start are charged whole.
+ * from the start are charged whole, before the source makes them so.
+ *
+ * Where the system's pages are larger, the first use of one unit brings in its
+ * neighbours on the same page.  They are charged and dirty with it, and the page
+ * is decommitted once all of them are free; so a free block smaller than such a
+ * page stays as it is.
+ *
+ * What goes back to the system, and what becomes of that when the system does
+ * not take it, is in trim.c.
  *
  * A range of the caller's that does not start at 2 MiB begins with a hole: a
  * run that is never freed, so that alignment of a unit's number and of its
@@ -31,10 +39,13 @@
  *   E3  span_pages is the sum of the buddy's runs but the hole; dirty_pages
  *       the number of dirty bits; pages of spans are dirty.
  *   E4  Supply's bytes_in_spans is the sum of span_pages, bytes_retained of
- *       charged pages that are in no span, bytes_reserved of blocks.
- *   E5  The spare is wholly free and may be given back.
+ *       charged pages that are in no span, bytes_reserved of blocks; over
+ *       listed and kept extents.
+ *   E5  The spare is wholly free and may be given back; so are kept extents.
+ *   E6  The bits of one page of the system's are all dirty or all clean, where
+ *       the extent can be trimmed.
  *
- * Lock: everything runs under weiri_supply.lock but weiri_extent_discard().
+ * Lock: everything runs under weiri_supply.lock.
  */
 #include "pages/extent.h"
 
@@ -44,6 +55,9 @@
 
 #define EXTENT_MAX ((size_t)64 << 20)
 #define ALIGN_UNITS (WEIRI_EXTENT_ALIGN / WEIRI_PAGE)
+
+/* Rounding of small records to powers of two and to pages. */
+#define EXTENT_RECORD_SLACK ((uint64_t)16 << 10)
 
 struct weiri_supply weiri_supply = {
     .lock = WEIRI_MUTEX_INITIALIZER,
@@ -65,6 +79,7 @@ weiri_supply_lock_only(void)
 	if (WEIR_LIKELY(supply.ready))
 		return;
 	weiri_list_init(&supply.extents);
+	weiri_list_init(&supply.kept);
 	for (size_t order = 0; order < WEIRI_BUDDY_ORDERS; order++)
 		weiri_list_init(&supply.bucket[order]);
 	supply.ready = true;
@@ -76,77 +91,11 @@ weiri_supply_unlock(void)
 	weiri_mutex_unlock(&supply.lock);
 }
 
-/* ---- dirty bits -------------------------------------------------------- */
-
-/* The bits of word @word that lie in [first, end). */
-static uint64_t
-bits_mask(size_t word, size_t first, size_t end)
-{
-	uint64_t mask = UINT64_MAX;
-
-	if (word == first / 64)
-		mask &= UINT64_MAX << (first % 64);
-	if (word == end / 64)
-		mask &= (UINT64_C(1) << (end % 64)) - 1;
-	return mask;
-}
-
-size_t
-weiri_bits_count(const uint64_t *map, size_t first, size_t count)
-{
-	size_t end = first + count, sum = 0;
-
-	for (size_t word = first / 64; word * 64 < end; word++)
-		sum += (size_t)__builtin_popcountll(
-		    map[word] & bits_mask(word, first, end));
-	return sum;
-}
-
-static void
-bits_set(uint64_t *map, size_t first, size_t count)
-{
-	size_t end = first + count;
-
-	for (size_t word = first / 64; word * 64 < end; word++)
-		map[word] |= bits_mask(word, first, end);
-}
-
-static void
-bits_clear(uint64_t *map, size_t first, size_t count)
-{
-	size_t end = first + count;
-
-	for (size_t word = first / 64; word * 64 < end; word++)
-		map[word] &= ~bits_mask(word, first, end);
-}
-
-/* The first bit at or after @from that is @value, or @end. */
-static size_t
-bits_find(const uint64_t *map, size_t from, size_t end, bool value)
-{
-	while (from < end) {
-		uint64_t word = value ? map[from / 64] : ~map[from / 64];
-
-		word &= UINT64_MAX << (from % 64);
-		if (word != 0) {
-			size_t bit =
-			    from / 64 * 64 + (size_t)__builtin_ctzll(word);
-
-			return weiri_min(bit, end);
-		}
-		from = (from / 64 + 1) * 64;
-	}
-	return end;
-}
-
 /* ---- buckets ----------------------------------------------------------- */
 
-static void
-extent_rebucket(struct weiri_extent *extent)
+void
+weiri_extent_set_order(struct weiri_extent *extent, int order)
 {
-	int order =
-	    extent->frozen ? -1 : weiri_buddy_core_largest(&extent->buddy);
-
 	if (order == extent->order)
 		return;
 	if (extent->order >= 0) {
@@ -163,23 +112,63 @@ extent_rebucket(struct weiri_extent *extent)
 }
 
 static void
-extent_list(struct weiri_extent *extent)
+extent_rebucket(struct weiri_extent *extent)
+{
+	weiri_extent_set_order(extent,
+	    extent->frozen ? -1 : weiri_buddy_core_largest(&extent->buddy));
+}
+
+/* The node in the list that an extent over @base comes behind. */
+static struct weiri_list *
+extent_before(const char *base)
 {
 	struct weiri_list *at = supply.extents.prev;
 
 	/* New mappings tend to lie below older ones or just above: either end
 	 * is near. */
-	while (at != &supply.extents &&
-	       WEIRI_CONTAINER_OF(at, struct weiri_extent, all)->base >
-		   extent->base)
+	while (
+	    at != &supply.extents &&
+	    WEIRI_CONTAINER_OF(at, struct weiri_extent, all)->block.base > base)
 		at = at->prev;
-	weiri_list_insert_after(at, &extent->all);
+	return at;
+}
+
+struct weiri_map_gap
+weiri_extent_gap(struct weiri_list *before, struct weiri_list *after)
+{
+	struct weiri_map_gap gap = {0, UINTPTR_MAX};
+
+	if (before != &supply.extents) {
+		const struct weiri_block *block =
+		    &WEIRI_CONTAINER_OF(before, struct weiri_extent, all)
+			 ->block;
+
+		gap.low = (uintptr_t)block->base + block->bytes;
+	}
+	if (after != &supply.extents)
+		gap.high = (uintptr_t)WEIRI_CONTAINER_OF(
+		    after, struct weiri_extent, all)
+			       ->block.base;
+	return gap;
+}
+
+bool
+weiri_extent_list(struct weiri_extent *extent)
+{
+	const struct weiri_block *block = &extent->block;
+	struct weiri_list *before = extent_before(block->base);
+	struct weiri_map_gap gap = weiri_extent_gap(before, before->next);
+
+	if (weiri_map_add(block->base, block->bytes, &gap) != 0)
+		return false;
+	weiri_list_insert_after(before, &extent->all);
+	extent_rebucket(extent);
+	return true;
 }
 
 /* ---- birth and end ----------------------------------------------------- */
 
-/* Bytes to ask the source for, so that @need fits; 0 when the budget will not
- * let them be used. */
+/* Bytes to ask the source for, so that @need fits. */
 static size_t
 extent_wish(size_t need)
 {
@@ -194,9 +183,23 @@ extent_wish(size_t need)
 	while (want > need && want > room)
 		want = weiri_max(
 		    need, weiri_round_up(want / 2, WEIRI_EXTENT_ALIGN));
-	if (weiri_source_resident() && want > room)
-		return 0;
 	return want;
+}
+
+/* Bytes that a block may have, so that the budget grants it if it is charged
+ * whole: beside it there must be room for its records, a hundredth of it. */
+static size_t
+extent_most(size_t need)
+{
+	if (!weiri_source_resident())
+		return SIZE_MAX;
+
+	uint64_t room = weiri_budget_headroom();
+	uint64_t records = room / 64 + EXTENT_RECORD_SLACK;
+
+	if (need > room)
+		return (size_t)room;
+	return weiri_max(need, room > records ? (size_t)(room - records) : 0);
 }
 
 /* The record of an extent over @block, with its buddy; NULL without memory. */
@@ -214,6 +217,8 @@ extent_record(const struct weiri_block *block)
 		return NULL;
 	extent->block = *block;
 	extent->base = block->base - offset;
+	extent->grain =
+	    (uint32_t)weiri_max(weiri_os_page_bytes() / WEIRI_PAGE, 1);
 	extent->order = -1;
 	extent->record_bytes = bytes;
 	extent->dirty = (uint64_t *)(extent + 1);
@@ -243,13 +248,13 @@ extent_open(const struct weiri_block *block)
 		return false;
 	if (block->resident && !weiri_budget_charge(block->bytes))
 		goto undo_record;
-	if (weiri_map_add(block->base, block->bytes) != 0)
+	if (!weiri_extent_list(extent))
 		goto undo_charge;
 	if (block->resident)
 		supply.bytes_retained += block->bytes;
 	supply.bytes_reserved += block->bytes;
-	extent_list(extent);
-	extent_rebucket(extent);
+	/* Last: nothing that is brought in here has to be undone. */
+	weiri_source_prepare(block);
 	return true;
 
 undo_charge:
@@ -268,88 +273,76 @@ extent_padded(size_t count, size_t align)
 	return align <= ALIGN_UNITS ? count : count + align - ALIGN_UNITS;
 }
 
+/* Puts a kept extent of @need bytes to use again. */
+static bool
+extent_revive(size_t need)
+{
+	WEIRI_LIST_FOR_SAFE(node, &supply.kept)
+	{
+		struct weiri_extent *extent =
+		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all);
+
+		if (extent->frozen || extent->block.bytes < need)
+			continue;
+		weiri_list_remove(&extent->all);
+		if (weiri_extent_list(extent))
+			return true;
+		weiri_list_push(&supply.kept, &extent->all);
+		return false;
+	}
+	return false;
+}
+
 bool
 weiri_extent_add(size_t count, size_t align)
 {
 	struct weiri_block block = supply.orphan;
+	size_t need = weiri_round_up(
+	    extent_padded(count, align) * WEIRI_PAGE, WEIRI_EXTENT_ALIGN);
 
-	/* Larger system pages would be given back with live neighbours on
-	 * them; until trim rounds inward, there is no supply there. */
-	if (weiri_os_page_bytes() > WEIRI_PAGE)
+	if (weiri_os_page_bytes() > WEIRI_SYSTEM_PAGE_MAX)
 		return false;
+	if (extent_revive(need))
+		return true;
 	supply.orphan.base = NULL;
-	if (block.base == NULL) {
-		size_t need =
-		    weiri_round_up(extent_padded(count, align) * WEIRI_PAGE,
-			WEIRI_EXTENT_ALIGN);
-		size_t want = extent_wish(need);
-
-		if (want == 0 || weiri_budget_headroom() < count * WEIRI_PAGE)
-			return false;
-		if (!weiri_source_take(&block, need, want))
-			return false;
-	}
+	if (block.base == NULL &&
+	    (weiri_budget_headroom() < count * WEIRI_PAGE ||
+		!weiri_source_take(
+		    &block, need, extent_wish(need), extent_most(need))))
+		return false;
 	if (extent_open(&block))
 		return true;
 	/* What cannot be given back must not be lost: it is tried again. */
-	if (block.may_give)
-		weiri_source_give(&block);
-	else
+	if (!weiri_source_undo(&block))
 		supply.orphan = block;
 	return false;
 }
 
-/* Takes a wholly free extent out of the supply; its charge stays until
- * weiri_extent_discard() has given the memory back. */
-static void
-extent_unlink(struct weiri_extent *extent)
-{
-	WEIR_ASSERT(extent->span_pages == 0);
-	extent->frozen = true;
-	extent_rebucket(extent);
-	weiri_list_remove(&extent->all);
-	if (supply.spare == extent)
-		supply.spare = NULL;
-	supply.bytes_reserved -= extent->block.bytes;
-	supply.bytes_retained -=
-	    (uint64_t)weiri_extent_charged_pages(extent) * WEIRI_PAGE;
-	weiri_map_remove(extent->block.base, extent->block.bytes);
-}
-
-void
-weiri_extent_discard(struct weiri_extent *extent)
-{
-	bool locked = weiri_source_give_locked();
-
-	/* Unmapping is the dearest call here: without the lock if the source
-	 * does not ask for it. */
-	if (locked)
-		weiri_supply_lock();
-	weiri_source_give(&extent->block);
-	if (locked)
-		weiri_supply_unlock();
-	weiri_budget_uncharge(
-	    (size_t)weiri_extent_charged_pages(extent) * WEIRI_PAGE);
-	weiri_meta_free(extent, extent->record_bytes);
-}
-
 /* ---- pages handed out and taken back ----------------------------------- */
 
-/* Charges the pages that are not charged yet and moves all into spans. */
+/* Charges the pages of the system that are not charged yet and moves all units
+ * into spans. */
 static bool
 extent_charge(struct weiri_extent *extent, size_t first, size_t count)
 {
-	size_t clean = count - weiri_bits_count(extent->dirty, first, count);
+	size_t grain = extent->grain;
+	size_t from = weiri_max(first & ~(grain - 1), extent->hole);
+	size_t end = weiri_min(
+	    weiri_round_up(first + count, grain), extent->buddy.unit_count);
+	size_t clean =
+	    end - from - weiri_bits_count(extent->dirty, from, end - from);
 	size_t fresh = extent->block.resident ? 0 : clean;
 
 	if (fresh > 0 && !weiri_budget_charge(fresh * WEIRI_PAGE))
 		return false;
 	if (clean > 0)
-		bits_set(extent->dirty, first, count);
+		weiri_bits_set(extent->dirty, from, end - from);
 	extent->dirty_pages += (uint32_t)clean;
 	extent->span_pages += (uint32_t)count;
 	supply.bytes_in_spans += count * WEIRI_PAGE;
-	supply.bytes_retained -= (count - fresh) * WEIRI_PAGE;
+	supply.bytes_retained += fresh * WEIRI_PAGE;
+	supply.bytes_retained -= count * WEIRI_PAGE;
+	weiri_decay_note(&supply.retained, supply.bytes_retained);
 	return true;
 }
 
@@ -474,14 +467,10 @@ weiri_extent_join(struct weiri_span *span)
 
 	/* One wholly free extent is kept, the one freed last, so that a load
 	 * that swings about its edge does not map and unmap at each turn. */
-	if (extent->frozen || extent->block.bytes > EXTENT_MAX) {
-		extent_unlink(extent);
-		return extent;
-	}
+	if (extent->frozen || extent->block.bytes > EXTENT_MAX)
+		return weiri_extent_unlink(extent) ? extent : NULL;
 	supply.spare = extent;
-	if (old != NULL)
-		extent_unlink(old);
-	return old;
+	return old != NULL && weiri_extent_unlink(old) ? old : NULL;
 }
 
 int
@@ -512,86 +501,4 @@ weiri_extent_resize(struct weiri_span *span, size_t count)
 	extent_rebucket(extent);
 	span->bytes = count * WEIRI_PAGE;
 	return error;
-}
-
-/* ---- trim -------------------------------------------------------------- */
-
-/* Decommits the dirty pages of one free block; returns their number. */
-static size_t
-extent_trim_block(struct weiri_extent *extent, size_t first, size_t count)
-{
-	size_t end = first + count, pages = 0;
-
-	while ((first = bits_find(extent->dirty, first, end, true)) < end) {
-		size_t stop = bits_find(extent->dirty, first, end, false);
-
-		if (weiri_source_decommit(&extent->block,
-			extent->base + first * WEIRI_PAGE,
-			(stop - first) * WEIRI_PAGE)) {
-			bits_clear(extent->dirty, first, stop - first);
-			pages += stop - first;
-		}
-		first = stop;
-	}
-	return pages;
-}
-
-static size_t
-extent_trim_one(struct weiri_extent *extent)
-{
-	size_t pages = 0;
-	bool is_free;
-
-	for (uint32_t at = 0, count; at < extent->buddy.unit_count;
-	     at += count) {
-		count = weiri_buddy_core_extent(&extent->buddy, at, &is_free);
-		if (is_free)
-			pages += extent_trim_block(extent, at, count);
-	}
-	extent->dirty_pages -= (uint32_t)pages;
-	supply.bytes_retained -= pages * WEIRI_PAGE;
-	weiri_budget_uncharge(pages * WEIRI_PAGE);
-	return pages * WEIRI_PAGE;
-}
-
-size_t
-weiri_extent_trim(struct weiri_list *gone)
-{
-	size_t bytes = 0;
-
-	WEIRI_LIST_FOR_SAFE(node, &supply.extents)
-	{
-		struct weiri_extent *extent =
-		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all);
-
-		if (extent->span_pages == 0 && extent->block.may_give) {
-			extent_unlink(extent);
-			weiri_list_push(gone, &extent->all);
-			bytes += (size_t)weiri_extent_charged_pages(extent) *
-				 WEIRI_PAGE;
-		} else if (extent->block.may_trim && !extent->frozen &&
-			   extent->dirty_pages > extent->span_pages) {
-			bytes += extent_trim_one(extent);
-		}
-	}
-	return bytes;
-}
-
-/* ---- fork -------------------------------------------------------------- */
-
-void
-weiri_extent_freeze_shared(void)
-{
-	WEIRI_LIST_FOR(node, &supply.extents)
-	{
-		struct weiri_extent *extent =
-		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all);
-
-		if (!extent->block.shared)
-			continue;
-		extent->frozen = true;
-		extent_rebucket(extent);
-		if (supply.spare == extent)
-			supply.spare = NULL;
-	}
 }

@@ -120,8 +120,8 @@ heap_tell_refusal(size_t bytes)
 	if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
 		return;
 	weiri_budget_read(&budget);
-	if (weiri_os_page_bytes() > WEIRI_PAGE)
-		weiri_text_str(&text, "system pages above 4 KiB: not yet; ");
+	if (weiri_os_page_bytes() > WEIRI_SYSTEM_PAGE_MAX)
+		weiri_text_str(&text, "system pages above 64 KiB; ");
 	weiri_text_u64(&text, bytes);
 	weiri_text_str(&text, " bytes refused: ");
 	weiri_text_u64(&text, budget.charged_bytes);
@@ -263,7 +263,7 @@ weiri_span_free(struct weiri_span *span)
 
 	weiri_supply_unlock();
 	if (gone != NULL)
-		weiri_extent_discard(gone);
+		(void)weiri_extent_discard(gone);
 }
 
 int
@@ -302,24 +302,51 @@ weiri_pages_trim(void)
 	WEIRI_LIST_FOR_SAFE(node, &gone)
 	{
 		weiri_list_remove(node);
-		weiri_extent_discard(
+		bytes += weiri_extent_discard(
 		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all));
 	}
-	return bytes;
+	return bytes + weiri_meta_trim();
+}
+
+/* Under the lock. */
+static void
+heap_tally(struct weiri_buddy_tally *sum)
+{
+	WEIRI_LIST_FOR(node, &weiri_supply.extents)
+	{
+		const struct weiri_extent *extent =
+		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all);
+
+		if (!extent->frozen)
+			weiri_buddy_core_tally(&extent->buddy, sum);
+	}
+}
+
+void
+weiri_pages_tally(struct weiri_buddy_tally *sum)
+{
+	weiri_supply_lock();
+	heap_tally(sum);
+	weiri_supply_unlock();
 }
 
 void
 weiri_pages_stats(struct weir_stats *out)
 {
 	struct weiri_budget_figures budget;
+	struct weiri_buddy_tally tally = {0};
 
 	weiri_supply_lock();
+	heap_tally(&tally);
 	out->bytes_reserved = weiri_supply.bytes_reserved;
 	out->bytes_in_spans = weiri_supply.bytes_in_spans;
 	out->bytes_retained = weiri_supply.bytes_retained;
 	out->bytes_metadata = weiri_meta_charged() + weiri_map_charged();
 	weiri_budget_read(&budget);
 	weiri_supply_unlock();
+	out->bytes_free = tally.free_units * WEIRI_PAGE;
+	out->bytes_free_largest = tally.largest_units * WEIRI_PAGE;
+	out->fragmentation_permille = weiri_buddy_fragmentation(&tally);
 	out->failures = WEIRI_LOAD(&weiri_supply.failures);
 	out->bytes_charged = budget.charged_bytes;
 	out->bytes_peak = budget.peak_bytes;

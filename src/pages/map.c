@@ -9,8 +9,11 @@
  * The root lies in .bss, 2 MiB of address space of which a process touches one
  * or two pages.  A leaf is 2 MiB of address space too and covers 1 GiB; each
  * of its pages describes one 2 MiB extent, is touched when that extent comes
- * and given back when it goes.  So the map costs 1/512 of the supply, and
- * leaves are never unmapped: a look-up needs no lock and no epoch.
+ * and given back when it goes.  Where the system's pages are larger, several
+ * extents share one, and the last of them to go gives it back; the caller, who
+ * has the extents in a list, says how far the neighbours are.  The map costs
+ * 1/512 of the supply, and leaves are never unmapped: a look-up needs no lock
+ * and no epoch.
  *
  * A radix tree and not a hash, because the answer for a pointer that is not
  * weir's must come without touching the memory it points at and without a
@@ -22,7 +25,8 @@
  * Invariants (weiri_pages_check()):
  *
  *   M1  The entry of a page of a span is that span's; of any other page 0.
- *   M2  What is charged is a page for each 2 MiB that an extent touches.
+ *   M2  What is charged are the system's pages of leaves that describe part of
+ *       an extent: one for each 2 MiB, or 32 MiB where pages have 64 KiB.
  *
  * Memory order: leaves are published with release for the sake of order in
  * this file; readers need none (see weiri_page_entry()).
@@ -61,14 +65,38 @@ map_entry(uintptr_t address)
 	       ((address >> WEIRI_PAGE_SHIFT) & (WEIRI_MAP_LEAF_COUNT - 1));
 }
 
-static size_t
-map_cost(const char *base, size_t bytes)
+size_t
+weiri_map_reach(void)
 {
-	uintptr_t first = (uintptr_t)base & ~(WEIRI_EXTENT_ALIGN - 1);
-	uintptr_t end =
-	    weiri_round_up((uintptr_t)base + bytes, WEIRI_EXTENT_ALIGN);
+	return weiri_max(weiri_os_page_bytes(), WEIRI_PAGE) / sizeof(uint64_t) *
+	       WEIRI_PAGE;
+}
 
-	return (end - first) / WEIRI_EXTENT_ALIGN * WEIRI_PAGE;
+/* The addresses described by those of the system's pages in the map that
+ * describe this block and no other. */
+struct map_part {
+	uintptr_t first, end;
+};
+
+static struct map_part
+map_own(const char *base, size_t bytes, const struct weiri_map_gap *gap)
+{
+	uintptr_t low = weiri_round_up(gap->low, weiri_map_reach());
+	uintptr_t high = gap->high & ~(weiri_map_reach() - 1);
+	uintptr_t first = (uintptr_t)base & ~(weiri_map_reach() - 1);
+	uintptr_t end =
+	    weiri_round_up((uintptr_t)base + bytes, weiri_map_reach());
+
+	first = weiri_max(first, low);
+	end = weiri_min(end, high);
+	return (struct map_part){first, weiri_max(first, end)};
+}
+
+/* Bytes of leaves; they are whole pages of the system. */
+static size_t
+map_cost(uintptr_t bytes)
+{
+	return bytes / WEIRI_PAGE * sizeof(uint64_t);
 }
 
 static bool
@@ -77,12 +105,13 @@ map_leaf_add(size_t root)
 	if (weiri_map_root[root] != NULL)
 		return true;
 
-	uint64_t *leaf = weiri_os_reserve(MAP_LEAF_BYTES, WEIRI_PAGE);
+	uint64_t *leaf =
+	    weiri_os_reserve(MAP_LEAF_BYTES, weiri_os_page_bytes());
 
 	if (leaf == NULL)
 		return false;
 	if (weiri_os_commit(leaf, MAP_LEAF_BYTES) != 0) {
-		(void)weiri_os_release(leaf, MAP_LEAF_BYTES);
+		weiri_os_drop(leaf, MAP_LEAF_BYTES);
 		return false;
 	}
 	__atomic_store_n(&weiri_map_root[root], leaf, __ATOMIC_RELEASE);
@@ -90,45 +119,50 @@ map_leaf_add(size_t root)
 }
 
 int
-weiri_map_add(const char *base, size_t bytes)
+weiri_map_add(const char *base, size_t bytes, const struct weiri_map_gap *gap)
 {
 	uintptr_t first = (uintptr_t)base;
 	uintptr_t last = first + bytes - 1;
 
 	if (last >> WEIRI_MAP_BITS != 0 || last < first)
 		return -ERANGE;
-	if (!weiri_budget_charge(map_cost(base, bytes)))
+
+	struct map_part own = map_own(base, bytes, gap);
+	size_t cost = map_cost(own.end - own.first);
+
+	if (!weiri_budget_charge(cost))
 		return -ENOMEM;
 	for (size_t root = first >> WEIRI_MAP_LEAF_SHIFT;
 	     root <= last >> WEIRI_MAP_LEAF_SHIFT; root++) {
 		/* Leaves made before a failure stay: they cost no memory. */
 		if (!map_leaf_add(root)) {
-			weiri_budget_uncharge(map_cost(base, bytes));
+			weiri_budget_uncharge(cost);
 			return -ENOMEM;
 		}
 	}
-	WEIRI_BUMP(&map_charged, map_cost(base, bytes));
+	WEIRI_BUMP(&map_charged, cost);
 	return 0;
 }
 
-void
-weiri_map_remove(const char *base, size_t bytes)
+bool
+weiri_map_remove(
+    const char *base, size_t bytes, const struct weiri_map_gap *gap)
 {
-	uintptr_t at = (uintptr_t)base & ~(WEIRI_EXTENT_ALIGN - 1);
-	uintptr_t end =
-	    weiri_round_up((uintptr_t)base + bytes, WEIRI_EXTENT_ALIGN);
+	struct map_part own = map_own(base, bytes, gap);
+	size_t cost = map_cost(own.end - own.first);
 
-	/* All entries are 0, which is what a page given back reads as. */
-	while (at < end) {
-		uintptr_t part = weiri_min(end, map_leaf_end(at)) - at;
+	/* All entries are 0, which is what a page given back reads as; so those
+	 * before one that is refused need not be undone. */
+	for (uintptr_t at = own.first; at < own.end;) {
+		uintptr_t end = weiri_min(own.end, map_leaf_end(at));
 
-		(void)weiri_os_decommit(
-		    map_entry(at), part / WEIRI_EXTENT_ALIGN * WEIRI_PAGE);
-		at += part;
+		if (weiri_os_decommit(map_entry(at), map_cost(end - at)) != 0)
+			return false;
+		at = end;
 	}
-	WEIRI_STORE(
-	    &map_charged, WEIRI_LOAD(&map_charged) - map_cost(base, bytes));
-	weiri_budget_uncharge(map_cost(base, bytes));
+	WEIRI_STORE(&map_charged, WEIRI_LOAD(&map_charged) - cost);
+	weiri_budget_uncharge(cost);
+	return true;
 }
 
 static void

@@ -26,7 +26,9 @@
 #define WEIRI_NEAR_UNIT ((uintptr_t)1 << WEIRI_NEAR_SHIFT)
 #define WEIRI_NEAR_COUNT WEIR_ABI_NEAR_COUNT
 
-extern uint16_t weiri_near_tag[WEIRI_NEAR_COUNT];
+/* Hidden where it is declared, so that it is reached without a table. */
+extern uint16_t weiri_near_tag[WEIRI_NEAR_COUNT]
+    __attribute__((visibility("hidden")));
 
 /* The address entry 0 is for; fixed by the first call, never 0. */
 uintptr_t weiri_near_base(void);

@@ -20,6 +20,7 @@ enum weiri_span_kind {
 	WEIRI_SPAN_REGION = 2,  /* a block or large object of a region */
 	WEIRI_SPAN_PAYLOAD = 3, /* payload of a buffer tier */
 	WEIRI_SPAN_OTHER = 4,
+	WEIRI_SPAN_HEAP = 5, /* a run of pages of a heap */
 };
 
 struct weiri_extent;
@@ -108,6 +109,22 @@ weiri_pages_note_idle(void)
 /* Returns retained pages to the system; bytes given back. */
 size_t weiri_pages_trim(void);
 
+/*
+ * A bounded step of it: pages that lay free for @epoch_ns and those owed go,
+ * never with UINT64_MAX, all at 0.  True: more is due.  No lock may be held.
+ */
+bool weiri_pages_purge(uint64_t now_ns, uint64_t epoch_ns);
+
+/* True when a step's worth of what is owed came together. */
+bool weiri_pages_owing(void);
+
+/* Spans and records that were idle for long before they came back. */
+void weiri_pages_owe(size_t span_bytes, size_t meta_bytes);
+
+/* The free pages of all extents, adds to @sum. */
+struct weiri_buddy_tally;
+void weiri_pages_tally(struct weiri_buddy_tally *sum);
+
 struct weir_stats;
 void weiri_pages_stats(struct weir_stats *out);
 
@@ -132,7 +149,8 @@ void weiri_pages_fork_child(void);
 #define WEIRI_MAP_LEAF_COUNT \
 	((size_t)1 << (WEIRI_MAP_LEAF_SHIFT - WEIRI_PAGE_SHIFT))
 
-extern uint64_t *weiri_map_root[WEIRI_MAP_ROOT_COUNT];
+extern uint64_t *weiri_map_root[WEIRI_MAP_ROOT_COUNT]
+    __attribute__((visibility("hidden")));
 
 WEIRI_INLINE uint64_t
 weiri_page_entry(const void *address)

@@ -9,12 +9,16 @@
  *              huge pages asked for
  *   memfd      a memory file of its own,       yes       yes     yes
  *              its descriptor closed again
- *   range      the range, once                 no        no      no
+ *   range      the range, or the part of it    no        no      no
+ *              that may be made resident
  *   custom     what the functions return       if set    if set  no
  *
  * Blocks of prefault, lock and hugetlb are resident: all of their memory is in
  * use from the start, so they are charged whole and never decommitted; trim
- * gives them back as a whole or not at all.
+ * gives them back as a whole or not at all.  They are charged first: the flags
+ * are carried out by weiri_source_prepare(), after which nothing can fail, so
+ * no page comes in that the budget has not granted.  A range larger than the
+ * budget is used in parts as the budget allows.
  *
  * A memory file is shared with the children of a fork: what one process writes
  * or decommits, all do.  So a child hands out nothing of what it inherited; see
@@ -38,11 +42,15 @@ enum source_notice {
 	NOTICE_NO_LOCK = 1 << 1,
 	NOTICE_MISALIGNED = 1 << 2,
 	NOTICE_TOO_HIGH = 1 << 3,
+	NOTICE_NO_PREFAULT = 1 << 4,
 };
 
 static unsigned source_said; /* enum source_notice; under the supply's mutex */
 static unsigned source_due;  /* read without it */
-static bool source_range_taken;
+static size_t source_range_used; /* of the range, from its start */
+
+/* A range is cut where a page of any system may begin. */
+#define SOURCE_RANGE_CUT WEIRI_SYSTEM_PAGE_MAX
 
 static const struct weir_page_source *
 source(void)
@@ -76,6 +84,10 @@ weiri_source_deliver(void)
 		weiri_message(WEIR_MESSAGE_WARNING,
 		    "page source: memory could not be locked (ulimit -l); "
 		    "using it unlocked");
+	if (due & NOTICE_NO_PREFAULT)
+		weiri_message(WEIR_MESSAGE_WARNING,
+		    "page source: memory could not be brought in ahead; it "
+		    "comes when it is touched");
 	if (due & NOTICE_MISALIGNED)
 		weiri_message(WEIR_MESSAGE_ERROR,
 		    "page source custom: take() returned memory that is not "
@@ -96,7 +108,7 @@ source_take_anonymous(struct weiri_block *block, size_t bytes)
 	if (base == NULL)
 		return false;
 	if (weiri_os_commit(base, bytes) != 0) {
-		(void)weiri_os_release(base, bytes);
+		weiri_os_drop(base, bytes);
 		return false;
 	}
 	*block = (struct weiri_block){
@@ -141,7 +153,7 @@ source_take_memfd(struct weiri_block *block, size_t bytes)
 	if (base == NULL)
 		return false;
 	if (weiri_os_commit(base, bytes) != 0) {
-		(void)weiri_os_release(base, bytes);
+		weiri_os_drop(base, bytes);
 		return false;
 	}
 	*block = (struct weiri_block){
@@ -156,16 +168,35 @@ source_take_memfd(struct weiri_block *block, size_t bytes)
 }
 
 static bool
-source_take_range(struct weiri_block *block)
+source_take_range(struct weiri_block *block, size_t most)
 {
-	if (source_range_taken || source()->bytes < WEIRI_PAGE)
+	char *base = (char *)source()->base + source_range_used;
+	size_t bytes =
+	    (source()->bytes & ~(WEIRI_PAGE - 1)) - source_range_used;
+
+	if (bytes > most) {
+		uintptr_t end =
+		    ((uintptr_t)base + most) & ~(SOURCE_RANGE_CUT - 1);
+
+		bytes = end > (uintptr_t)base ? end - (uintptr_t)base : 0;
+	}
+	if (bytes == 0)
 		return false;
-	source_range_taken = true;
-	*block = (struct weiri_block){
-	    .base = source()->base,
-	    .bytes = source()->bytes & ~(WEIRI_PAGE - 1),
-	};
+	source_range_used += bytes;
+	*block = (struct weiri_block){.base = base, .bytes = bytes};
 	return true;
+}
+
+/* Gives back a block that the supply cannot use; it was never touched. */
+static void
+source_refuse(const struct weiri_block *block)
+{
+	if (!block->may_give)
+		return;
+	if (source()->kind == WEIR_SOURCE_CUSTOM)
+		(void)weiri_source_give(block);
+	else
+		weiri_os_drop(block->base, block->bytes);
 }
 
 static bool
@@ -184,7 +215,7 @@ source_take_custom(struct weiri_block *block, size_t bytes)
 	};
 	if (((uintptr_t)base & (WEIRI_EXTENT_ALIGN - 1)) != 0) {
 		source_notice(NOTICE_MISALIGNED);
-		weiri_source_give(block);
+		source_refuse(block);
 		return false;
 	}
 	return true;
@@ -199,11 +230,10 @@ source_take_kind(
 		return source_take_huge(block, bytes);
 	case WEIR_SOURCE_MEMFD:
 		return source_take_memfd(block, bytes);
-	case WEIR_SOURCE_RANGE:
-		return source_take_range(block);
 	case WEIR_SOURCE_CUSTOM:
 		return source_take_custom(block, bytes);
 	case WEIR_SOURCE_ANONYMOUS:
+	case WEIR_SOURCE_RANGE:
 		break;
 	}
 	return source_take_anonymous(block, bytes);
@@ -227,38 +257,73 @@ source_take_sizes(struct weiri_block *block, enum weir_source_kind kind,
 
 /* ---- flags ------------------------------------------------------------- */
 
+/* What the flags mean for the block; nothing is done to its memory. */
 static void
-source_apply_flags(struct weiri_block *block, unsigned flags)
+source_mark(struct weiri_block *block, unsigned flags)
 {
-	if (flags & WEIR_SOURCE_NO_DUMP)
-		(void)weiri_os_advise_no_dump(block->base, block->bytes);
-	if (flags & WEIR_SOURCE_PREFAULT) {
-		/* What could not be brought in now comes when it is touched. */
-		(void)weiri_os_prefault(block->base, block->bytes);
+	if (flags & (WEIR_SOURCE_PREFAULT | WEIR_SOURCE_LOCK))
 		block->resident = true;
-	}
-	if (flags & WEIR_SOURCE_LOCK) {
-		/* Refused, it may still have brought part of the pages in. */
-		if (weiri_os_lock(block->base, block->bytes) != 0)
-			source_notice(NOTICE_NO_LOCK);
-		block->resident = true;
-	}
 	if (flags & WEIR_SOURCE_NO_TRIM)
 		block->may_trim = block->may_give = false;
 	if (block->resident)
 		block->may_trim = false;
 }
 
+/*
+ * The pages of the system that the block touches, or those that lie wholly
+ * within: only a range of the caller's has others.
+ */
+static bool
+source_pages(
+    const struct weiri_block *block, bool touched, char **first, size_t *bytes)
+{
+	size_t page = weiri_os_page_bytes();
+	size_t before = (uintptr_t)block->base & (page - 1);
+	size_t end = before + block->bytes;
+
+	*first = block->base - before;
+	*bytes = touched ? weiri_round_up(end, page) : end & ~(page - 1);
+	if (before > 0 && !touched) {
+		*first += page;
+		*bytes -= weiri_min(*bytes, page);
+	}
+	return *bytes > 0;
+}
+
 /* ---- interface --------------------------------------------------------- */
 
+void
+weiri_source_prepare(const struct weiri_block *block)
+{
+	unsigned flags = source()->flags;
+	char *first;
+	size_t bytes;
+
+	if ((flags & WEIR_SOURCE_NO_DUMP) &&
+	    source_pages(block, false, &first, &bytes))
+		(void)weiri_os_advise_no_dump(first, bytes);
+	(void)source_pages(block, true, &first, &bytes);
+	if ((flags & WEIR_SOURCE_PREFAULT) &&
+	    weiri_os_prefault(first, bytes) != 0)
+		source_notice(NOTICE_NO_PREFAULT);
+	if ((flags & WEIR_SOURCE_LOCK) && weiri_os_lock(first, bytes) != 0)
+		source_notice(NOTICE_NO_LOCK);
+}
+
 bool
-weiri_source_take(struct weiri_block *block, size_t need, size_t want)
+weiri_source_take(
+    struct weiri_block *block, size_t need, size_t want, size_t most)
 {
 	const struct weir_page_source *from = source();
 	enum weir_source_kind kind = from->kind;
-	bool taken = source_take_sizes(block, kind, need, want);
+	bool taken = false;
 
-	if (!taken && kind == WEIR_SOURCE_HUGE) {
+	want = weiri_min(want, most & ~(WEIRI_EXTENT_ALIGN - 1));
+	if (kind == WEIR_SOURCE_RANGE)
+		taken = source_take_range(block, most);
+	else if (need <= most)
+		taken = source_take_sizes(block, kind, need, want);
+	if (!taken && kind == WEIR_SOURCE_HUGE && need <= most) {
 		source_notice(NOTICE_NO_HUGE);
 		taken =
 		    source_take_sizes(block, WEIR_SOURCE_ANONYMOUS, need, want);
@@ -269,10 +334,19 @@ weiri_source_take(struct weiri_block *block, size_t need, size_t want)
 		return false;
 	if (((uintptr_t)block->base + block->bytes - 1) >> WEIRI_MAP_BITS) {
 		source_notice(NOTICE_TOO_HIGH);
-		weiri_source_give(block);
+		source_refuse(block);
 		return false;
 	}
-	source_apply_flags(block, from->flags);
+	source_mark(block, from->flags);
+	return true;
+}
+
+bool
+weiri_source_undo(const struct weiri_block *block)
+{
+	if (source()->kind != WEIR_SOURCE_RANGE)
+		return block->may_give && weiri_source_give(block);
+	source_range_used -= block->bytes;
 	return true;
 }
 
@@ -288,17 +362,16 @@ weiri_source_decommit(const struct weiri_block *block, char *base, size_t bytes)
 	return true;
 }
 
-void
+bool
 weiri_source_give(const struct weiri_block *block)
 {
 	const struct weir_page_source *from = source();
 
-	if (!block->may_give)
-		return;
-	if (from->kind == WEIR_SOURCE_CUSTOM)
-		from->give(from->context, block->base, block->bytes);
-	else
-		(void)weiri_os_release(block->base, block->bytes);
+	WEIR_ASSERT(block->may_give);
+	if (from->kind != WEIR_SOURCE_CUSTOM)
+		return weiri_os_release(block->base, block->bytes) == 0;
+	from->give(from->context, block->base, block->bytes);
+	return true;
 }
 
 bool

@@ -14,26 +14,42 @@
 /* Extents start at, and the page map is paid for by, this much. */
 #define WEIRI_EXTENT_ALIGN ((size_t)2 << 20)
 
+/* The largest pages of a system that the supply works with: those of aarch64
+ * and powerpc.  Spans stay multiples of WEIRI_PAGE; what is charged and what is
+ * given back are whole pages of the system. */
+#define WEIRI_SYSTEM_PAGE_MAX ((size_t)64 << 10)
+
 /* ---- source.c: where extents come from; under the supply's mutex ------------- */
 
 struct weiri_block {
 	char *base;
 	size_t bytes;
 	bool zeroed;   /* reads as zero until written */
-	bool resident; /* all of it is in memory from the start, for good */
+	bool resident; /* all of it is charged and in memory, for good */
 	bool may_trim; /* weiri_source_decommit() may be asked */
 	bool may_give; /* weiri_source_give() may be asked */
 	bool shared;   /* a fork's child sees the parent's writes */
 };
 
-/* A block of at least @need bytes, of @want if that can be had; multiples of
- * WEIRI_EXTENT_ALIGN.  A range is one block whatever the need. */
-bool weiri_source_take(struct weiri_block *block, size_t need, size_t want);
+/*
+ * A block of at least @need bytes, of @want if that can be had, of @most at
+ * most; multiples of WEIRI_EXTENT_ALIGN.  A range gives all it has, or @most of
+ * it, whatever the need.  Nothing has been brought into memory yet, though
+ * block->resident may say that it will be.
+ */
+bool weiri_source_take(
+    struct weiri_block *block, size_t need, size_t want, size_t most);
+/* Does to a block, once it is charged, what the source's flags ask for. */
+void weiri_source_prepare(const struct weiri_block *block);
+/* Takes back the latest take, with the lock held; false: it cannot be. */
+bool weiri_source_undo(const struct weiri_block *block);
+
 /* True when the memory was given up; it may read as anything later. */
 bool weiri_source_decommit(
     const struct weiri_block *block, char *base, size_t bytes);
-/* With the lock held if weiri_source_give_locked(), else without. */
-void weiri_source_give(const struct weiri_block *block);
+/* With the lock held if weiri_source_give_locked(), else without.  False: the
+ * system refused, and the block is what it was. */
+bool weiri_source_give(const struct weiri_block *block);
 bool weiri_source_give_locked(void);
 
 /* True when blocks are charged whole as soon as they are taken. */
@@ -44,10 +60,23 @@ void weiri_source_deliver(void);
 
 /* ---- map.c: under the supply's mutex, but for set and clear ------------------ */
 
+/* Where no other block lies: behind the one before and up to the one after.  A
+ * page of the map that reaches beyond is the neighbour's affair as well. */
+struct weiri_map_gap {
+	uintptr_t low, high;
+};
+
+/* Bytes of address that one page of the system's describes in the map. */
+size_t weiri_map_reach(void);
+
 /* Makes entries for [base, base + bytes) settable and charges for them:
  * 0, -ENOMEM, or -ERANGE above 48 bits. */
-int weiri_map_add(const char *base, size_t bytes);
-void weiri_map_remove(const char *base, size_t bytes);
+int weiri_map_add(
+    const char *base, size_t bytes, const struct weiri_map_gap *gap);
+/* All entries are 0 again.  False: the system did not take the memory; nothing
+ * has changed. */
+bool weiri_map_remove(
+    const char *base, size_t bytes, const struct weiri_map_gap *gap);
 
 /* Entries of whole pages; the caller owns the pages. */
 void weiri_map_set(
@@ -61,6 +90,12 @@ uint64_t weiri_map_charged(void);
 /* As weiri_meta_alloc(), for callers that hold the heap lock: no trim. */
 void *weiri_meta_alloc_locked(size_t bytes);
 uint64_t weiri_meta_charged(void);
+/* Purges all, and tries again to unmap what the system would not; the bytes of
+ * the latter that it took. */
+size_t weiri_meta_trim(void);
+/* Pages of records that are all free go back to the system, up to @bytes or one
+ * record more; the bytes they had. */
+size_t weiri_meta_purge(size_t bytes);
 const char *weiri_meta_check(void);
 void weiri_meta_fork_lock(void);
 void weiri_meta_fork_unlock(void);

@@ -38,18 +38,20 @@
 #define BUDDY_DEAD UINT32_C(0x64656164)
 
 struct weir_buddy {
-	char *base; /* first: the word that a freed record loses to its list */
+	/* First what nobody reads in a freed record, whose first words its list
+	 * overwrites. */
+	char *base;
+	size_t unit_bytes;
+	void *records;
 	uint32_t magic;
 	bool locked;
 	bool created; /* handle and records are weir's */
-	size_t unit_bytes;
 	struct weiri_mutex lock;
 	struct weiri_buddy_core core;
 	uint64_t in_use; /* units; this and the next: racing readers */
 	uint64_t peak;
 	uint64_t requests;
 	uint64_t failures;
-	void *records;
 	size_t record_bytes;
 	struct weiri_pool pool;
 };
@@ -61,6 +63,8 @@ struct weir_buddy {
 
 static_assert(WEIR_BUDDY_UNITS_MAX == WEIRI_BUDDY_UNITS_MAX,
     "the public limit is the core's");
+static_assert(WEIR_BUDDY_ORDERS == WEIRI_BUDDY_ORDERS,
+    "the public orders are the core's");
 
 static void
 buddy_lock(struct weir_buddy *buddy)
@@ -137,7 +141,8 @@ buddy_expect_live(const struct weir_buddy *buddy, bool created)
 			    : "%p was made by create: use destroy");
 	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->in_use) != 0))
 		buddy_fault(buddy, WEIR_FAULT_LIVE_OBJECTS, buddy,
-		    WEIRI_LOAD(&buddy->in_use), "%u units are still in use");
+		    WEIRI_LOAD(&buddy->in_use),
+		    "%u %{unit is|units are} still in use");
 }
 
 /* ---- the pool's side --------------------------------------------------- */
@@ -441,11 +446,8 @@ weir_buddy_largest(struct weir_buddy *buddy)
 {
 	buddy_lock(buddy);
 
-	int order = weiri_buddy_core_largest(&buddy->core);
-	size_t count = order < 0 ? 0 : (size_t)1 << (unsigned)order;
+	size_t count = weiri_buddy_core_longest(&buddy->core);
 
-	if (buddy->core.run_count == 0)
-		count = buddy->core.unit_count;
 	buddy_unlock(buddy);
 	return count;
 }
@@ -456,6 +458,45 @@ weir_buddy_stats(struct weir_buddy *buddy, struct weir_pool_stats *out)
 	if (out->size != sizeof(*out))
 		return -EINVAL;
 	weiri_pool_stats(&buddy->pool, out);
+	return 0;
+}
+
+static void
+buddy_orders(
+    struct weir_buddy_orders *out, const struct weiri_buddy_tally *tally)
+{
+	*out = (struct weir_buddy_orders){
+	    .size = sizeof(*out),
+	    .fragmentation_permille = weiri_buddy_fragmentation(tally),
+	    .free_units = tally->free_units,
+	    .largest_units = tally->largest_units,
+	};
+	memcpy(out->free_blocks, tally->blocks, sizeof(out->free_blocks));
+}
+
+int
+weir_buddy_orders_read(struct weir_buddy *buddy, struct weir_buddy_orders *out)
+{
+	struct weiri_buddy_tally tally = {0};
+
+	if (out->size != sizeof(*out))
+		return -EINVAL;
+	buddy_lock(buddy);
+	weiri_buddy_core_tally(&buddy->core, &tally);
+	buddy_unlock(buddy);
+	buddy_orders(out, &tally);
+	return 0;
+}
+
+int
+weir_pages_orders_read(struct weir_buddy_orders *out)
+{
+	struct weiri_buddy_tally tally = {0};
+
+	if (out->size != sizeof(*out))
+		return -EINVAL;
+	weiri_pages_tally(&tally);
+	buddy_orders(out, &tally);
 	return 0;
 }
 

@@ -52,9 +52,10 @@ struct weiri_buffer_tier {
 	uint32_t stride; /* bytes rounded up to its alignment */
 	uint32_t index;
 	uint32_t slab_slots;
-	uint64_t limit;          /* buffers; UINT64_MAX: none */
-	uint64_t refused;        /* by limit_bytes or size, not by the depot */
-	struct weiri_mutex lock; /* guards the list; a leaf */
+	uint64_t limit;            /* buffers; UINT64_MAX: none */
+	uint64_t refused_by_bytes; /* limit_bytes said no, not the depot */
+	uint64_t refused_by_size;  /* larger than any tier; in the last one */
+	struct weiri_mutex lock;   /* guards the list; a leaf */
 	struct weiri_list payloads;
 	uint64_t payload_bytes; /* sum over the list; racing reads */
 };
@@ -77,6 +78,9 @@ struct weir_buffer_pool {
 
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_buffer_tier tier[];
 };
+
+/* Of every tier's depot, and of no other: tells a slab of descriptors. */
+extern const struct weiri_depot_hooks weiri_buffer_hooks;
 
 /* The descriptor's place in its pool; @buffer is a pool's. */
 WEIRI_INLINE struct weiri_buffer_tier *

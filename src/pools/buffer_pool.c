@@ -39,6 +39,7 @@
  */
 #include "base/bits.h"
 #include "base/text.h"
+#include "config/invalid.h"
 #include "guard/fault.h"
 #include "pools/buffer.h"
 
@@ -173,7 +174,7 @@ buffer_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 			*(volatile unsigned char *)&data[at] = 0;
 }
 
-static const struct weiri_depot_hooks buffer_hooks = {
+const struct weiri_depot_hooks weiri_buffer_hooks = {
     .slab_open = buffer_slab_open,
     .slab_close = buffer_slab_close,
     .slot_init = buffer_slot_init,
@@ -191,7 +192,8 @@ static void
 buffer_entry_stats(struct weiri_pool *entry, struct weir_pool_stats *out)
 {
 	struct weiri_buffer_tier *tier = buffer_entry_tier(entry);
-	uint64_t refused = WEIRI_LOAD(&tier->refused);
+	uint64_t by_bytes = WEIRI_LOAD(&tier->refused_by_bytes);
+	uint64_t by_size = WEIRI_LOAD(&tier->refused_by_size);
 	struct weiri_depot_stats depot;
 
 	weiri_depot_stats(&tier->depot, &depot);
@@ -203,13 +205,17 @@ buffer_entry_stats(struct weiri_pool *entry, struct weir_pool_stats *out)
 	out->available = depot.total - depot.in_use;
 	out->cached = depot.cached;
 	out->in_use_peak = depot.peak;
-	out->requests = depot.requests + refused;
+	out->requests = depot.requests + by_bytes + by_size;
 	out->hits = depot.hits;
 	out->misses = depot.misses;
-	out->failures = depot.failures + refused;
-	out->bytes_mapped =
-	    depot.bytes_mapped + WEIRI_LOAD(&tier->payload_bytes);
-	out->bytes_in_use = depot.in_use * tier->bytes;
+	out->failures = depot.failures + by_bytes + by_size;
+	out->failures_by_bytes = by_bytes;
+	out->failures_by_size = by_size;
+	weiri_depot_add_bytes(&tier->depot, &depot, tier->bytes, out);
+	if (tier->pool->limit_bytes == WEIRI_BUFFER_NO_LIMIT)
+		return;
+	out->limit_bytes = tier->pool->limit_bytes;
+	out->limit_bytes_used = WEIRI_LOAD(&tier->pool->held_bytes);
 }
 
 static size_t
@@ -257,40 +263,96 @@ buffer_limit(uint64_t configured)
 	return configured == WEIR_LIMIT_NOTHING ? 0 : configured;
 }
 
-/* One tier, and its order to the one before it. */
-static bool
-buffer_tier_valid(const struct weir_buffer_tier *tier, size_t index)
+static int
+buffer_refuse_config(struct weiri_invalid invalid)
 {
-	if (tier->bytes == 0 || tier->bytes > WEIR_BUFFER_BYTES_MAX)
-		return false;
-	if (index > 0 && tier->bytes <= tier[-1].bytes)
-		return false;
-	return tier->reserved == 0 &&
-	       tier->prealloc <= buffer_limit(tier->limit);
+	invalid.call = "weir_buffer_pool_create";
+	return weiri_invalid(&invalid);
 }
 
-static bool
-buffer_config_valid(const struct weir_buffer_pool_config *config)
+/* One tier, and its order to the one before it. */
+static int
+buffer_check_tier_config(const struct weir_buffer_tier *tier, size_t index)
+{
+	uint64_t least = index == 0 ? 1 : (uint64_t)tier[-1].bytes + 1;
+
+	if (tier->bytes < least || tier->bytes > WEIR_BUFFER_BYTES_MAX)
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "tier[].bytes",
+			.index = index,
+			.value = tier->bytes,
+			.allowed = "%u .. %u, ascending",
+			.bound = {least, WEIR_BUFFER_BYTES_MAX}});
+	if (tier->reserved != 0)
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "tier[].reserved",
+			.index = index,
+			.value = tier->reserved,
+			.allowed = "0"});
+	if (tier->prealloc > buffer_limit(tier->limit))
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "tier[].prealloc",
+			.index = index,
+			.value = tier->prealloc,
+			.allowed = "at most the tier's limit, %u",
+			.bound = {buffer_limit(tier->limit)}});
+	return 0;
+}
+
+/* Each tier, and that what all make in advance stays within limit_bytes. */
+static int
+buffer_check_tiers(const struct weir_buffer_pool_config *config)
 {
 	uint64_t room = buffer_limit(config->limit_bytes);
 
-	if ((config->flags & ~WEIRI_BUFFER_PUBLIC_FLAGS) != 0)
-		return false;
-	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
-		if (config->reserved[i] != 0)
-			return false;
-	/* Closed on purpose is one thing, useless by mistake another. */
-	if (room != 0 && room < config->tier[0].bytes)
-		return false;
 	for (size_t i = 0; i < config->tier_count; i++) {
 		const struct weir_buffer_tier *tier = &config->tier[i];
+		int error = buffer_check_tier_config(tier, i);
 
-		if (!buffer_tier_valid(tier, i) ||
-		    tier->prealloc > room / tier->bytes)
-			return false;
+		if (error != 0)
+			return error;
+		if (tier->prealloc > room / tier->bytes)
+			return buffer_refuse_config(
+			    (struct weiri_invalid){.field = "tier[].prealloc",
+				.index = i,
+				.value = tier->prealloc,
+				.allowed = "at most %u, with what limit_bytes, "
+					   "%u, leaves",
+				.bound = {room / tier->bytes,
+				    buffer_limit(config->limit_bytes)}});
 		room -= (uint64_t)tier->prealloc * tier->bytes;
 	}
-	return true;
+	return 0;
+}
+
+static int
+buffer_check_config(const struct weir_buffer_pool_config *config)
+{
+	uint64_t room = buffer_limit(config->limit_bytes);
+	size_t i = weiri_invalid_word(
+	    config->reserved, WEIRI_COUNT_OF(config->reserved));
+
+	if ((config->flags & ~WEIRI_BUFFER_PUBLIC_FLAGS) != 0)
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "flags",
+			.value = config->flags,
+			.bits = true,
+			.allowed = "flags of enum weir_buffer_flags"});
+	if (i < WEIRI_COUNT_OF(config->reserved))
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "reserved[]",
+			.index = i,
+			.value = config->reserved[i],
+			.allowed = "0"});
+	/* Closed on purpose is one thing, useless by mistake another. */
+	if (room != 0 && room < config->tier[0].bytes)
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "limit_bytes",
+			.value = config->limit_bytes,
+			.allowed = "0 for none, at least %u, one buffer of the "
+				   "smallest tier, or WEIR_LIMIT_NOTHING",
+			.bound = {config->tier[0].bytes}});
+	return buffer_check_tiers(config);
 }
 
 /* Copies @given with the defaults filled in; 0 or -EINVAL. */
@@ -301,17 +363,20 @@ buffer_config_resolve(const struct weir_buffer_pool_config *given,
 	memset(config, 0, sizeof(*config));
 	if (given != NULL)
 		*config = *given;
-	if (config->tier_count > WEIR_BUFFER_TIERS_MAX)
-		return -EINVAL;
+	/* Tiers without their number are a slip, not a wish. */
+	if (config->tier_count > WEIR_BUFFER_TIERS_MAX ||
+	    (config->tier_count == 0 && config->tier[0].bytes != 0))
+		return buffer_refuse_config(
+		    (struct weiri_invalid){.field = "tier_count",
+			.value = config->tier_count,
+			.allowed = "%u .. %u, or 0 with no tier set",
+			.bound = {1, WEIR_BUFFER_TIERS_MAX}});
 	if (config->tier_count == 0) {
-		/* Tiers without their number are a slip, not a wish. */
-		if (config->tier[0].bytes != 0)
-			return -EINVAL;
 		memcpy(config->tier, buffer_default_tiers,
 		    sizeof(buffer_default_tiers));
 		config->tier_count = WEIRI_COUNT_OF(buffer_default_tiers);
 	}
-	return buffer_config_valid(config) ? 0 : -EINVAL;
+	return buffer_check_config(config);
 }
 
 /* ---- creation ----------------------------------------------------------- */
@@ -364,7 +429,7 @@ buffer_tier_init(struct weir_buffer_pool *pool, uint32_t index,
 		BUFFER_MAGAZINE_BYTES / tier->bytes, BUFFER_ROUNDS_MIN),
 	    .slab_slots = tier->slab_slots,
 	    .limit = tier->limit,
-	    .hooks = &buffer_hooks,
+	    .hooks = &weiri_buffer_hooks,
 	    .owner = tier,
 	};
 	int error;
@@ -373,6 +438,8 @@ buffer_tier_init(struct weir_buffer_pool *pool, uint32_t index,
 	error = weiri_depot_init(&tier->depot, &depot);
 	if (error != 0)
 		goto undo_lock;
+	tier->depot.companion_bytes =
+	    buffer_block_bytes(tier, weiri_slab_slots(&tier->depot));
 	error = weiri_depot_prepare(&tier->depot, config->prealloc);
 	if (error != 0)
 		goto undo_depot;
@@ -532,7 +599,7 @@ buffer_demand_idle(struct weiri_buffer_tier *tier)
 	    .pool_kind = "buffer",
 	    .pool_name = tier->entry.name,
 	    .number = stats.in_use,
-	    .detail = "%u buffers are still held",
+	    .detail = "%u %{buffer is|buffers are} still held",
 	});
 }
 

@@ -42,6 +42,7 @@
  */
 #include "pools/region.h"
 
+#include "config/invalid.h"
 #include "guard/fault.h"
 
 #include <errno.h>
@@ -262,17 +263,54 @@ static const struct region_shape region_shape_default = {
 
 static_assert(WEIRI_REGION_CLASS_BYTES(2) == 4096, "as region.h tells users");
 
-static bool
-region_config_valid(const struct weir_region_config *config)
+/* Apart, so that a valid configuration costs its comparisons only. */
+static WEIRI_COLD int
+region_refuse(
+    const char *field, uint64_t value, const char *allowed, uint64_t bound)
+{
+	return weiri_invalid(&(struct weiri_invalid){
+	    .call = "weir_region_create",
+	    .field = field,
+	    .value = value,
+	    .allowed = allowed,
+	    .bound = {bound},
+	});
+}
+
+static WEIRI_COLD int
+region_refuse_reserved(const struct weir_region_config *config)
+{
+	size_t i = weiri_invalid_word(
+	    config->reserved, WEIRI_COUNT_OF(config->reserved));
+
+	return weiri_invalid(&(struct weiri_invalid){
+	    .call = "weir_region_create",
+	    .field = "reserved[]",
+	    .index = i,
+	    .value = config->reserved[i],
+	    .allowed = "0",
+	});
+}
+
+static int
+region_config_check(const struct weir_region_config *config)
 {
 	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
 		if (config->reserved[i] != 0)
-			return false;
-	return config->flags == 0 &&
-	       config->first_bytes <= WEIR_REGION_FIRST_MAX &&
-	       config->block_bytes_max <= WEIR_REGION_BLOCK_MAX &&
-	       (config->limit_bytes == 0 ||
-		   config->limit_bytes >= WEIR_REGION_BLOCK_MIN);
+			return region_refuse_reserved(config);
+	if (config->flags != 0)
+		return region_refuse("flags", config->flags, "0", 0);
+	if (config->first_bytes > WEIR_REGION_FIRST_MAX)
+		return region_refuse("first_bytes", config->first_bytes,
+		    "0 .. %u", WEIR_REGION_FIRST_MAX);
+	if (config->block_bytes_max > WEIR_REGION_BLOCK_MAX)
+		return region_refuse("block_bytes_max", config->block_bytes_max,
+		    "0 .. %u", WEIR_REGION_BLOCK_MAX);
+	if (config->limit_bytes != 0 &&
+	    config->limit_bytes < WEIR_REGION_BLOCK_MIN)
+		return region_refuse("limit_bytes", config->limit_bytes,
+		    "0 for none, or at least %u", WEIR_REGION_BLOCK_MIN);
+	return 0;
 }
 
 /* -EINVAL for a configuration out of range; NULL is all defaults. */
@@ -283,16 +321,20 @@ region_shape_init(
 	*shape = region_shape_default;
 	if (config == NULL)
 		return 0;
-	if (!region_config_valid(config))
-		return -EINVAL;
 
+	int error = region_config_check(config);
+
+	if (WEIR_UNLIKELY(error != 0))
+		return error;
 	if (config->first_bytes != 0)
 		shape->first_class = weiri_region_class(config->first_bytes);
 	if (config->block_bytes_max != 0)
 		shape->max_class = weiri_region_class(config->block_bytes_max);
 	if (shape->first_class > shape->max_class) {
 		if (config->first_bytes != 0)
-			return -EINVAL;
+			return region_refuse("first_bytes", config->first_bytes,
+			    "at most block_bytes_max, %u",
+			    WEIRI_REGION_CLASS_BYTES(shape->max_class));
 		/* Only the default is too large: it yields. */
 		shape->first_class = shape->max_class;
 	}
@@ -306,7 +348,9 @@ region_shape_init(
 
 	shape->large_bytes = weiri_region_class_room(shape->max_class);
 	if (config->large_bytes > shape->large_bytes)
-		return -EINVAL;
+		return region_refuse("large_bytes", config->large_bytes,
+		    "0 .. %u, what fits into the largest block",
+		    shape->large_bytes);
 	if (config->large_bytes != 0)
 		shape->large_bytes = config->large_bytes;
 	return 0;

@@ -51,9 +51,16 @@ region_supply_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 		out->hits += depot.hits;
 		out->misses += depot.misses;
 		out->failures += depot.failures;
-		out->bytes_mapped += depot.bytes_mapped;
-		out->bytes_in_use +=
-		    depot.in_use * region_supply_depot(supply, i)->slot_bytes;
+		weiri_depot_add_bytes(region_supply_depot(supply, i), &depot,
+		    region_supply_depot(supply, i)->slot_bytes, out);
+		if (i < WEIRI_REGION_DEPOTS)
+			continue;
+
+		/* Descriptors of pages: regions are charged for the pages. */
+		uint64_t held = depot.in_use * supply->pages.slot_bytes;
+
+		out->bytes_in_use -= held;
+		out->bytes_overhead += held;
 	}
 	out->exact = WEIR_EXACT_COUNTS;
 }

@@ -15,6 +15,20 @@
 #include <errno.h>
 #include <string.h>
 
+/* Pools that are left out of the list: what others do not count as theirs. */
+static bool
+process_add_shared(struct weiri_pool *pool, void *context)
+{
+	struct weir_stats *out = context;
+	struct weir_pool_stats stats;
+
+	if (!pool->internal)
+		return true;
+	weiri_pool_stats(pool, &stats);
+	out->bytes_shared += stats.bytes_mapped - stats.bytes_in_use;
+	return true;
+}
+
 static void
 process_read(struct weir_stats *out)
 {
@@ -23,6 +37,7 @@ process_read(struct weir_stats *out)
 	out->size = sizeof(*out);
 	out->version = WEIR_STATS_VERSION;
 	out->pool_count = weiri_pool_count();
+	weiri_pool_walk(process_add_shared, out);
 }
 
 int
@@ -55,23 +70,38 @@ process_text(struct weiri_text *text, const struct weir_stats *stats)
 	process_bytes(text, ", retained ", stats->bytes_retained);
 	process_bytes(text, ", records ", stats->bytes_metadata);
 	process_bytes(text, ", address space ", stats->bytes_reserved);
-	weiri_text_str(text, "\npools ");
+	process_bytes(text, ", free there ", stats->bytes_free);
+	weiri_text_str(text, " (fragmented ");
+	weiri_text_u64(text, stats->fragmentation_permille / 10);
+	weiri_text_str(text, " %)\npools ");
 	weiri_text_u64(text, stats->pool_count);
 	weiri_text_str(text, ", page requests refused ");
 	weiri_text_u64(text, stats->failures);
 	weiri_text_char(text, '\n');
 }
 
-size_t
-weir_stats_text(char *buffer, size_t bytes)
+static size_t
+process_report(char *buffer, size_t bytes, bool verbose)
 {
 	struct weiri_text text = {buffer, bytes, 0};
 	struct weir_stats stats;
 
 	process_read(&stats);
 	process_text(&text, &stats);
-	weiri_report_pools(&text);
+	weiri_report_pools(&text, verbose);
 	return text.used;
+}
+
+size_t
+weir_stats_text(char *buffer, size_t bytes)
+{
+	return process_report(buffer, bytes, false);
+}
+
+size_t
+weir_stats_text_verbose(char *buffer, size_t bytes)
+{
+	return process_report(buffer, bytes, true);
 }
 
 static void
@@ -87,7 +117,13 @@ process_json(struct weiri_text *text, const struct weir_stats *stats)
 	weiri_report_member(text, "bytes_in_spans", stats->bytes_in_spans);
 	weiri_report_member(text, "bytes_retained", stats->bytes_retained);
 	weiri_report_member(text, "bytes_metadata", stats->bytes_metadata);
+	weiri_report_member(text, "bytes_free", stats->bytes_free);
+	weiri_report_member(
+	    text, "bytes_free_largest", stats->bytes_free_largest);
+	weiri_report_member(
+	    text, "fragmentation_permille", stats->fragmentation_permille);
 	weiri_report_member(text, "failures", stats->failures);
+	weiri_report_member(text, "bytes_shared", stats->bytes_shared);
 	weiri_text_char(text, '}');
 }
 

@@ -10,7 +10,8 @@
  * Around fork every lock of the library is taken, in the order in which calls
  * nest them, so that the child finds each structure whole:
  *
- *     registry -> each pool -> list of threads -> each depot -> pages -> config
+ *     helper -> registry -> each pool -> list of threads -> each depot
+ *            -> pages -> config
  *
  * The child gives them back in the opposite order, because taking over what
  * the other threads held needs the page supply.
@@ -19,9 +20,12 @@
  * static objects may still free, and the system takes the memory back anyway.
  */
 #include "config/config.h"
+#include "config/invalid.h"
 #include "os/os.h"
 #include "pages/budget.h"
 #include "pages/pages.h"
+#include "pools/heap.h"
+#include "runtime/maintain.h"
 #include "slab/local.h"
 #include "watch/registry.h"
 
@@ -36,6 +40,7 @@ static bool runtime_ended; /* weir_shutdown() has said what there is to say */
 static void
 runtime_fork_prepare(void)
 {
+	weiri_maintain_fork_lock();
 	weiri_registry_fork_lock();
 	weiri_local_fork_lock();
 	weiri_pages_fork_lock();
@@ -49,6 +54,7 @@ runtime_fork_parent(void)
 	weiri_pages_fork_unlock();
 	weiri_local_fork_unlock();
 	weiri_registry_fork_unlock();
+	weiri_maintain_fork_unlock();
 }
 
 static void
@@ -58,6 +64,7 @@ runtime_fork_child(void)
 	weiri_pages_fork_child();
 	weiri_local_fork_child();
 	weiri_registry_fork_child();
+	weiri_maintain_fork_child();
 	/* What is out here is the parent's to report. */
 	WEIRI_STORE(&runtime_ended, true);
 }
@@ -110,11 +117,17 @@ weir_set_limit(uint64_t limit_bytes, uint64_t soft_bytes)
 {
 	(void)weiri_config(); /* or a later start would undo this */
 
-	int result = weiri_budget_set(limit_bytes, soft_bytes);
-
-	if (result == 0)
-		weiri_config_set_limits(limit_bytes, soft_bytes);
-	return result;
+	if (weiri_budget_set(limit_bytes, soft_bytes) != 0)
+		return weiri_invalid(&(struct weiri_invalid){
+		    .call = "weir_set_limit",
+		    .field = "soft_bytes",
+		    .value = soft_bytes,
+		    .allowed = "at most limit_bytes, %u, or UINT64_MAX for "
+			       "none",
+		    .bound = {limit_bytes},
+		});
+	weiri_config_set_limits(limit_bytes, soft_bytes);
+	return 0;
 }
 
 /* ---- idle memory ---------------------------------------------------------- */
@@ -153,13 +166,13 @@ runtime_report_objects(
 	weiri_text_u64(text, stats->in_use);
 	weiri_text_str(text, stats->in_use == 1 ? " object, " : " objects, ");
 	weiri_text_u64(text, stats->bytes_in_use);
-	weiri_text_str(text, " bytes");
+	weiri_text_str(text, stats->bytes_in_use == 1 ? " byte" : " bytes");
 }
 
 /*
  * Of pools with nothing out only those are told that a program destroys: kinds
- * of regions live as long as the process, and the tiers of a buffer pool, named
- * pool/bytes, are one pool.
+ * of regions and the default heap live as long as the process, and the tiers of
+ * a buffer pool, named pool/bytes, are one pool.
  */
 static bool
 runtime_tells(struct runtime_leaks *leaks, struct weir_pool_stats *stats)
@@ -168,7 +181,8 @@ runtime_tells(struct runtime_leaks *leaks, struct weir_pool_stats *stats)
 
 	if (stats->in_use > 0)
 		return true;
-	if (stats->kind == WEIR_POOL_REGION)
+	if (stats->kind == WEIR_POOL_REGION ||
+	    stats->id == weiri_heap_default.pool.id)
 		return false;
 	if (stats->kind != WEIR_POOL_BUFFER)
 		return true;
@@ -228,6 +242,7 @@ runtime_take_stock(void)
 uint64_t
 weir_shutdown(void)
 {
+	weir_maintain_stop();
 	(void)weir_trim();
 	WEIRI_STORE(&runtime_ended, true);
 	return runtime_take_stock();

@@ -15,44 +15,46 @@
  *
  *   D1  A slot is in one place only: with a caller, in a magazine, or resting
  *       in its slab.
- *   D2  carved, resting, full_count, empty_count and outside equal what a walk
- *       over slabs and lists counts; carved <= limit.
+ *   D2  carved, resting, full_count, full_slots, empty_count and outside equal
+ *       what a walk over slabs and lists counts; carved <= limit.
  *   D3  partial holds exactly the slabs with a slot to give.
- *   D4  Magazines in full_list hold `rounds` slots, in empty_list none.
+ *   D4  Magazines in full_list hold as many slots as they have rounds, in
+ *       empty_list none.
  *   D5  A depot that verifies: a slot's state byte says STOCKED exactly while
  *       the slot rests or lies in a magazine of full_list.
- *   D6  outside - spare_full * rounds, the slots that may be in use, was never
- *       above `peak` when a magazine was handed to a get.
+ *   D6  outside - spare_slots, what may be in use, was never above `peak` when
+ *       a magazine was handed to a get.
+ *   D7  withheld is the sum of the rounds of all loaded magazines, and never
+ *       became more than withheld_max by loading one.
+ *   D8  Slabs with every slot at rest are the last of partial, idle_count of
+ *       them; the first to be given back, found without a search.
+ *
+ * Size: a thread that takes the lock for each eight objects of a depot it uses
+ * now and then holds little; one that does it ten thousand times a second should
+ * carry more at a time.  So the magazines of a depot start small, double while
+ * trips come fast, and halve when they come seldom.  An empty magazine takes the
+ * size of the day on its way to be filled; full ones of other sizes are used up
+ * as they are.
+ *
+ * Limits: what an idle thread's loaded magazine withholds, nobody can take.  In
+ * a limited depot all of them together have limit / 16 slots at most.  A thread
+ * that comes to load one gets half of what is left of that: n busy threads end
+ * up with an (n + 1)th each, and one that comes too late uses the lock.
  *
  * The lock is a leaf: no hook, no page request, no other lock under it.
  * Memory order: a slot that changes threads does so through the depot's lock,
  * or through a spare, exchanged with acquire-release on both sides.
  */
 #include "base/bits.h"
-#include "pages/budget.h"
 #include "slab/cursor.h"
 #include "slab/stock.h"
 
-#include <errno.h>
-
-/* Below this many bytes a magazine trip costs more than it carries; above, a
- * thread would hold too much in its two: 4 to 126 slots. */
-#define DEPOT_MAGAZINE_BYTES ((size_t)32 << 10)
-#define DEPOT_ROUNDS_MIN 4
-
-/* A limited depot has magazines only where they are worth having. */
-#define DEPOT_ROUNDS_LIMITED_MIN 8
-
-/*
- * What an idle thread's loaded magazine withholds, nobody can take.  A limited
- * depot therefore gives each magazine this part of the limit at most, and where
- * that would be less than a magazine worth having, none: every call takes the
- * lock, and no slot is out of reach.
- */
-#define DEPOT_LIMIT_SHARE 64
-
-#define DEPOT_SLAB_BYTES_MIN ((size_t)64 << 10)
-#define DEPOT_SLAB_SLOTS_MIN 4
+/* After so many trips the rounds are thought over: faster than the one, the
+ * trips cost over a ten-thousandth of a processor, slower than the other, the
+ * thread can as well take them more often. */
+#define DEPOT_WINDOW_TRIPS 16
+#define DEPOT_WINDOW_FAST_NS UINT64_C(16000000)
+#define DEPOT_WINDOW_SLOW_NS UINT64_C(16000000000)
 
 /* ---- magazines ---------------------------------------------------------- */
 
@@ -63,29 +65,103 @@ depot_magazine_new(const struct weiri_depot *depot)
 	    weiri_meta_alloc(WEIRI_MAGAZINE_BYTES);
 
 	if (magazine != NULL)
-		*weiri_magazine_bottom(magazine, depot->rounds) =
-		    WEIRI_MAGAZINE_TAG;
+		weiri_magazine_resize(magazine, depot->rounds_max);
 	return magazine;
+}
+
+/* Before loading one: how many rounds it may have; 0: none may be loaded. */
+static unsigned
+depot_withhold(struct weiri_depot *depot)
+{
+	size_t want = WEIRI_LOAD(&depot->rounds);
+	int64_t withheld = WEIRI_LOAD(&depot->withheld);
+	size_t rounds;
+
+	do {
+		int64_t free = WEIRI_LOAD(&depot->withheld_max) - withheld;
+
+		if (free <= 0)
+			return 0;
+
+		size_t left = (size_t)free;
+
+		rounds = weiri_max(
+		    left / 2, weiri_min(left, WEIRI_ROUNDS_LIMITED_MIN));
+		rounds = weiri_min(rounds, want);
+	} while (!__atomic_compare_exchange_n(&depot->withheld, &withheld,
+	    withheld + (int64_t)rounds, true, __ATOMIC_RELAXED,
+	    __ATOMIC_RELAXED));
+	return (unsigned)rounds;
+}
+
+/* A magazine of @has rounds gives way to one of @wants; false if that would be
+ * too many. */
+static bool
+depot_withhold_other(struct weiri_depot *depot, unsigned has, unsigned wants)
+{
+	int64_t more = (int64_t)wants - (int64_t)has;
+	int64_t withheld = WEIRI_LOAD(&depot->withheld);
+
+	do {
+		if (more > 0 &&
+		    more > WEIRI_LOAD(&depot->withheld_max) - withheld)
+			return false;
+	} while (!__atomic_compare_exchange_n(&depot->withheld, &withheld,
+	    withheld + more, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return true;
+}
+
+/* ---- the size of magazines ----------------------------------------------- */
+
+/* No lock: should two threads be here at once, one of them is not heard. */
+static WEIRI_COLD void
+depot_adapt(struct weiri_depot *depot)
+{
+	uint64_t now_ns = weiri_os_now_ns();
+	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->window_ns);
+	size_t rounds = WEIRI_LOAD(&depot->rounds);
+
+	WEIRI_STORE(&depot->window_ns, now_ns);
+	if (took_ns < DEPOT_WINDOW_FAST_NS)
+		rounds = weiri_min(rounds * 2, depot->rounds_max);
+	else if (took_ns > DEPOT_WINDOW_SLOW_NS)
+		rounds = weiri_max(rounds / 2, depot->rounds_min);
+	WEIRI_STORE(&depot->rounds, (uint16_t)rounds);
+}
+
+void
+weiri_depot_cool(struct weiri_depot *depot)
+{
+	WEIRI_STORE(&depot->rounds, depot->rounds_min);
 }
 
 /* ---- get ---------------------------------------------------------------- */
 
 /* A get that came to the lock: how it ended. */
-static void
-depot_count_miss(struct weiri_depot *depot, bool refused)
+void
+weiri_depot_note_miss(struct weiri_depot *depot, bool refused)
 {
+	bool adapt;
+
 	weiri_mutex_lock(&depot->lock);
 	depot->misses++;
 	depot->failures += refused;
+	adapt = ++depot->window_trips == DEPOT_WINDOW_TRIPS;
+	if (adapt)
+		depot->window_trips = 0;
 	weiri_mutex_unlock(&depot->lock);
+	if (WEIR_UNLIKELY(adapt) && depot->cell != WEIRI_CELL_NONE)
+		depot_adapt(depot);
 }
 
-/* Takes one slot of a magazine that is nobody's; the rest goes to the slabs. */
+/* Takes one slot of a magazine that is nobody's and holds @count; the rest goes
+ * to the slabs. */
 static void *
-depot_break_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
+depot_break_magazine(
+    struct weiri_depot *depot, struct weiri_magazine *full, size_t count)
 {
-	uintptr_t *top = weiri_magazine_top(full);
-	uintptr_t *bottom = weiri_magazine_bottom(full, depot->rounds);
+	uintptr_t *bottom = weiri_magazine_bottom(full);
+	uintptr_t *top = bottom + count;
 	void *slot = (void *)*top;
 	void *bad;
 
@@ -116,10 +192,10 @@ depot_get_locked(struct weiri_depot *depot)
 		slot = (void *)word;
 		break;
 	case WEIRI_STOCK_MAGAZINE:
-		slot = depot_break_magazine(depot, full);
+		slot = depot_break_magazine(depot, full, taken);
 		break;
 	}
-	depot_count_miss(depot, slot == NULL);
+	weiri_depot_note_miss(depot, slot == NULL);
 	if (slot != NULL)
 		__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
 	return slot;
@@ -132,12 +208,16 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	uintptr_t *spare = &local->spare[depot->cell];
 	uintptr_t **cell = &local->cursor[depot->cell];
 	uintptr_t *old = WEIRI_LOAD(cell);
+	unsigned old_rounds =
+	    weiri_magazine_rounds(weiri_cursor_magazine(old)); /* dummy: 0 */
+	unsigned rounds = weiri_spare_count(WEIRI_LOAD(spare));
 
-	if ((WEIRI_LOAD(spare) & WEIRI_SPARE_FULL) == 0)
+	/* Above its share, it goes the way of a stolen one. */
+	if (rounds == 0 || !depot_withhold_other(depot, old_rounds, rounds))
 		return false;
 
 	/* Out of the cell before it is in the spare: never in both. */
-	WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+	weiri_local_load(local, depot->cell, WEIRI_CURSOR_DUMMY);
 
 	uintptr_t taken = __atomic_exchange_n(spare,
 	    old == WEIRI_CURSOR_DUMMY ? 0
@@ -145,16 +225,17 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	    __ATOMIC_ACQ_REL);
 
 	/* A thief was faster; the empty magazine stays the spare. */
-	if (taken == 0)
+	if (taken == 0) {
+		weiri_stock_loose(depot, rounds);
 		return false;
+	}
 
-	struct weiri_magazine *full =
-	    (struct weiri_magazine *)(taken - WEIRI_SPARE_FULL);
+	struct weiri_magazine *full = weiri_spare_magazine(taken);
 
-	weiri_stock_spares(depot, -1);
-	weiri_stock_note_given(depot, full, depot->rounds);
+	weiri_stock_spares(depot, -(int64_t)rounds);
+	weiri_stock_note_given(depot, full, rounds);
 	weiri_stock_note_peak(depot);
-	WEIRI_STORE(cell, weiri_magazine_top(full));
+	weiri_local_load(local, depot->cell, weiri_magazine_top(full));
 	return true;
 }
 
@@ -167,13 +248,14 @@ depot_find_empty(struct weiri_depot *depot, struct weir_local *local)
 	struct weiri_magazine *empty;
 
 	/* Thieves take full spares only: an empty one is the owner's alone. */
-	if (seen != 0 && (seen & WEIRI_SPARE_FULL) == 0) {
+	if (seen != 0 && weiri_spare_count(seen) == 0) {
 		WEIRI_STORE(spare, 0);
-		return (struct weiri_magazine *)seen;
+		return weiri_spare_magazine(seen);
 	}
 	weiri_mutex_lock(&depot->lock);
 	empty = weiri_magazine_pop(&depot->empty_list);
 	depot->empty_count -= empty != NULL;
+	weiri_decay_note(&depot->empty_decay, depot->empty_count);
 	weiri_mutex_unlock(&depot->lock);
 	return empty != NULL ? empty : depot_magazine_new(depot);
 }
@@ -200,22 +282,66 @@ depot_load(
 	uintptr_t *other = local->cursor[depot->cell];
 	void *bad = NULL;
 
-	WEIRI_STORE(&local->cursor[depot->cell], cursor);
+	weiri_local_load(local, depot->cell, cursor);
 	if (WEIR_LIKELY(other == WEIRI_CURSOR_DUMMY))
 		return;
 
 	struct weiri_magazine *magazine = weiri_cursor_magazine(other);
 
-	weiri_stock_take_back(
-	    depot, magazine, weiri_cursor_count(other, depot->rounds));
+	weiri_stock_take_back(depot, magazine, weiri_cursor_count(other));
+	weiri_stock_loose(depot, weiri_magazine_rounds(magazine));
 	weiri_mutex_lock(&depot->lock);
 	bad = weiri_stock_rest_all(
-	    depot, weiri_magazine_bottom(magazine, depot->rounds) + 1, other);
+	    depot, weiri_magazine_bottom(magazine) + 1, other);
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
 	depot_put_empty(depot, magazine);
 	if (bad != NULL)
 		weiri_stock_report(depot, bad);
+}
+
+/* An empty magazine for the thread to load, of a size that is accounted for, or
+ * NULL.  The cell is left at the dummy. */
+static struct weiri_magazine *
+depot_take_empty(struct weiri_depot *depot, struct weir_local *local)
+{
+	uintptr_t *cursor = local->cursor[depot->cell];
+	struct weiri_magazine *empty;
+
+	if (cursor == WEIRI_CURSOR_DUMMY) {
+		empty = depot_find_empty(depot, local);
+	} else {
+		empty = weiri_cursor_magazine(cursor);
+		weiri_stock_loose(depot, weiri_magazine_rounds(empty));
+		weiri_local_load(local, depot->cell, WEIRI_CURSOR_DUMMY);
+	}
+	if (empty == NULL)
+		return NULL;
+
+	unsigned rounds = depot_withhold(depot);
+
+	if (rounds == 0) {
+		depot_put_empty(depot, empty);
+		return NULL;
+	}
+	weiri_magazine_resize(empty, rounds);
+	return empty;
+}
+
+/* A magazine found with @count slots takes the place of the one of @rounds that
+ * was accounted for; NULL, or a slot if it may not be loaded. */
+static void *
+depot_load_found(struct weiri_depot *depot, struct weir_local *local,
+    unsigned rounds, struct weiri_magazine *found, size_t count)
+{
+	if (depot_withhold_other(depot, rounds, weiri_magazine_rounds(found))) {
+		weiri_stock_note_given(depot, found, count);
+		depot_load(depot, local, weiri_magazine_bottom(found) + count);
+		return NULL;
+	}
+	weiri_stock_loose(depot, rounds);
+	__atomic_fetch_add(&depot->given, 1, __ATOMIC_RELAXED);
+	return depot_break_magazine(depot, found, count);
 }
 
 /*
@@ -226,23 +352,20 @@ static void *
 depot_refill(struct weiri_depot *depot, struct weir_local *local)
 {
 	uintptr_t **cell = &local->cursor[depot->cell];
-	struct weiri_magazine *hand, *full;
+	struct weiri_magazine *hand = depot_take_empty(depot, local);
+	struct weiri_magazine *full;
 	size_t taken = 0;
+	void *slot = NULL;
 
-	if (*cell == WEIRI_CURSOR_DUMMY) {
-		hand = depot_find_empty(depot, local);
-		if (hand == NULL)
-			return depot_get_locked(depot);
-	} else {
-		hand = weiri_cursor_magazine(*cell);
-		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
-	}
+	if (hand == NULL)
+		return depot_get_locked(depot);
 
-	uintptr_t *bottom = weiri_magazine_bottom(hand, depot->rounds);
+	unsigned rounds = weiri_magazine_rounds(hand);
+	uintptr_t *bottom = weiri_magazine_bottom(hand);
 
-	switch (weiri_stock_supply(
-	    depot, bottom + 1, depot->rounds, &taken, &full)) {
+	switch (weiri_stock_supply(depot, bottom + 1, rounds, &taken, &full)) {
 	case WEIRI_STOCK_NOTHING:
+		weiri_stock_loose(depot, rounds);
 		depot_put_empty(depot, hand);
 		break;
 	case WEIRI_STOCK_SLOTS:
@@ -251,21 +374,20 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 		break;
 	case WEIRI_STOCK_MAGAZINE:
 		depot_put_empty(depot, hand);
-		weiri_stock_note_given(depot, full, depot->rounds);
-		depot_load(depot, local, weiri_magazine_top(full));
+		slot = depot_load_found(depot, local, rounds, full, taken);
 		break;
 	}
 
 	/* Even without supply: an OOM hook may have freed into the cell. */
-	void *slot = weiri_cell_pop(cell);
-
-	depot_count_miss(depot, slot == NULL);
+	if (slot == NULL)
+		slot = weiri_cell_pop(cell);
+	weiri_depot_note_miss(depot, slot == NULL);
 	return slot;
 }
 
-/* For depots that count exactly; a thread without cells counts in the depot. */
-static void
-depot_count_request(struct weiri_depot *depot, struct weir_local *local)
+/* A thread without cells counts in the depot. */
+void
+weiri_depot_note_request(struct weiri_depot *depot, struct weir_local *local)
 {
 	if (local != NULL) {
 		WEIRI_BUMP(&local->requests[depot->cell], 1);
@@ -276,24 +398,86 @@ depot_count_request(struct weiri_depot *depot, struct weir_local *local)
 	weiri_mutex_unlock(&depot->lock);
 }
 
-void *
-weiri_depot_get_slow(struct weiri_depot *depot)
+void
+weiri_depot_note_bulk(
+    struct weiri_depot *depot, struct weir_local *local, size_t count)
+{
+	weiri_depot_note_miss(depot, false);
+	if (!depot->counted)
+		return;
+	if (local != NULL) {
+		WEIRI_BUMP(&local->requests[depot->cell], count);
+		return;
+	}
+	weiri_mutex_lock(&depot->lock);
+	depot->requests_gone += count;
+	weiri_mutex_unlock(&depot->lock);
+}
+
+void
+weiri_depot_note_refusal(struct weiri_depot *depot, struct weir_local *local)
+{
+	weiri_mutex_lock(&depot->lock);
+	depot->failures++;
+	weiri_mutex_unlock(&depot->lock);
+	if (depot->counted)
+		weiri_depot_note_request(depot, local);
+	if (depot->wait.config.policy == WEIRI_WAIT_NOTIFY)
+		weiri_wait_failed(depot);
+}
+
+/* The own magazine, the own spare, the stock. */
+static void *
+depot_get_own(struct weiri_depot *depot, struct weir_local *local)
+{
+	void *slot = weiri_cell_pop(&local->cursor[depot->cell]);
+
+	if (slot == NULL && depot_swap_in(depot, local))
+		slot = weiri_cell_pop(&local->cursor[depot->cell]);
+	if (depot->counted)
+		weiri_depot_note_request(depot, local);
+	return slot != NULL ? slot : depot_refill(depot, local);
+}
+
+/* By a thread that may have no state. */
+static void *
+depot_get_any(struct weiri_depot *depot)
 {
 	struct weir_local *local =
 	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
-	void *slot = NULL;
 
-	if (local != NULL) {
-		slot = weiri_cell_pop(&local->cursor[depot->cell]);
-		if (slot == NULL && depot_swap_in(depot, local))
-			slot = weiri_cell_pop(&local->cursor[depot->cell]);
+	if (local == NULL) {
+		if (depot->counted)
+			weiri_depot_note_request(depot, NULL);
+		return depot_get_locked(depot);
 	}
-	if (depot->counted)
-		depot_count_request(depot, local);
-	if (slot != NULL)
-		return slot;
-	return local != NULL ? depot_refill(depot, local)
-			     : depot_get_locked(depot);
+
+	uint32_t outer = weiri_local_begin(local, depot->cell);
+	void *slot = depot_get_own(depot, local);
+
+	weiri_local_end(local, outer);
+	return slot;
+}
+
+void *
+weiri_depot_get_within(struct weiri_depot *depot, uint64_t timeout_ns)
+{
+	/* Its cells stay at the dummy, so every get comes here. */
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		return weiri_wait_get(depot, timeout_ns);
+
+	void *slot = depot_get_any(depot);
+
+	if (WEIR_UNLIKELY(slot == NULL) &&
+	    depot->wait.config.policy == WEIRI_WAIT_NOTIFY)
+		weiri_wait_failed(depot);
+	return slot;
+}
+
+void *
+weiri_depot_get_slow(struct weiri_depot *depot)
+{
+	return weiri_depot_get_within(depot, depot->wait.config.timeout_ns);
 }
 
 /* ---- put ---------------------------------------------------------------- */
@@ -321,20 +505,21 @@ depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
 {
 	uintptr_t **cell = &local->cursor[depot->cell];
 	struct weiri_magazine *full = weiri_cursor_magazine(*cell);
+	unsigned rounds = weiri_magazine_rounds(full);
 
-	weiri_stock_take_back(depot, full, depot->rounds);
+	weiri_stock_take_back(depot, full, rounds);
+	weiri_stock_loose(depot, rounds);
 	weiri_pages_note_idle();
-	WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
+	weiri_local_load(local, depot->cell, WEIRI_CURSOR_DUMMY);
 
 	uintptr_t before = __atomic_exchange_n(&local->spare[depot->cell],
-	    (uintptr_t)full | WEIRI_SPARE_FULL, __ATOMIC_ACQ_REL);
+	    weiri_spare_word(full, rounds), __ATOMIC_ACQ_REL);
 
-	if ((before & WEIRI_SPARE_FULL) == 0) {
-		weiri_stock_spares(depot, 1);
-		return (struct weiri_magazine *)before;
-	}
-	weiri_stock_put_magazine(
-	    depot, (struct weiri_magazine *)(before - WEIRI_SPARE_FULL));
+	weiri_stock_spares(
+	    depot, (int64_t)rounds - (int64_t)weiri_spare_count(before));
+	if (weiri_spare_count(before) == 0)
+		return weiri_spare_magazine(before);
+	weiri_stock_put_magazine(depot, weiri_spare_magazine(before));
 	return NULL;
 }
 
@@ -350,14 +535,26 @@ depot_make_room(struct weiri_depot *depot, struct weir_local *local)
 		empty = depot_find_empty(depot, local);
 	if (empty == NULL)
 		return false;
-	empty->word[0] = 0;
-	depot_load(depot, local, weiri_magazine_bottom(empty, depot->rounds));
+
+	unsigned rounds = depot_withhold(depot);
+
+	if (rounds == 0) {
+		depot_put_empty(depot, empty);
+		return false;
+	}
+	weiri_magazine_resize(empty, rounds);
+	depot_load(depot, local, weiri_magazine_bottom(empty));
 	return true;
 }
 
 void
 weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 {
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN) {
+		weiri_wait_put(depot, slot);
+		return;
+	}
+
 	struct weir_local *local =
 	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
 
@@ -370,173 +567,10 @@ weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 
 	if (weiri_cell_push(cell, slot))
 		return;
+
+	uint32_t outer = weiri_local_begin(local, depot->cell);
+
 	if (!depot_make_room(depot, local) || !weiri_cell_push(cell, slot))
 		depot_put_locked(depot, slot);
-}
-
-/* ---- creation and end --------------------------------------------------- */
-
-/* The smallest slab that wastes an eighth at most and holds a few slots, else
- * the one that wastes least. */
-static size_t
-depot_choose_slab_bytes(size_t head_bytes, size_t slot_bytes)
-{
-	size_t best = WEIRI_SLAB_BYTES_MAX;
-	size_t best_waste = SIZE_MAX;
-
-	for (size_t bytes = DEPOT_SLAB_BYTES_MIN; bytes <= WEIRI_SLAB_BYTES_MAX;
-	     bytes *= 2) {
-		size_t slots = (bytes - head_bytes) / slot_bytes;
-
-		if (slots == 0)
-			continue;
-
-		/* Waste as a share of 2^16, comparable over sizes. */
-		size_t waste = ((bytes - slots * slot_bytes) << 16) / bytes;
-
-		if (slots >= DEPOT_SLAB_SLOTS_MIN && waste <= (1 << 16) / 8)
-			return bytes;
-		if (waste < best_waste) {
-			best = bytes;
-			best_waste = waste;
-		}
-	}
-	return best;
-}
-
-static uint16_t
-depot_choose_rounds(const struct weiri_depot_config *config)
-{
-	size_t rounds = config->rounds;
-
-	if (rounds == 0)
-		rounds = weiri_max(DEPOT_MAGAZINE_BYTES / config->slot_bytes,
-		    DEPOT_ROUNDS_MIN);
-	rounds = weiri_min(rounds, config->limit / DEPOT_LIMIT_SHARE);
-	rounds = weiri_min(rounds, WEIRI_ROUNDS_MAX);
-	return (uint16_t)weiri_max(rounds, 1);
-}
-
-int
-weiri_depot_init(
-    struct weiri_depot *depot, const struct weiri_depot_config *config)
-{
-	if (config->slot_bytes == 0 ||
-	    config->slot_bytes > WEIRI_SLOT_BYTES_MAX ||
-	    !weiri_is_pow2(config->slot_align) ||
-	    config->slot_bytes % config->slot_align != 0)
-		return -EINVAL;
-
-	*depot = (struct weiri_depot){
-	    .rounds = depot_choose_rounds(config),
-	    .counted = config->counted,
-	    .state_bytes = config->state_bytes,
-	    .verify = config->verify,
-	    .slot_bytes = (uint32_t)config->slot_bytes,
-	    .head_bytes = (uint32_t)config->head_bytes,
-	    .slot_inverse = ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) +
-				config->slot_bytes - 1) /
-			    config->slot_bytes,
-	    .slab_bytes = config->slab_bytes != 0
-			      ? config->slab_bytes
-			      : depot_choose_slab_bytes(
-				    config->head_bytes, config->slot_bytes),
-	    .slot_align = config->slot_align,
-	    .slab_slots = config->slab_slots != 0 ? (uint32_t)config->slab_slots
-						  : UINT32_MAX,
-	    .limit = config->limit,
-	    .hooks = config->hooks,
-	    .owner = config->owner,
-	    .kind = config->kind,
-	    .name = config->name,
-	};
-	weiri_mutex_init(&depot->lock);
-	weiri_list_init(&depot->partial);
-	weiri_list_init(&depot->full);
-	if (!weiri_local_enter(depot, config->limit / DEPOT_LIMIT_SHARE >=
-					  DEPOT_ROUNDS_LIMITED_MIN)) {
-		weiri_mutex_destroy(&depot->lock);
-		return -ENOMEM;
-	}
-	depot->fast_offset = depot->cell * (uint32_t)sizeof(uintptr_t *);
-	return 0;
-}
-
-/* Threads that still have magazines of the depot have no use of it in flight
- * and see its successor at this index only through a later call. */
-static void
-depot_drop_cells(struct weiri_depot *depot)
-{
-	weiri_local_lock();
-	WEIRI_LOCAL_FOR(local)
-	{
-		uintptr_t **cell = &local->cursor[depot->cell];
-		uintptr_t spare = local->spare[depot->cell];
-
-		if (*cell != WEIRI_CURSOR_DUMMY)
-			weiri_stock_free_magazine(weiri_cursor_magazine(*cell));
-		if (spare != 0)
-			weiri_stock_free_magazine(
-			    (struct weiri_magazine *)(spare &
-						      ~WEIRI_SPARE_FULL));
-		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
-		WEIRI_STORE(&local->spare[depot->cell], 0);
-		WEIRI_STORE(&local->requests[depot->cell], 0);
-	}
-	weiri_local_unlock();
-}
-
-void
-weiri_depot_finish(struct weiri_depot *depot)
-{
-	if (depot->cell != WEIRI_CELL_NONE)
-		depot_drop_cells(depot);
-	weiri_stock_free_magazines(depot->full_list);
-	weiri_stock_free_magazines(depot->empty_list);
-	weiri_stock_close_slabs(&depot->partial);
-	weiri_stock_close_slabs(&depot->full);
-	weiri_local_leave(depot->index);
-	weiri_mutex_destroy(&depot->lock);
-}
-
-int
-weiri_depot_prepare(struct weiri_depot *depot, size_t count)
-{
-	struct weiri_budget_figures budget;
-	size_t made = 0;
-
-	/* Said now rather than after touching all there is. */
-	weiri_budget_read(&budget);
-	if (count > PTRDIFF_MAX / depot->slot_bytes ||
-	    count * depot->slot_bytes > budget.limit_bytes)
-		return -ENOMEM;
-	while (made < count) {
-		struct weiri_slab *slab = weiri_slab_open(depot);
-
-		if (slab == NULL)
-			return -ENOMEM;
-
-		size_t fresh = weiri_min(count - made, slab->slot_count);
-
-		/* Best effort: a system without it faults the pages later. */
-		(void)weiri_os_prefault(
-		    slab->span.base, (size_t)(slab->first - slab->span.base) +
-					 fresh * depot->slot_bytes);
-		slab->carved = (uint32_t)fresh;
-		for (size_t i = 0; i < fresh; i++) {
-			uintptr_t word = (uintptr_t)weiri_slab_address(slab, i);
-
-			weiri_stock_init_slots(depot, &word, 1);
-			weiri_slab_rest(slab, i);
-		}
-		weiri_mutex_lock(&depot->lock);
-		weiri_list_append(&depot->partial, &slab->link);
-		depot->slab_count++;
-		depot->carved += fresh;
-		depot->resting += fresh;
-		weiri_stock_update(depot);
-		weiri_mutex_unlock(&depot->lock);
-		made += fresh;
-	}
-	return 0;
+	weiri_local_end(local, outer);
 }

@@ -11,10 +11,13 @@
 #ifndef WEIRI_DEPOT_H
 #define WEIRI_DEPOT_H
 
+#include "base/decay.h"
 #include "os/os.h"
 #include "pages/pages.h"
 #include "slab/local.h"
 #include "slab/magazine.h"
+#include "slab/quota.h"
+#include "slab/wait.h"
 
 struct weiri_depot;
 
@@ -29,10 +32,12 @@ struct weiri_slab {
 	char *first;     /* slot 0; behind the pages' head and colour */
 	void *companion; /* the owner's, set by slab_open */
 	uint8_t *state;  /* one byte a slot if the depot asked, or NULL */
+	struct weiri_slab *visit_next; /* during weiri_depot_visit() */
 	uint32_t slot_count;
 	uint32_t carved;     /* slots [0, carved) exist */
 	uint32_t free_count; /* set bits of free_bits */
 	uint32_t header_bytes;
+	bool idle;            /* every slot rests; at the end of its list */
 	uint64_t free_bits[]; /* 1: carved and resting in the slab */
 };
 
@@ -53,12 +58,14 @@ struct weiri_depot_config {
 	size_t slot_align; /* power of two, 8 .. 4096 */
 	size_t slab_bytes; /* 0: chosen; else a power of two >= 4 KiB */
 	size_t slab_slots; /* 0: as many as fit; else at most that many */
-	size_t rounds;     /* most slots in a magazine; 0: by slot_bytes */
+	size_t rounds;     /* a magazine grows to; 0: by slot_bytes */
 	size_t limit;      /* slots in being; SIZE_MAX: none */
 	size_t head_bytes; /* of a slab, before its slots; the owner's */
 	bool state_bytes;  /* a state byte per slot in the slab header */
 	bool verify;       /* slots of a magazine that comes in (state_bytes) */
 	bool counted;      /* count requests exactly; see cursor.h */
+	const struct weiri_wait_config *wait; /* NULL: gets fail; copied */
+	struct weir_quota *quota; /* slabs are charged to; or NULL */
 	const struct weiri_depot_hooks *hooks; /* NULL: none */
 	void *owner;                           /* handed to the hooks */
 };
@@ -68,7 +75,7 @@ struct weiri_depot {
 	uint32_t fast_offset; /* of the cell, in struct weir_local */
 	uint32_t cell;        /* its index, or CELL_NONE */
 	uint16_t index;       /* tag in the page map, unique in the process */
-	uint16_t rounds;      /* slots in a full magazine */
+	uint16_t rounds_max;  /* what a magazine grows to */
 	bool counted;
 	bool state_bytes;
 	bool verify;
@@ -77,44 +84,70 @@ struct weiri_depot {
 	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
 	size_t slab_bytes;
 	size_t slot_align;
-	uint32_t slab_slots;
-	size_t limit;
+	uint32_t slab_slots;    /* in each */
+	size_t companion_bytes; /* pages a slab brings along, the owner's */
+	size_t limit;           /* atomic: weiri_depot_set_limit() */
+	struct weir_quota *quota;
 	const struct weiri_depot_hooks *hooks;
 	void *owner;
 	const char *kind;
 	const char *name;
 
-	/* Written when a thread exchanges its spare, without the lock. */
-	WEIRI_ALIGNED(WEIRI_CACHE_LINE) int64_t spare_full;
-	uint64_t given; /* lower bound of gets, the loaded slots in it */
+	/* Written at magazine trips, without the lock. */
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) int64_t spare_slots;
+	int64_t withheld;     /* rounds of all loaded magazines */
+	int64_t withheld_max; /* limit / 16 */
+	uint64_t given;       /* lower bound of gets, the loaded slots in it */
 	uint64_t peak;
+	uint16_t rounds;     /* what magazines are given now */
+	uint16_t rounds_min; /*   and at first */
 
 	/* Under the lock, which is a leaf: no hook, no page request under it. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_mutex lock;
 	struct weiri_magazine *full_list, *empty_list;
 	uint32_t full_count, empty_count;
+	uint64_t full_slots;       /* in full_list */
 	struct weiri_list partial; /* slabs with a slot to give */
 	struct weiri_list full;    /* slabs without */
 	uint64_t slab_count;
 	uint64_t colours; /* slabs opened; atomic */
 	uint64_t carved;  /* slots in being: sum of slab->carved */
 	uint64_t resting; /* sum of slab->free_count */
-	uint64_t outside; /* carved - resting - full magazines; racing reads */
+	uint64_t outside; /* carved - resting - full_slots; racing reads */
 	uint64_t misses;  /* gets that came to the lock */
 	uint64_t failures;
 	uint64_t requests_min;  /* highest lower bound reported so far */
 	uint64_t requests_gone; /* counts of threads that ended or trimmed */
+	struct weiri_decay_clock clock; /* see maintain.c */
+	struct weiri_decay full_decay;  /* of full_count */
+	struct weiri_decay empty_decay; /* of empty_count */
+	struct weiri_decay idle_decay;  /* of idle_count */
+	uint64_t idle_count;            /* slabs with every slot at rest */
+	uint64_t idle_owed;             /* of them, by decay of magazines */
+	uint64_t kept;                  /* slots not to decay: prepared ones */
+	uint64_t lost;                  /* slots at most, by fork */
+	uint64_t turn_misses;           /* misses when the epoch began */
+	uint32_t visitors;              /* under weiri_local_lock() */
+	bool leaving;                   /*   takes no more of them */
+	uint64_t window_ns;    /* when the rounds were last thought over */
+	uint32_t window_trips; /* misses since */
+
+	struct weiri_wait wait;
 };
 
 /* In a state byte of a depot that verifies: the slot rests in its slab or lies
  * in the depot's full magazines.  The other bits are the owner's. */
 #define WEIRI_STATE_STOCKED 0x80
+/* During weiri_depot_visit(): its turn comes. */
+#define WEIRI_STATE_VISIT 0x40
 
 struct weiri_depot_stats {
 	uint64_t total, in_use, cached, peak;
 	uint64_t requests, hits, misses, failures; /* requests, hits: minimum
 						      unless counted */
 	uint64_t slabs, bytes_mapped;
+	uint64_t lost; /* of in_use, at most, by fork */
+	uint64_t waits, wait_timeouts, waiting, wait_longest;
 };
 
 /* 0, -EINVAL or -ENOMEM.  The depot is the caller's storage. */
@@ -128,6 +161,25 @@ void weiri_depot_finish(struct weiri_depot *depot);
 WEIRI_COLD void *weiri_depot_get_slow(struct weiri_depot *depot);
 WEIRI_COLD void weiri_depot_put_slow(struct weiri_depot *depot, void *slot);
 
+/* As many gets as there are slots for, @count at most; their number.  What
+ * comes behind them in @into is as it was. */
+size_t weiri_depot_get_bulk(
+    struct weiri_depot *depot, size_t count, void **into);
+
+/* Calls @visit for each slot that is out: neither resting nor in a magazine.
+ * @visit may put the slot it is given, and nothing else; false ends the walk.
+ * Quiet depots with state bytes only.  Returns the number of calls. */
+size_t weiri_depot_visit(struct weiri_depot *depot,
+    bool (*visit)(void *slot, void *context), void *context);
+
+/* A get that waits so long, if the depot's gets wait; by the long way only. */
+WEIRI_COLD void *weiri_depot_get_within(
+    struct weiri_depot *depot, uint64_t timeout_ns);
+
+/* 0, or -EBUSY with the old limit: more slots are in being, even after a trim.
+ * Gets that wait are served if there is room now. */
+int weiri_depot_set_limit(struct weiri_depot *depot, size_t limit);
+
 /* Makes at least @count slots exist and touches them; 0 or -ENOMEM. */
 int weiri_depot_prepare(struct weiri_depot *depot, size_t count);
 
@@ -135,8 +187,18 @@ int weiri_depot_prepare(struct weiri_depot *depot, size_t count);
  * magazines into the slabs and gives empty slabs back; returns their bytes. */
 size_t weiri_depot_trim(struct weiri_depot *depot);
 
+/* Magazines start small again; for a depot that is idle. */
+void weiri_depot_cool(struct weiri_depot *depot);
+
 void weiri_depot_stats(
     struct weiri_depot *depot, struct weiri_depot_stats *out);
+
+/* Adds what a depot's memory is to the figures of its pool; objects have
+ * @object_bytes of each slot, or of each part of the slab's companion. */
+struct weir_pool_stats;
+void weiri_depot_add_bytes(const struct weiri_depot *depot,
+    const struct weiri_depot_stats *stats, uint64_t object_bytes,
+    struct weir_pool_stats *out);
 
 /* Walks all invariants; quiet depots only.  On failure *why names one. */
 bool weiri_depot_check(struct weiri_depot *depot, const char **why);
@@ -179,6 +241,9 @@ weiri_slab_address(const struct weiri_slab *slab, size_t slot)
 
 /* Index of the slot that starts at @address, or SIZE_MAX if none does. */
 size_t weiri_slab_index(const struct weiri_slab *slab, const void *address);
+
+/* How many slots a slab has. */
+size_t weiri_slab_slots(const struct weiri_depot *depot);
 
 /* A new slab with no slot carved, in no list; NULL without memory. */
 struct weiri_slab *weiri_slab_open(struct weiri_depot *depot);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * depot_check.c - reading a depot: its figures, and the walk over its
- * invariants (S1-S3 of slab.c, L2-L3 of local.c, D1-D4 of depot.c).
+ * invariants (S1-S3 of slab.c, L2-L3 of local.c, D1-D8 of depot.c).
  */
 #include "slab/depot.h"
 
 #include "base/bits.h"
+
+#include <weir/stats.h>
 
 #include <string.h>
 
@@ -25,11 +27,14 @@ depot_sum_threads(const struct weiri_depot *depot, struct depot_sum *sum)
 		return;
 	WEIRI_LOCAL_FOR(local)
 	{
-		sum->loaded += weiri_cursor_count(
-		    WEIRI_LOAD(&local->cursor[depot->cell]), depot->rounds);
-		if (WEIRI_LOAD(&local->spare[depot->cell]) & WEIRI_SPARE_FULL)
-			sum->spare += depot->rounds;
-		sum->requests += WEIRI_LOAD(&local->requests[depot->cell]);
+		uint64_t requests = WEIRI_LOAD(&local->requests[depot->cell]);
+
+		sum->loaded += weiri_cursor_estimate(
+		    WEIRI_LOAD(&local->cursor[depot->cell]),
+		    weiri_requests_rounds(requests));
+		sum->spare +=
+		    weiri_spare_count(WEIRI_LOAD(&local->spare[depot->cell]));
+		sum->requests += weiri_requests_count(requests);
 	}
 }
 
@@ -54,7 +59,13 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	    .failures = depot->failures,
 	    .slabs = depot->slab_count,
 	    .bytes_mapped = depot->slab_count * depot->slab_bytes,
+	    .lost = depot->lost,
 	};
+	out->waits = depot->wait.waits;
+	out->wait_timeouts = depot->wait.timeouts;
+	out->wait_longest = depot->wait.longest;
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		out->waiting = WEIRI_LOAD(&depot->wait.attention);
 	outside = depot->outside;
 	given = WEIRI_LOAD(&depot->given);
 	/* What was loaded and is in no magazine now was asked for.  The bound
@@ -80,6 +91,25 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	out->hits = requests - out->misses;
 }
 
+void
+weiri_depot_add_bytes(const struct weiri_depot *depot,
+    const struct weiri_depot_stats *stats, uint64_t object_bytes,
+    struct weir_pool_stats *out)
+{
+	uint64_t room = stats->slabs * weiri_slab_slots(depot);
+	uint64_t idle = depot_minus(stats->total, stats->in_use);
+	uint64_t bytes =
+	    stats->slabs * (depot->slab_bytes + depot->companion_bytes);
+
+	out->bytes_mapped += bytes;
+	out->bytes_in_use += stats->in_use * object_bytes;
+	out->bytes_cached += stats->cached * object_bytes;
+	out->bytes_idle += depot_minus(idle, stats->cached) * object_bytes;
+	out->bytes_untouched += depot_minus(room, stats->total) * object_bytes;
+	out->bytes_overhead += bytes - room * object_bytes;
+	out->lost_in_fork += stats->lost;
+}
+
 /* ---- the walk --------------------------------------------------------- */
 
 struct depot_walk {
@@ -89,6 +119,10 @@ struct depot_walk {
 	uint64_t stocked;  /* state bytes that say so */
 	uint64_t loaded;   /* slots met in magazines */
 	uint64_t borrowed; /* of them, those whose bit is not given back yet */
+	uint64_t idle;     /* slabs at rest */
+	uint64_t full;     /* of them, those in full_list */
+	int64_t withheld;  /* rounds of loaded magazines */
+	int64_t spare;     /* slots in spares */
 };
 
 /* The first thing that is wrong is the one to tell. */
@@ -141,6 +175,12 @@ depot_check_slabs(struct depot_walk *walk)
 
 			DEPOT_REQUIRE(walk, weiri_slab_has_slots(slab) == !i,
 			    "D3: slab in the wrong list");
+			DEPOT_REQUIRE(walk,
+			    slab->idle == (slab->free_count == slab->carved),
+			    "D8: a slab at rest or not");
+			DEPOT_REQUIRE(walk, slab->idle || walk->idle == 0 || i,
+			    "D8: slabs at rest are not the last");
+			walk->idle += slab->idle;
 			if (!depot_check_slab(walk, slab))
 				return false;
 		}
@@ -187,15 +227,6 @@ depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
 }
 
 static bool
-depot_mark_magazine(
-    struct depot_walk *walk, struct weiri_magazine *magazine, bool borrow)
-{
-	return depot_mark_slots(walk,
-	    weiri_magazine_bottom(magazine, walk->depot->rounds),
-	    weiri_magazine_top(magazine), borrow);
-}
-
-static bool
 depot_mark_thread(
     struct depot_walk *walk, struct weir_local *local, bool borrow)
 {
@@ -203,16 +234,22 @@ depot_mark_thread(
 	uintptr_t *cursor = local->cursor[cell];
 	uintptr_t spare = local->spare[cell];
 
-	if (cursor != WEIRI_CURSOR_DUMMY &&
-	    !depot_mark_slots(walk,
-		weiri_magazine_bottom(
-		    weiri_cursor_magazine(cursor), walk->depot->rounds),
-		cursor, borrow))
-		return false;
-	if ((spare & WEIRI_SPARE_FULL) == 0)
+	if (cursor != WEIRI_CURSOR_DUMMY) {
+		struct weiri_magazine *loaded = weiri_cursor_magazine(cursor);
+
+		if (!depot_mark_slots(
+			walk, weiri_magazine_bottom(loaded), cursor, borrow))
+			return false;
+		walk->withheld += borrow ? weiri_magazine_rounds(loaded) : 0;
+	}
+	if (weiri_spare_count(spare) == 0)
 		return true;
-	return depot_mark_magazine(
-	    walk, (struct weiri_magazine *)(spare - WEIRI_SPARE_FULL), borrow);
+
+	uintptr_t *bottom = weiri_magazine_bottom(weiri_spare_magazine(spare));
+
+	walk->spare += borrow ? weiri_spare_count(spare) : 0;
+	return depot_mark_slots(
+	    walk, bottom, bottom + weiri_spare_count(spare), borrow);
 }
 
 static bool
@@ -222,11 +259,14 @@ depot_mark_all(struct depot_walk *walk, bool borrow)
 	uint32_t full = 0, empty = 0;
 
 	for (struct weiri_magazine *m = depot->full_list; m != NULL;
-	     m = (struct weiri_magazine *)m->word[0], full++)
-		if (!depot_mark_magazine(walk, m, borrow))
+	     m = weiri_magazine_next(m), full++) {
+		walk->full += borrow ? weiri_magazine_rounds(m) : 0;
+		if (!depot_mark_slots(walk, weiri_magazine_bottom(m),
+			weiri_magazine_top(m), borrow))
 			return false;
+	}
 	for (struct weiri_magazine *m = depot->empty_list; m != NULL;
-	     m = (struct weiri_magazine *)m->word[0])
+	     m = weiri_magazine_next(m))
 		empty++;
 	DEPOT_REQUIRE(walk, full == depot->full_count, "D2: full_count");
 	DEPOT_REQUIRE(walk, empty == depot->empty_count, "D2: empty_count");
@@ -253,18 +293,26 @@ depot_walk_all(struct depot_walk *walk)
 	if (!sound)
 		return false;
 	DEPOT_REQUIRE(walk, walk->slabs == depot->slab_count, "D2: slabs");
+	DEPOT_REQUIRE(walk, walk->idle == depot->idle_count, "D8: idle_count");
 	DEPOT_REQUIRE(walk, walk->carved == depot->carved, "D2: carved");
 	DEPOT_REQUIRE(walk, walk->resting == depot->resting, "D2: resting");
 	DEPOT_REQUIRE(walk, depot->carved <= depot->limit, "D2: limit");
+	/* What a fork's child lost may have been on its way out. */
 	DEPOT_REQUIRE(walk,
 	    !depot->verify ||
-		walk->stocked ==
-		    walk->resting + (uint64_t)depot->full_count * depot->rounds,
+		walk->stocked - walk->resting - depot->full_slots <=
+		    depot->lost,
 	    "D5: slots marked as stocked");
+	DEPOT_REQUIRE(walk, walk->full == depot->full_slots, "D2: full_slots");
 	DEPOT_REQUIRE(walk,
-	    depot->outside == depot->carved - depot->resting -
-				  (uint64_t)depot->full_count * depot->rounds,
+	    depot->outside ==
+		depot->carved - depot->resting - depot->full_slots,
 	    "D2: outside");
+	DEPOT_REQUIRE(walk,
+	    walk->spare == depot->spare_slots ||
+		depot->wait.config.policy == WEIRI_WAIT_TURN,
+	    "D6: spares");
+	DEPOT_REQUIRE(walk, walk->withheld == depot->withheld, "D7: withheld");
 	DEPOT_REQUIRE(walk, walk->resting + walk->loaded <= walk->carved,
 	    "D1: more slots free than there are");
 	return true;

@@ -14,7 +14,8 @@
  *       without that thread running in the depot: destroying a depot, which
  *       happens after all its uses, and the child of a fork.
  *   L2  cursor[c] is the dummy or lies in a magazine that belongs to cell c.
- *   L3  spare[c] is 0, or an empty magazine, or a full one with its bit set.
+ *   L3  spare[c] is 0, or a magazine and the number of its slots: none or all,
+ *       and in depots that wait any.
  *   L4  A depot's index is given to another only after its cells in all threads
  *       went back to the dummy.
  *
@@ -211,6 +212,113 @@ weiri_local_leave(uint16_t index)
 	weiri_local_unlock();
 }
 
+/* ---- visits ------------------------------------------------------------- */
+
+/* Steps of maintain.c take microseconds; as in registry.c. */
+#define LOCAL_WAIT_NS UINT64_C(50000)
+
+/* The depot this thread has pinned: the only pin that lives on in a fork's
+ * child. */
+static __thread struct weiri_depot *local_pinned
+    __attribute__((tls_model("initial-exec")));
+
+struct weiri_depot *
+weiri_local_pin(uint32_t *index)
+{
+	struct weiri_depot *depot = NULL;
+
+	weiri_local_lock();
+	for (; *index < local_depots_end; (*index)++) {
+		depot = local_depots[*index];
+		if (depot != NULL && !depot->leaving)
+			break;
+		depot = NULL;
+	}
+	if (depot != NULL)
+		depot->visitors++;
+	weiri_local_unlock();
+	local_pinned = depot;
+	return depot;
+}
+
+void
+weiri_local_unpin(struct weiri_depot *depot)
+{
+	weiri_local_lock();
+	depot->visitors--;
+	weiri_local_unlock();
+	local_pinned = NULL;
+}
+
+void
+weiri_local_evict(struct weiri_depot *depot)
+{
+	weiri_local_lock();
+	depot->leaving = true;
+	while (depot->visitors > 0) {
+		weiri_local_unlock();
+		weiri_os_sleep_ns(LOCAL_WAIT_NS);
+		weiri_local_lock();
+	}
+	weiri_local_unlock();
+}
+
+/* ---- idle cells of this thread ------------------------------------------- */
+
+/* Each takes a depot's lock and some microseconds; others wait that long for
+ * the list. */
+#define LOCAL_SHED_STEP 8
+
+uint64_t weiri_local_round;
+
+/* Under the lock, which keeps the depots from ending: from *cell on, until a
+ * step is full. */
+static void
+local_shed_step(struct weir_local *local, uint32_t *cell, struct local_bad *bad)
+{
+	unsigned count = 0;
+
+	for (; *cell < local_depots_end && *cell < WEIRI_CELLS &&
+	       count < LOCAL_SHED_STEP;
+	     (*cell)++) {
+		struct weiri_depot *depot = local_depots[*cell];
+		uintptr_t *cursor = local->cursor[*cell];
+
+		if (depot == NULL || cursor == WEIRI_CURSOR_DUMMY ||
+		    !weiri_cursor_idle(cursor, local->requests[*cell]))
+			continue;
+
+		void *slot = weiri_depot_adopt(depot, local);
+
+		if (slot != NULL)
+			*bad = (struct local_bad){depot, slot};
+		count++;
+	}
+}
+
+void
+weiri_local_shed(void)
+{
+	struct weir_local *local = weiri_local_tls;
+	struct local_bad bad = {NULL, NULL};
+	uint32_t cell = 1;
+	bool more = true;
+
+	if (local == &weiri_local_none)
+		return;
+	local->round = WEIRI_LOAD(&weiri_local_round);
+	while (more) {
+		weiri_local_lock();
+		local_shed_step(local, &cell, &bad);
+		more = cell < local_depots_end && cell < WEIRI_CELLS;
+		weiri_local_unlock();
+	}
+	if (bad.slot != NULL)
+		weiri_stock_report(bad.depot, bad.slot);
+}
+
+/* ---- fork ---------------------------------------------------------------- */
+
 void
 weiri_local_fork_lock(void)
 {
@@ -227,6 +335,27 @@ weiri_local_fork_unlock(void)
 		if (local_depots[i] != NULL)
 			weiri_mutex_unlock(&local_depots[i]->lock);
 	weiri_local_unlock();
+}
+
+/*
+ * What a thread that does not exist here may have had in its hands: a magazine,
+ * if it was in a slow call, and an object between its magazine and its caller.
+ * Most had neither; what is counted is a bound.
+ */
+static void
+local_count_lost(const struct weir_local *local)
+{
+	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++) {
+		struct weiri_depot *depot = local_depots[i];
+
+		if (depot == NULL)
+			continue;
+		depot->lost += local->cursor[i] != WEIRI_CURSOR_DUMMY ||
+			       local->spare[i] != 0 ||
+			       local->requests[i] != 0 || local->under_way == i;
+		if (local->under_way == i)
+			depot->lost += depot->rounds_max;
+	}
 }
 
 /*
@@ -249,13 +378,19 @@ weiri_local_fork_child(void)
 
 		if (local == weiri_local_tls)
 			continue;
+		local_count_lost(local);
 		local_collect(local, &bad);
 		weiri_list_remove(&local->link);
 		weiri_meta_free(local, sizeof(*local));
 	}
-	for (uint32_t i = 1; i < local_depots_end; i++)
-		if (local_depots[i] != NULL)
-			weiri_stock_recount_spares(local_depots[i]);
+	for (uint32_t i = 1; i < local_depots_end; i++) {
+		struct weiri_depot *depot = local_depots[i];
+
+		if (depot == NULL)
+			continue;
+		weiri_stock_recount_spares(depot);
+		depot->visitors = depot == local_pinned;
+	}
 	weiri_local_unlock();
 	if (bad.slot != NULL)
 		weiri_stock_report(bad.depot, bad.slot);

@@ -46,11 +46,18 @@ slab_colour(struct weiri_depot *depot, size_t slots)
 	return turn % (left / step + 1) * step;
 }
 
-struct weiri_slab *
-weiri_slab_open(struct weiri_depot *depot)
+size_t
+weiri_slab_slots(const struct weiri_depot *depot)
 {
 	size_t room = depot->slab_bytes - depot->head_bytes;
-	size_t slots = weiri_min(room / depot->slot_bytes, depot->slab_slots);
+
+	return weiri_min(room / depot->slot_bytes, depot->slab_slots);
+}
+
+static struct weiri_slab *
+slab_open(struct weiri_depot *depot)
+{
+	size_t slots = weiri_slab_slots(depot);
 	size_t bitmap = WEIRI_BITMAP_WORDS(slots) * sizeof(uint64_t);
 	size_t header_bytes = sizeof(struct weiri_slab) + bitmap +
 			      (depot->state_bytes ? slots : 0);
@@ -83,20 +90,40 @@ undo_header:
 	return NULL;
 }
 
+struct weiri_slab *
+weiri_slab_open(struct weiri_depot *depot)
+{
+	struct weiri_slab *slab;
+
+	if (!weiri_quota_charge(depot->quota, depot->slab_bytes))
+		return NULL;
+	/* The owner's hook, and the page supply's, may come to run. */
+	weiri_wait_depth++;
+	slab = slab_open(depot);
+	weiri_wait_depth--;
+	if (slab == NULL)
+		weiri_quota_return(depot->quota, depot->slab_bytes);
+	return slab;
+}
+
 void
 weiri_slab_close(struct weiri_slab *slab)
 {
-	const struct weiri_depot_hooks *hooks = slab->depot->hooks;
-	void *owner = slab->depot->owner;
+	const struct weiri_depot *depot = slab->depot;
+	const struct weiri_depot_hooks *hooks = depot->hooks;
+	void *owner = depot->owner;
 
+	weiri_wait_depth++;
 	if (hooks != NULL && hooks->slot_fini != NULL)
 		for (size_t i = 0; i < slab->carved; i++)
 			hooks->slot_fini(
 			    slab, weiri_slab_address(slab, i), owner);
 	if (hooks != NULL && hooks->slab_close != NULL)
 		hooks->slab_close(slab, owner);
+	weiri_wait_depth--;
 	weiri_span_free(&slab->span);
 	weiri_meta_free(slab, slab->header_bytes);
+	weiri_quota_return(depot->quota, depot->slab_bytes);
 }
 
 size_t

@@ -27,7 +27,7 @@ void
 weiri_stock_note_peak(struct weiri_depot *depot)
 {
 	int64_t out = (int64_t)WEIRI_LOAD(&depot->outside) -
-		      WEIRI_LOAD(&depot->spare_full) * depot->rounds;
+		      WEIRI_LOAD(&depot->spare_slots);
 	uint64_t peak = WEIRI_LOAD(&depot->peak);
 
 	while (out > (int64_t)peak &&
@@ -39,20 +39,62 @@ weiri_stock_note_peak(struct weiri_depot *depot)
 void
 weiri_stock_update(struct weiri_depot *depot)
 {
-	uint64_t in_full = (uint64_t)depot->full_count * depot->rounds;
-
-	WEIRI_STORE(&depot->outside, depot->carved - depot->resting - in_full);
+	WEIRI_STORE(&depot->outside,
+	    depot->carved - depot->resting - depot->full_slots);
 }
 
 /* ---- slots at rest ------------------------------------------------------ */
 
+/*
+ * Puts a slab where it belongs.  Slabs at rest stay together at the end of
+ * their list: the last to be taken from, and found without a search.
+ */
 static void
 stock_settle(struct weiri_depot *depot, struct weiri_slab *slab)
 {
+	bool idle = slab->free_count == slab->carved;
+
 	weiri_list_remove(&slab->link);
-	weiri_list_push(
-	    weiri_slab_has_slots(slab) ? &depot->partial : &depot->full,
-	    &slab->link);
+	if (slab->idle && !idle) {
+		depot->idle_count--;
+		weiri_decay_note(&depot->idle_decay, depot->idle_count);
+	}
+	depot->idle_count += idle && !slab->idle;
+	slab->idle = idle;
+	if (idle)
+		weiri_list_append(&depot->partial, &slab->link);
+	else
+		weiri_list_push(
+		    weiri_slab_has_slots(slab) ? &depot->partial : &depot->full,
+		    &slab->link);
+}
+
+void
+weiri_stock_list_slab(struct weiri_depot *depot, struct weiri_slab *slab)
+{
+	depot->slab_count++;
+	depot->carved += slab->carved;
+	depot->resting += slab->free_count;
+	stock_settle(depot, slab);
+	weiri_stock_update(depot);
+}
+
+struct weiri_slab *
+weiri_stock_unlist_slab(struct weiri_depot *depot)
+{
+	struct weiri_slab *slab =
+	    WEIRI_CONTAINER_OF(depot->partial.prev, struct weiri_slab, link);
+
+	if (depot->idle_count == 0)
+		return NULL;
+	WEIR_ASSERT(slab->idle);
+	weiri_list_remove(&slab->link);
+	depot->idle_count--;
+	depot->slab_count--;
+	depot->carved -= slab->carved;
+	depot->resting -= slab->free_count;
+	weiri_stock_update(depot);
+	return slab;
 }
 
 bool
@@ -72,7 +114,7 @@ weiri_stock_rest(struct weiri_depot *depot, void *slot)
 	if (!weiri_slab_rest(slab, index))
 		return false;
 	depot->resting++;
-	if (was_full)
+	if (was_full || slab->free_count == slab->carved)
 		stock_settle(depot, slab);
 	return true;
 }
@@ -89,6 +131,26 @@ weiri_stock_rest_all(
 	return bad;
 }
 
+struct weiri_magazine *
+weiri_stock_pop_full(struct weiri_depot *depot)
+{
+	struct weiri_magazine *full = weiri_magazine_pop(&depot->full_list);
+
+	if (full != NULL) {
+		depot->full_count--;
+		depot->full_slots -= weiri_magazine_rounds(full);
+	}
+	return full;
+}
+
+void *
+weiri_stock_unpack(struct weiri_depot *depot, struct weiri_magazine *full)
+{
+	weiri_stock_unmark(depot, full);
+	return weiri_stock_rest_all(
+	    depot, weiri_magazine_bottom(full) + 1, weiri_magazine_top(full));
+}
+
 /* Up to @count slots, all resting before or all (*carved) awaiting slot_init. */
 static size_t
 stock_take(
@@ -102,16 +164,17 @@ stock_take(
 		struct weiri_slab *slab =
 		    WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
 		/* New memory only when no slot rests anywhere. */
-		size_t carve_max = taken > 0 || depot->resting > 0
-				       ? 0
-				       : depot->limit - depot->carved;
+		size_t carve_max =
+		    taken > 0 || depot->resting > 0
+			? 0
+			: WEIRI_LOAD(&depot->limit) - depot->carved;
 		size_t got = weiri_slab_take(
 		    slab, into + taken, count - taken, carve_max, carved);
 
 		depot->carved += *carved;
 		depot->resting -= got - *carved;
 		taken += got;
-		if (!weiri_slab_has_slots(slab))
+		if (got > 0 && (slab->idle || !weiri_slab_has_slots(slab)))
 			stock_settle(depot, slab);
 		if (taken == count || *carved > 0)
 			break;
@@ -136,25 +199,32 @@ stock_grow(struct weiri_depot *depot)
 		return false;
 	weiri_mutex_lock(&depot->lock);
 	needed = depot->full_list == NULL && weiri_list_empty(&depot->partial);
-	if (needed) {
-		weiri_list_append(&depot->partial, &slab->link);
-		depot->slab_count++;
-	}
+	if (needed)
+		weiri_stock_list_slab(depot, slab);
 	weiri_mutex_unlock(&depot->lock);
 	if (!needed)
 		weiri_slab_close(slab);
 	return true;
 }
 
-/* Another thread's full spare, or NULL; empty ones it meets are left. */
+/* A depot that has none spares the others the walk.  In one that waits nobody
+ * counts the pockets. */
+static bool
+stock_has_spares(const struct weiri_depot *depot)
+{
+	return depot->cell != WEIRI_CELL_NONE &&
+	       (WEIRI_LOAD(&depot->spare_slots) > 0 ||
+		   depot->wait.config.policy == WEIRI_WAIT_TURN);
+}
+
+/* A thread's spare with its *count slots, or NULL; empty ones it meets are
+ * left. */
 static struct weiri_magazine *
-stock_steal(struct weiri_depot *depot)
+stock_steal(struct weiri_depot *depot, size_t *count)
 {
 	struct weiri_magazine *full = NULL;
 
-	/* A depot that has none spares the others the walk. */
-	if (depot->cell == WEIRI_CELL_NONE ||
-	    WEIRI_LOAD(&depot->spare_full) <= 0)
+	if (!stock_has_spares(depot))
 		return NULL;
 	weiri_local_lock();
 	WEIRI_LOCAL_FOR(local)
@@ -164,12 +234,12 @@ stock_steal(struct weiri_depot *depot)
 
 		/* Pairs with the owner's exchanges in depot_swap_in() and
 		 * depot_retire_full(). */
-		if ((seen & WEIRI_SPARE_FULL) != 0 &&
+		if (weiri_spare_count(seen) != 0 &&
 		    __atomic_compare_exchange_n(spare, &seen, 0, false,
 			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-			full =
-			    (struct weiri_magazine *)(seen - WEIRI_SPARE_FULL);
-			weiri_stock_spares(depot, -1);
+			full = weiri_spare_magazine(seen);
+			*count = weiri_spare_count(seen);
+			weiri_stock_spares(depot, -(int64_t)*count);
 			break;
 		}
 	}
@@ -185,7 +255,7 @@ stock_may_grow(struct weiri_depot *depot)
 	bool may_grow;
 
 	weiri_mutex_lock(&depot->lock);
-	may_grow = depot->carved < depot->limit;
+	may_grow = depot->carved < WEIRI_LOAD(&depot->limit);
 	weiri_mutex_unlock(&depot->lock);
 	return may_grow;
 }
@@ -196,6 +266,7 @@ weiri_stock_init_slots(
 {
 	if (depot->hooks == NULL || depot->hooks->slot_init == NULL)
 		return;
+	weiri_wait_depth++;
 	for (size_t i = 0; i < count; i++) {
 		void *slot = (void *)words[i];
 
@@ -203,6 +274,7 @@ weiri_stock_init_slots(
 		    (struct weiri_slab *)weiri_span_of(slot), slot,
 		    depot->owner);
 	}
+	weiri_wait_depth--;
 }
 
 /* One look into the stock, under the lock. */
@@ -213,9 +285,10 @@ stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
 	size_t carved = 0;
 
 	weiri_mutex_lock(&depot->lock);
-	*full = weiri_magazine_pop(&depot->full_list);
+	*full = weiri_stock_pop_full(depot);
 	if (*full != NULL) {
-		depot->full_count--;
+		*taken = weiri_magazine_rounds(*full);
+		weiri_decay_note(&depot->full_decay, depot->full_count);
 		weiri_stock_update(depot);
 	} else {
 		*taken = stock_take(depot, into, count, &carved);
@@ -243,7 +316,7 @@ weiri_stock_supply(struct weiri_depot *depot, uintptr_t *into, size_t count,
 			break;
 		if (stock_may_grow(depot) && stock_grow(depot))
 			continue;
-		*full = stock_steal(depot);
+		*full = stock_steal(depot, taken);
 		if (*full != NULL) {
 			found = WEIRI_STOCK_MAGAZINE;
 			break;
@@ -267,10 +340,10 @@ stock_unload(struct weiri_depot *depot, uintptr_t *cursor)
 	struct weiri_magazine *magazine = weiri_cursor_magazine(cursor);
 	void *bad;
 
-	weiri_stock_take_back(
-	    depot, magazine, weiri_cursor_count(cursor, depot->rounds));
+	weiri_stock_take_back(depot, magazine, weiri_cursor_count(cursor));
+	weiri_stock_loose(depot, weiri_magazine_rounds(magazine));
 	bad = weiri_stock_rest_all(
-	    depot, weiri_magazine_bottom(magazine, depot->rounds) + 1, cursor);
+	    depot, weiri_magazine_bottom(magazine) + 1, cursor);
 	weiri_magazine_push(&depot->empty_list, magazine);
 	depot->empty_count++;
 	return bad;
@@ -281,21 +354,22 @@ stock_unload(struct weiri_depot *depot, uintptr_t *cursor)
 static void *
 stock_list_spare(struct weiri_depot *depot, uintptr_t spare)
 {
-	struct weiri_magazine *magazine =
-	    (struct weiri_magazine *)(spare & ~WEIRI_SPARE_FULL);
+	struct weiri_magazine *magazine = weiri_spare_magazine(spare);
+	unsigned count = weiri_spare_count(spare);
 	void *bad = NULL;
 
 	if (spare == 0)
 		return NULL;
-	if ((spare & WEIRI_SPARE_FULL) != 0) {
-		weiri_stock_spares(depot, -1);
-		if (!depot->verify) {
+	if (count != 0) {
+		uintptr_t *bottom = weiri_magazine_bottom(magazine);
+
+		weiri_stock_spares(depot, -(int64_t)count);
+		if (!depot->verify &&
+		    bottom + count == weiri_magazine_top(magazine)) {
 			weiri_stock_list_full(depot, magazine);
 			return NULL;
 		}
-		bad = weiri_stock_rest_all(depot,
-		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
-		    weiri_magazine_top(magazine));
+		bad = weiri_stock_rest_all(depot, bottom + 1, bottom + count);
 	}
 	weiri_magazine_push(&depot->empty_list, magazine);
 	depot->empty_count++;
@@ -322,7 +396,8 @@ weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
 		WEIRI_STORE(cell, WEIRI_CURSOR_DUMMY);
 		other = stock_unload(depot, cursor);
 	}
-	depot->requests_gone += local->requests[depot->cell];
+	depot->requests_gone +=
+	    weiri_requests_count(local->requests[depot->cell]);
 	WEIRI_STORE(&local->requests[depot->cell], 0);
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
@@ -332,24 +407,29 @@ weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
 void
 weiri_stock_recount_spares(struct weiri_depot *depot)
 {
-	int64_t full = 0;
+	int64_t spare = 0, loaded = 0;
 
+	/* Who waited is in another process now. */
+	weiri_wait_forget(depot);
 	if (depot->cell == WEIRI_CELL_NONE)
 		return;
 	WEIRI_LOCAL_FOR(local)
 	{
-		full += (local->spare[depot->cell] & WEIRI_SPARE_FULL) != 0;
+		spare += weiri_spare_count(local->spare[depot->cell]);
+		loaded += weiri_magazine_rounds(
+		    weiri_cursor_magazine(local->cursor[depot->cell]));
 	}
-	WEIRI_STORE(&depot->spare_full, full);
+	if (depot->wait.config.policy != WEIRI_WAIT_TURN)
+		WEIRI_STORE(&depot->spare_slots, spare);
+	WEIRI_STORE(&depot->withheld, loaded);
 }
 
-/* All threads' full spares move into the list. */
-static void *
-stock_gather_spares(struct weiri_depot *depot)
+void *
+weiri_stock_gather_spares(struct weiri_depot *depot, bool all)
 {
 	void *bad = NULL;
 
-	if (depot->cell == WEIRI_CELL_NONE)
+	if (!stock_has_spares(depot))
 		return NULL;
 	weiri_local_lock();
 	weiri_mutex_lock(&depot->lock);
@@ -357,10 +437,13 @@ stock_gather_spares(struct weiri_depot *depot)
 	{
 		uintptr_t *spare = &local->spare[depot->cell];
 		uintptr_t seen = WEIRI_LOAD(spare);
+		bool take = all || (seen & WEIRI_SPARE_AGED) != 0;
 
-		if ((seen & WEIRI_SPARE_FULL) != 0 &&
-		    __atomic_compare_exchange_n(spare, &seen, 0, false,
-			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		if (weiri_spare_count(seen) != 0 &&
+		    __atomic_compare_exchange_n(spare, &seen,
+			take ? 0 : seen | WEIRI_SPARE_AGED, false,
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
+		    take) {
 			void *slot = stock_list_spare(depot, seen);
 
 			bad = slot != NULL ? slot : bad;
@@ -372,24 +455,15 @@ stock_gather_spares(struct weiri_depot *depot)
 	return bad;
 }
 
-/* Under the lock: unlists the slabs with every slot at rest. */
+/* Locked: unlists the slabs with every slot at rest. */
 static void
 stock_collect_idle(struct weiri_depot *depot, struct weiri_list *idle)
 {
-	WEIRI_LIST_FOR_SAFE(node, &depot->partial)
-	{
-		struct weiri_slab *slab =
-		    WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
+	struct weiri_slab *slab;
 
-		if (slab->free_count != slab->carved)
-			continue;
-		weiri_list_remove(node);
-		weiri_list_push(idle, node);
-		depot->slab_count--;
-		depot->carved -= slab->carved;
-		depot->resting -= slab->free_count;
-	}
-	weiri_stock_update(depot);
+	while ((slab = weiri_stock_unlist_slab(depot)) != NULL)
+		weiri_list_push(idle, &slab->link);
+	weiri_decay_note(&depot->idle_decay, 0);
 }
 
 size_t
@@ -425,18 +499,14 @@ stock_empty_all(struct weiri_depot *depot)
 	struct weiri_magazine *magazine;
 	void *bad = NULL;
 
-	while ((magazine = weiri_magazine_pop(&depot->full_list)) != NULL) {
-		weiri_stock_unmark(depot, magazine);
-
-		void *slot = weiri_stock_rest_all(depot,
-		    weiri_magazine_bottom(magazine, depot->rounds) + 1,
-		    weiri_magazine_top(magazine));
+	while ((magazine = weiri_stock_pop_full(depot)) != NULL) {
+		void *slot = weiri_stock_unpack(depot, magazine);
 
 		if (slot != NULL)
 			bad = slot;
 		weiri_magazine_push(&depot->empty_list, magazine);
 	}
-	depot->full_count = 0;
+	weiri_decay_note(&depot->full_decay, 0);
 	return bad;
 }
 
@@ -450,7 +520,7 @@ weiri_depot_trim(struct weiri_depot *depot)
 	/* This thread's loaded magazine is its own to empty; others' are not. */
 	if (weiri_local_tls != &weiri_local_none)
 		bad = weiri_depot_adopt(depot, weiri_local_tls);
-	other = stock_gather_spares(depot);
+	other = weiri_stock_gather_spares(depot, true);
 	bad = bad != NULL ? bad : other;
 
 	weiri_mutex_lock(&depot->lock);
@@ -464,5 +534,11 @@ weiri_depot_trim(struct weiri_depot *depot)
 	weiri_stock_free_magazines(empties);
 	if (bad != NULL || other != NULL)
 		weiri_stock_report(depot, bad != NULL ? bad : other);
-	return weiri_stock_close_slabs(&idle);
+
+	size_t bytes = weiri_stock_close_slabs(&idle);
+
+	/* There is room again for who found none a moment ago. */
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		weiri_wait_serve(depot);
+	return bytes;
 }

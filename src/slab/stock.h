@@ -7,15 +7,18 @@
 
 #include "slab/depot.h"
 
+/* A magazine smaller than this is loaded only if a limit leaves no more. */
+#define WEIRI_ROUNDS_LIMITED_MIN 8
+
 enum weiri_stock_find {
 	WEIRI_STOCK_NOTHING,
-	WEIRI_STOCK_MAGAZINE, /* a full one */
+	WEIRI_STOCK_MAGAZINE, /* full, unless stolen from a thread that waits */
 	WEIRI_STOCK_SLOTS,
 };
 
 /*
- * Finds slots for a get: a whole magazine in *full, or up to @count slots in
- * @into with their number in *taken.  Grows, then steals, before it gives up.
+ * Finds slots for a get, and their number in *taken: a whole magazine in *full,
+ * or up to @count slots in @into.  Grows, then steals, before it gives up.
  */
 enum weiri_stock_find weiri_stock_supply(struct weiri_depot *depot,
     uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full);
@@ -49,9 +52,28 @@ void weiri_stock_unmark(
 WEIRI_INLINE void
 weiri_stock_list_full(struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	weiri_magazine_push(&depot->full_list, full);
+	depot->full_slots += weiri_magazine_rounds(full);
 	depot->full_count++;
+	weiri_magazine_push(&depot->full_list, full);
 }
+
+/* Locked: a new slab enters, with what rests in it. */
+void weiri_stock_list_slab(struct weiri_depot *depot, struct weiri_slab *slab);
+
+/* Locked: a slab with every slot at rest leaves, or NULL if there is none. */
+struct weiri_slab *weiri_stock_unlist_slab(struct weiri_depot *depot);
+
+/* Locked: takes a magazine off the list of full ones; NULL if there is none. */
+struct weiri_magazine *weiri_stock_pop_full(struct weiri_depot *depot);
+
+/* Locked: a full magazine that left the list empties into the slabs; returns a
+ * slot that could not rest, or NULL. */
+void *weiri_stock_unpack(
+    struct weiri_depot *depot, struct weiri_magazine *full);
+
+/* Threads' spares move into the stock: all, or those that were there when this
+ * was called last.  Returns a slot that could not rest, or NULL. */
+void *weiri_stock_gather_spares(struct weiri_depot *depot, bool all);
 
 /* Locked: recomputes `outside` after any of its terms changed. */
 void weiri_stock_update(struct weiri_depot *depot);
@@ -60,13 +82,13 @@ void weiri_stock_update(struct weiri_depot *depot);
  * A lower bound of the gets, from what moves anyway.  A magazine loaded by a get
  * with n slots that is next found empty proves n gets.  Where it leaves its
  * thread with slots still in it, those prove nothing and are taken back; n lies
- * in the magazine's idle word 0.
+ * in the magazine's word 0.
  */
 WEIRI_INLINE void
 weiri_stock_note_given(
     struct weiri_depot *depot, struct weiri_magazine *magazine, size_t slots)
 {
-	magazine->word[0] = slots;
+	weiri_magazine_set_given(magazine, slots);
 	__atomic_fetch_add(&depot->given, slots, __ATOMIC_RELAXED);
 }
 
@@ -74,7 +96,7 @@ WEIRI_INLINE void
 weiri_stock_take_back(struct weiri_depot *depot,
     const struct weiri_magazine *magazine, size_t slots)
 {
-	size_t given = magazine->word[0];
+	size_t given = weiri_magazine_given(magazine);
 
 	__atomic_fetch_sub(
 	    &depot->given, given < slots ? given : slots, __ATOMIC_RELAXED);
@@ -85,6 +107,19 @@ void weiri_stock_recount_spares(struct weiri_depot *depot);
 
 /* After a magazine went to a get. */
 void weiri_stock_note_peak(struct weiri_depot *depot);
+
+/* For depots that count: a request; @local is NULL for a thread without cells.
+ * For all: a get that came to the lock, and how it ended. */
+void weiri_depot_note_request(
+    struct weiri_depot *depot, struct weir_local *local);
+void weiri_depot_note_miss(struct weiri_depot *depot, bool refused);
+
+/* A visit to the stock that got @count slots at once, and one that is counted
+ * already but got none; @local is NULL for a thread without cells. */
+void weiri_depot_note_bulk(
+    struct weiri_depot *depot, struct weir_local *local, size_t count);
+void weiri_depot_note_refusal(
+    struct weiri_depot *depot, struct weir_local *local);
 
 /* A slot that could not rest or be stocked: no lock, does not return. */
 WEIRI_COLD WEIRI_NORETURN void weiri_stock_report(
@@ -101,11 +136,21 @@ weiri_stock_free_magazine(struct weiri_magazine *magazine)
 	weiri_meta_free(magazine, WEIRI_MAGAZINE_BYTES);
 }
 
-/* Full spares came to be (1) or went (-1). */
+/* Spares came to be, with that many slots, or went. */
 WEIRI_INLINE void
 weiri_stock_spares(struct weiri_depot *depot, int64_t change)
 {
-	__atomic_fetch_add(&depot->spare_full, change, __ATOMIC_RELAXED);
+	/* Pockets change at every call; a shared count would undo them. */
+	if (depot->wait.config.policy != WEIRI_WAIT_TURN)
+		__atomic_fetch_add(
+		    &depot->spare_slots, change, __ATOMIC_RELAXED);
+}
+
+/* A magazine of that many rounds is no longer loaded. */
+WEIRI_INLINE void
+weiri_stock_loose(struct weiri_depot *depot, unsigned rounds)
+{
+	__atomic_fetch_sub(&depot->withheld, rounds, __ATOMIC_RELAXED);
 }
 
 #endif /* WEIRI_STOCK_H */

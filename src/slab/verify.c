@@ -118,10 +118,11 @@ static void *
 verify_find_states(const struct weiri_depot *depot, struct weiri_magazine *full,
     uint8_t **state)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full, depot->rounds) + 1;
+	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	const unsigned rounds = weiri_magazine_rounds(full);
 	struct verify_view view = verify_view_init(depot);
 
-	for (size_t i = 0; i < depot->rounds; i++) {
+	for (size_t i = 0; i < rounds; i++) {
 		if (WEIR_UNLIKELY(!verify_view_at(&view, depot, word[i])))
 			return (void *)word[i];
 
@@ -139,12 +140,12 @@ verify_find_states(const struct weiri_depot *depot, struct weiri_magazine *full,
 
 /* Locked: marks the slots; one that is marked already came twice. */
 static void *
-verify_mark(const struct weiri_depot *depot, struct weiri_magazine *full,
-    uint8_t *const *state)
+verify_mark(struct weiri_magazine *full, uint8_t *const *state)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full, depot->rounds) + 1;
+	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	const unsigned rounds = weiri_magazine_rounds(full);
 
-	for (size_t i = 0; i < depot->rounds; i++) {
+	for (size_t i = 0; i < rounds; i++) {
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		if (WEIR_UNLIKELY(*state[i] & WEIRI_STATE_STOCKED))
 			return (void *)word[i];
@@ -156,13 +157,14 @@ verify_mark(const struct weiri_depot *depot, struct weiri_magazine *full,
 void
 weiri_stock_unmark(const struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full, depot->rounds) + 1;
+	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	const unsigned rounds = weiri_magazine_rounds(full);
 	struct verify_view view = verify_view_init(depot);
 
 	if (!depot->verify)
 		return;
 	/* A view that is at a slab has its state bytes. */
-	for (size_t i = 0; i < depot->rounds; i++)
+	for (size_t i = 0; i < rounds; i++)
 		if (WEIR_LIKELY(verify_view_at(&view, depot, word[i])))
 			/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 			view.state[verify_view_index(&view, word[i])] &=
@@ -179,7 +181,7 @@ weiri_stock_put_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
 	if (WEIR_LIKELY(bad == NULL)) {
 		weiri_mutex_lock(&depot->lock);
 		if (verify)
-			bad = verify_mark(depot, full, state);
+			bad = verify_mark(full, state);
 		if (WEIR_LIKELY(bad == NULL))
 			weiri_stock_list_full(depot, full);
 		weiri_stock_update(depot);

@@ -234,6 +234,7 @@ weiri_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->kind = pool->kind;
 	out->id = WEIRI_LOAD(&pool->id);
 	memcpy(out->name, pool->name, sizeof(out->name));
+	out->limit_bytes = UINT64_MAX; /* of pools that know no such limit */
 	pool->ops->stats(pool, out);
 }
 
@@ -248,6 +249,8 @@ weiri_pool_kind_text(uint32_t kind)
 	    [WEIR_POOL_REGION] = "region",
 	    [WEIR_POOL_BUFFER] = "buffer",
 	    [WEIR_POOL_BUDDY] = "buddy",
+	    [WEIR_POOL_BOUNDED] = "bounded",
+	    [WEIR_POOL_HEAP] = "heap",
 	};
 
 	return kind > 0 && kind < WEIRI_COUNT_OF(text) ? text[kind] : "pool";

@@ -10,8 +10,12 @@
  *    1 cache  conn                         12        114       <=20        0 ...
  *             object 256 B | cached 100 | requests 1000+ | hits 990+ | misses 3
  *             usage 9 % | success 100.00 % | ok
+ *   2 pools unused
  *
- * "+" marks a lower bound and "<=" an upper one, as the exact bits say.
+ * "+" marks a lower bound and "<=" an upper one, as the exact bits say.  What
+ * was never asked for anything and holds no memory has nothing to show but
+ * zeros: such pools are counted, not listed.  A tier of a buffer pool with
+ * limit_bytes has one line more: what the whole pool holds of it.
  */
 #include "watch/report.h"
 
@@ -106,6 +110,14 @@ report_tight(const struct weir_pool_stats *stats)
 	       stats->in_use > report_nine_tenths(stats->limit);
 }
 
+/* The same of limit_bytes, which all tiers of a buffer pool share. */
+static bool
+report_tight_bytes(const struct weir_pool_stats *stats)
+{
+	return stats->limit_bytes != UINT64_MAX &&
+	       stats->limit_bytes_used > report_nine_tenths(stats->limit_bytes);
+}
+
 static void
 report_usage(struct weiri_text *text, const struct weir_pool_stats *stats)
 {
@@ -114,6 +126,43 @@ report_usage(struct weiri_text *text, const struct weir_pool_stats *stats)
 	weiri_text_str(text, " of ");
 	weiri_text_u64(text, stats->limit);
 	weiri_text_str(text, " in use");
+}
+
+static void
+report_usage_bytes(struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	weiri_text_str(text, "raise limit_bytes: ");
+	weiri_report_bytes(text, stats->limit_bytes_used);
+	weiri_text_str(text, " of ");
+	weiri_report_bytes(text, stats->limit_bytes);
+	weiri_text_str(text, " held");
+}
+
+static void
+report_refused(struct weiri_text *text, uint64_t count)
+{
+	weiri_text_u64(text, count);
+	weiri_text_str(
+	    text, count == 1 ? " request refused" : " requests refused");
+}
+
+/*
+ * Of a buffer pool it is known which requests limit_bytes refused and which
+ * were too large for any tier: what refused most is named first.  Zero where
+ * neither refused more than the rest did.
+ */
+enum report_cause { REPORT_REST, REPORT_BYTES, REPORT_SIZE };
+
+static enum report_cause
+report_cause(const struct weir_pool_stats *stats)
+{
+	uint64_t rest = stats->failures - stats->failures_by_bytes -
+			stats->failures_by_size;
+
+	if (stats->failures_by_size > rest &&
+	    stats->failures_by_size > stats->failures_by_bytes)
+		return REPORT_SIZE;
+	return stats->failures_by_bytes > rest ? REPORT_BYTES : REPORT_REST;
 }
 
 /*
@@ -125,10 +174,16 @@ report_usage(struct weiri_text *text, const struct weir_pool_stats *stats)
 static void
 report_refusals(struct weiri_text *text, const struct weir_pool_stats *stats)
 {
+	enum report_cause cause = report_cause(stats);
 	bool used_up =
 	    report_tight(stats) || stats->in_use_peak >= stats->limit;
 
-	if (!used_up && stats->total < stats->limit) {
+	if (cause == REPORT_SIZE) {
+		weiri_text_str(text, "add a larger tier: ");
+	} else if (cause == REPORT_BYTES) {
+		report_usage_bytes(text, stats);
+		weiri_text_str(text, ", ");
+	} else if (!used_up && stats->total < stats->limit) {
 		weiri_text_str(text, "raise the process budget: ");
 	} else if (!used_up && stats->kind == WEIR_POOL_BUDDY) {
 		weiri_text_str(
@@ -141,8 +196,23 @@ report_refusals(struct weiri_text *text, const struct weir_pool_stats *stats)
 		report_usage(text, stats);
 		weiri_text_str(text, ", ");
 	}
-	weiri_text_u64(text, stats->failures);
-	weiri_text_str(text, " requests refused");
+	report_refused(text, stats->failures);
+}
+
+/* What is certain where the share of refusals is not. */
+static void
+report_share_unknown(
+    struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	static const char *const cause[] = {
+	    [REPORT_REST] = "",
+	    [REPORT_BYTES] = " by limit_bytes",
+	    [REPORT_SIZE] = " as too large for any tier",
+	};
+
+	report_refused(text, stats->failures);
+	weiri_text_str(text, cause[report_cause(stats)]);
+	weiri_text_str(text, ", their share unknown");
 }
 
 /*
@@ -154,18 +224,18 @@ report_advice(
     struct weiri_text *text, const struct weir_pool_stats *stats, bool failing)
 {
 	bool exact = (stats->exact & WEIR_EXACT_REQUESTS) != 0;
-	bool tight = report_tight(stats);
+	bool tight = report_tight(stats) || report_tight_bytes(stats);
 
-	if (failing && (exact || tight)) {
+	if (failing && (exact || tight))
 		report_refusals(text, stats);
-	} else if (tight) {
+	else if (report_tight(stats))
 		report_usage(text, stats);
-	} else if (failing) {
-		weiri_text_u64(text, stats->failures);
-		weiri_text_str(text, " requests refused, their share unknown");
-	} else {
+	else if (tight)
+		report_usage_bytes(text, stats);
+	else if (failing)
+		report_share_unknown(text, stats);
+	else
 		weiri_text_str(text, "ok");
-	}
 }
 
 /*
@@ -197,50 +267,95 @@ weiri_report_health(
 
 /* ---- the table ----------------------------------------------------------- */
 
+struct report_table {
+	struct weiri_text *text;
+	bool verbose;
+	size_t unused; /* pools left out */
+};
+
+/* Requests may be a lower bound; what was ever in use shows in the rest.  The
+ * total does not count: a buddy has all its units from the start. */
+static bool
+report_unused(const struct weir_pool_stats *stats)
+{
+	return (stats->requests | stats->misses | stats->failures |
+		   stats->in_use | stats->in_use_peak | stats->bytes_mapped) ==
+	       0;
+}
+
+static void
+report_row(struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	const char *most = (stats->exact & WEIR_EXACT_PEAK) != 0 ? "" : "<=";
+
+	report_cell(text, "", stats->id, " ", 5);
+	weiri_text_left(text, weiri_pool_kind_text(stats->kind), 7);
+	weiri_text_left(text, stats->name, 22);
+	report_cell(text, "", stats->in_use, "", 9);
+	report_cell(text, "", stats->available, "", 11);
+	report_cell(text, most, stats->in_use_peak, "", 10);
+	report_cell(text, "", stats->failures, "", 8);
+	report_bytes_cell(text, stats->bytes_mapped, 11);
+	weiri_text_char(text, '\n');
+}
+
+static void
+report_details(struct weiri_text *text, const struct weir_pool_stats *stats)
+{
+	const char *more = (stats->exact & WEIR_EXACT_REQUESTS) != 0 ? "" : "+";
+
+	weiri_text_str(text, REPORT_INDENT);
+	if (stats->object_bytes > 0) {
+		weiri_text_str(text, "object ");
+		weiri_report_bytes(text, stats->object_bytes);
+		weiri_text_str(text, " | ");
+	}
+	report_cell(text, "cached ", stats->cached, " | ", 0);
+	report_cell(text, "requests ", stats->requests, more, 0);
+	report_cell(text, " | hits ", stats->hits, more, 0);
+	report_cell(text, " | misses ", stats->misses, "\n" REPORT_INDENT, 0);
+	if (stats->limit_bytes != UINT64_MAX) {
+		weiri_text_str(text, "all tiers hold ");
+		weiri_report_bytes(text, stats->limit_bytes_used);
+		weiri_text_str(text, " of limit_bytes ");
+		weiri_report_bytes(text, stats->limit_bytes);
+		weiri_text_str(text, "\n" REPORT_INDENT);
+	}
+	weiri_report_health(text, stats);
+	weiri_text_char(text, '\n');
+}
+
 static bool
 report_pool(struct weiri_pool *pool, void *context)
 {
-	struct weiri_text *text = context;
+	struct report_table *table = context;
 	struct weir_pool_stats stats;
 
 	if (pool->internal)
 		return true;
 	weiri_pool_stats(pool, &stats);
-
-	const char *more = (stats.exact & WEIR_EXACT_REQUESTS) != 0 ? "" : "+";
-	const char *most = (stats.exact & WEIR_EXACT_PEAK) != 0 ? "" : "<=";
-
-	report_cell(text, "", stats.id, " ", 5);
-	weiri_text_left(text, weiri_pool_kind_text(stats.kind), 7);
-	weiri_text_left(text, stats.name, 22);
-	report_cell(text, "", stats.in_use, "", 9);
-	report_cell(text, "", stats.available, "", 11);
-	report_cell(text, most, stats.in_use_peak, "", 10);
-	report_cell(text, "", stats.failures, "", 8);
-	report_bytes_cell(text, stats.bytes_mapped, 11);
-
-	weiri_text_str(text, "\n" REPORT_INDENT);
-	if (stats.object_bytes > 0) {
-		weiri_text_str(text, "object ");
-		weiri_report_bytes(text, stats.object_bytes);
-		weiri_text_str(text, " | ");
+	if (!table->verbose && report_unused(&stats)) {
+		table->unused++;
+		return true;
 	}
-	report_cell(text, "cached ", stats.cached, " | ", 0);
-	report_cell(text, "requests ", stats.requests, more, 0);
-	report_cell(text, " | hits ", stats.hits, more, 0);
-	report_cell(text, " | misses ", stats.misses, "\n" REPORT_INDENT, 0);
-	weiri_report_health(text, &stats);
-	weiri_text_char(text, '\n');
+	report_row(table->text, &stats);
+	report_details(table->text, &stats);
 	return true;
 }
 
 void
-weiri_report_pools(struct weiri_text *text)
+weiri_report_pools(struct weiri_text *text, bool verbose)
 {
+	struct report_table table = {.text = text, .verbose = verbose};
+
 	weiri_text_str(text,
 	    "  id kind   name                     in use  available"
 	    "      peak refused     memory\n");
-	weiri_pool_walk(report_pool, text);
+	weiri_pool_walk(report_pool, &table);
+	if (table.unused > 0)
+		report_cell(text, "", table.unused,
+		    table.unused == 1 ? " pool unused\n" : " pools unused\n",
+		    0);
 }
 
 /* ---- JSON ---------------------------------------------------------------- */
@@ -306,6 +421,19 @@ report_pool_json(struct weiri_pool *pool, void *context)
 	weiri_report_member(text, "failures", stats.failures);
 	weiri_report_member(text, "bytes_mapped", stats.bytes_mapped);
 	weiri_report_member(text, "bytes_in_use", stats.bytes_in_use);
+	weiri_report_member(text, "bytes_cached", stats.bytes_cached);
+	weiri_report_member(text, "bytes_idle", stats.bytes_idle);
+	weiri_report_member(text, "bytes_untouched", stats.bytes_untouched);
+	weiri_report_member(text, "bytes_overhead", stats.bytes_overhead);
+	weiri_report_member(text, "lost_in_fork", stats.lost_in_fork);
+	weiri_report_member(text, "limit_bytes", stats.limit_bytes);
+	weiri_report_member(text, "limit_bytes_used", stats.limit_bytes_used);
+	weiri_report_member(text, "failures_by_bytes", stats.failures_by_bytes);
+	weiri_report_member(text, "failures_by_size", stats.failures_by_size);
+	weiri_report_member(text, "waits", stats.waits);
+	weiri_report_member(text, "wait_timeouts", stats.wait_timeouts);
+	weiri_report_member(text, "waiting", stats.waiting);
+	weiri_report_member(text, "wait_turns_max", stats.wait_turns_max);
 	report_exact_json(text, stats.exact);
 	weiri_text_str(text, ",\"health\":\"");
 	weiri_report_health(text, &stats);

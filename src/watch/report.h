@@ -23,8 +23,9 @@ void weiri_report_member(
 void weiri_report_health(
     struct weiri_text *text, const struct weir_pool_stats *stats);
 
-/* All pools, oldest first: a table with a heading, and a JSON array. */
-void weiri_report_pools(struct weiri_text *text);
+/* All pools, oldest first: a table with a heading, in which unused pools are
+ * rows only when @verbose, and a JSON array. */
+void weiri_report_pools(struct weiri_text *text, bool verbose);
 void weiri_report_pools_json(struct weiri_text *text);
 
 #endif /* WEIRI_REPORT_H */

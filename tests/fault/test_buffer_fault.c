@@ -12,8 +12,11 @@
 #include "pages/pages.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct weir_buffer_pool *
 pool_make(void)
@@ -97,12 +100,204 @@ TEST(buffer_pointer_to_something_else_is_foreign)
 	static uint64_t other[16];
 
 	memset(b->data, 0x42, b->bytes);
-	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer",
+	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer: 0x",
 	    weir_buffer_release((struct weir_buffer *)(void *)b->data));
+	EXPECT_ABORT(" is in the payload of a buffer; ",
+	    weir_buffer_retain((struct weir_buffer *)(void *)b->data));
 	EXPECT_ABORT("foreign-pointer",
 	    weir_buffer_retain((struct weir_buffer *)(void *)other));
 	weir_buffer_release(b);
 	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_pointer_into_a_descriptor_is_interior)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	for (size_t at = 8; at < sizeof(*b); at += 8) {
+		struct weir_buffer *inside =
+		    (struct weir_buffer *)(void *)((char *)b + at);
+
+		EXPECT_ABORT("FAULT interior-pointer: buffer \"net/2048\": 0x",
+		    weir_buffer_release(inside));
+		EXPECT_ABORT("FAULT interior-pointer: buffer \"net/2048\": 0x",
+		    weir_buffer_release_many(inside, 1));
+	}
+	/* Not even when the words there look like a descriptor's. */
+	b->internal[0] = (uint64_t)b->flags << 32;
+	b->internal[1] = 1;
+	EXPECT_ABORT("FAULT interior-pointer: buffer \"net/2048\": 0x",
+	    weir_buffer_release(
+		(struct weir_buffer *)(void *)((char *)b + 32)));
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_copy_of_a_descriptor_is_no_buffer)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+	struct weir_buffer *other = weir_buffer_acquire(pool, 60000);
+	_Alignas(64) struct weir_buffer copy = *b;
+
+	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer: 0x",
+	    weir_buffer_release(&copy));
+	copy.references = 2;
+	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer: 0x",
+	    weir_buffer_release(&copy));
+	/* In a payload, and over another tier's descriptor. */
+	memcpy(b->data, b, sizeof(*b));
+	EXPECT_ABORT("weir: FAULT foreign-pointer: buffer: 0x",
+	    weir_buffer_release((struct weir_buffer *)(void *)b->data));
+	EXPECT_ABORT("weir: FAULT corruption: buffer \"net/65536\": ", {
+		*other = *b;
+		weir_buffer_release(other);
+	});
+	weir_buffer_release(other);
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_descriptor_written_to_while_held_is_corruption)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	EXPECT_ABORT("weir: FAULT corruption: buffer \"net/2048\": the "
+		     "descriptor of buffer 0x",
+	    {
+		    memset(b, 0x41, sizeof(*b));
+		    weir_buffer_release(b);
+	    });
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+/* What a thread does that read the count before another one's last release. */
+static void
+release_as_if_at_once(struct weir_buffer *b)
+{
+	weir_buffer_release(b);
+	__atomic_store_n(&b->references, 1, __ATOMIC_RELAXED);
+	weir_buffer_release(b);
+}
+
+TEST(buffer_released_by_two_at_once_is_seen_by_limit_bytes)
+{
+	struct weir_buffer_pool *pool;
+
+	CHECK_EQ(weir_buffer_pool_create("net",
+		     &(struct weir_buffer_pool_config){.limit_bytes = 1 << 20},
+		     &pool),
+	    0);
+
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	EXPECT_ABORT("weir: FAULT double-free: buffer \"net/2048\": ",
+	    release_as_if_at_once(b));
+	weir_buffer_release(b);
+	CHECK(weir_buffer_pool_check(pool));
+	weir_buffer_pool_destroy(pool);
+}
+
+TEST(buffer_released_by_two_at_once_is_seen_by_the_next_owner_but_one)
+{
+	struct weir_buffer_pool *pool = pool_make();
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	EXPECT_ABORT("FAULT corruption: buffer \"net/2048\": free buffer 0x", {
+		release_as_if_at_once(b);
+		CHECK_PTR(weir_buffer_acquire(pool, 2000), b);
+		(void)!weir_buffer_acquire(pool, 2000);
+	});
+	weir_buffer_release(b);
+	weir_buffer_pool_destroy(pool);
+}
+
+#define RACE_THREADS 2
+
+struct race {
+	struct weir_buffer buffer;
+	unsigned arrived, faults, ended;
+};
+
+static __thread jmp_buf race_back;
+
+static void
+race_fault(const struct weir_fault *fault, void *context)
+{
+	struct race *race = context;
+
+	CHECK_EQ(fault->fault_class, WEIR_FAULT_REF_UNDERFLOW);
+	__atomic_fetch_add(&race->faults, 1, __ATOMIC_RELAXED);
+	longjmp(race_back, 1);
+}
+
+static void
+race_end(struct weir_buffer *buffer, void *context)
+{
+	struct race *race = context;
+
+	(void)buffer;
+	__atomic_fetch_add(&race->ended, 1, __ATOMIC_RELAXED);
+}
+
+/* All of them, before any goes on; @round counts from 0.  Spins at first, so
+ * that they leave within nanoseconds of each other. */
+static void
+race_meet(struct race *race, unsigned round)
+{
+	unsigned spins = 0;
+
+	__atomic_fetch_add(&race->arrived, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&race->arrived, __ATOMIC_ACQUIRE) <
+	       (round + 1) * RACE_THREADS)
+		if (++spins > 5000)
+			sched_yield();
+}
+
+/* Apart from the checks, whose variables a longjmp could spoil. */
+static void
+race_release(struct race *race)
+{
+	if (setjmp(race_back) == 0)
+		weir_buffer_release(&race->buffer);
+}
+
+static void
+race_run(unsigned index, void *context)
+{
+	struct race *race = context;
+	static char text[] = "static";
+	unsigned rounds = (unsigned)test_count(20000);
+
+	for (unsigned i = 0; i < rounds; i++) {
+		if (index == 0)
+			weir_buffer_init_external(
+			    &race->buffer, text, 6, race_end, race);
+		race_meet(race, 3 * i);
+		race_release(race);
+		race_meet(race, 3 * i + 1);
+		/* One of them ended it, the other was told. */
+		CHECK_EQ(
+		    __atomic_load_n(&race->ended, __ATOMIC_RELAXED), i + 1);
+		CHECK_EQ(
+		    __atomic_load_n(&race->faults, __ATOMIC_RELAXED), i + 1);
+		race_meet(race, 3 * i + 2);
+	}
+}
+
+TEST(buffer_over_foreign_memory_ends_once_when_two_release_at_once)
+{
+	static struct race race;
+
+	/* A line for each of the faults is of no use to anybody. */
+	CHECK_EQ(
+	    dup2(open("/dev/null", O_WRONLY), STDERR_FILENO), STDERR_FILENO);
+	weir_guard_set_hook(race_fault, &race);
+	test_threads(RACE_THREADS, race_run, &race);
+	CHECK_GT(race.ended, 0);
 }
 
 static jmp_buf back;

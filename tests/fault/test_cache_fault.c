@@ -5,6 +5,7 @@
  */
 #include "support/test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -151,8 +152,11 @@ TEST(cache_destroy_with_objects_out_dies_and_counts_them)
 	EXPECT_ABORT("weir: FAULT live-objects-at-destroy: cache \"conn\": "
 		     "3 objects are still in use",
 	    { weir_cache_destroy(cache); });
-	for (int i = 0; i < 3; i++)
-		weir_cache_free(cache, objects[i]);
+	weir_cache_free(cache, objects[1]);
+	weir_cache_free(cache, objects[2]);
+	EXPECT_ABORT(
+	    "1 object is still in use", { weir_cache_destroy(cache); });
+	weir_cache_free(cache, objects[0]);
 	weir_cache_destroy(cache);
 }
 
@@ -308,4 +312,142 @@ TEST(cache_batch_finds_wrong_pointers_when_the_magazine_comes_home)
 	CHECK(weir_cache_check(cache));
 	weir_cache_destroy(cache);
 	weir_cache_destroy(other);
+}
+
+/* ---- many objects a call -------------------------------------------------- */
+
+TEST(cache_bulk_free_dies_at_each_kind_of_wrong_object)
+{
+	for (size_t i = 0; i < STATES; i++) {
+		struct weir_cache *cache =
+		    cache_named("conn", state_sizes[i] + 48, 0);
+		struct weir_cache *other = cache_named("other", 200, 0);
+		void *good[3], *heap = malloc(64);
+		void *alien = weir_cache_alloc(other);
+
+		CHECK_EQ(weir_cache_alloc_bulk(cache, 3, good), 3);
+		EXPECT_ABORT(
+		    "weir: FAULT double-free: cache \"conn\": object 0x", {
+			    void *twice[] = {good[0], good[1], good[0]};
+
+			    weir_cache_free_bulk(cache, 3, twice);
+		    });
+		EXPECT_ABORT("FAULT foreign-pointer: cache \"conn\": 0x", {
+			void *foreign[] = {good[0], heap};
+
+			weir_cache_free_bulk(cache, 2, foreign);
+		});
+		EXPECT_ABORT("FAULT wrong-pool: cache \"conn\": 0x", {
+			void *wrong[] = {alien, good[0]};
+
+			weir_cache_free_bulk(cache, 2, wrong);
+		});
+		EXPECT_ABORT("FAULT interior-pointer: cache \"conn\": 0x", {
+			void *inside[] = {good[0], (char *)good[1] + 16};
+
+			weir_cache_free_bulk(cache, 2, inside);
+		});
+		EXPECT_ABORT("FAULT misaligned-pointer: cache \"conn\": 0x", {
+			void *odd[] = {good[0], (char *)good[1] + 1};
+
+			weir_cache_free_bulk(cache, 2, odd);
+		});
+		weir_cache_free_bulk(cache, 3, good);
+		weir_cache_free(other, alien);
+		free(heap);
+		weir_cache_destroy(cache);
+		weir_cache_destroy(other);
+	}
+}
+
+TEST(cache_bulk_free_leaves_what_is_behind_the_wrong_object)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	void *objects[200];
+
+	CHECK_EQ(weir_cache_alloc_bulk(cache, 200, objects), 200);
+	weir_cache_free(cache, objects[150]);
+	weir_guard_set_hook(leave, objects[150]);
+	if (setjmp(back) == 0) {
+		weir_cache_free_bulk(cache, 200, objects);
+		FAIL("the hook was not called");
+	}
+	weir_guard_set_hook(NULL, NULL);
+	CHECK(weir_cache_check(cache));
+	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
+	CHECK_EQ(stats.in_use, 49);
+	weir_cache_free_bulk(cache, 49, objects + 151);
+	weir_cache_destroy(cache);
+}
+
+TEST(cache_bulk_free_at_batch_is_found_when_the_magazine_comes_home)
+{
+	struct weir_cache *cache = batch_named("fast");
+	static void *objects[MANY + 1];
+
+	CHECK_EQ(weir_cache_alloc_bulk(cache, MANY, objects), MANY);
+	EXPECT_ABORT("weir: FAULT double-free: cache \"fast\": object 0x", {
+		objects[MANY] = objects[10];
+		weir_cache_free_bulk(cache, MANY + 1, objects);
+		(void)weir_cache_trim(cache);
+	});
+	weir_cache_free_bulk(cache, MANY, objects);
+	weir_cache_destroy(cache);
+}
+
+/* ---- configurations ------------------------------------------------------- */
+
+static char told[512];
+
+static void
+listen(enum weir_message_level level, const char *line, void *context)
+{
+	(void)context;
+	CHECK_EQ(level, WEIR_MESSAGE_ERROR);
+	strncpy(told, line, sizeof(told) - 1);
+}
+
+static void
+nothing(void *object, void *context)
+{
+	(void)object;
+	(void)context;
+}
+
+TEST(cache_create_names_the_field_it_refuses)
+{
+	static const struct {
+		struct weir_cache_config config;
+		const char *line;
+	} bad[] = {
+	    {{.object_bytes = 0}, "object_bytes is 0; allowed: 1 .. 1048576"},
+	    {{.object_bytes = 1048577},
+		"object_bytes is 1048577; allowed: 1 .. 1048576"},
+	    {{.object_bytes = 8, .object_align = 24},
+		"object_align is 24; allowed: 0 or a power of two up to 4096"},
+	    {{.object_bytes = 8, .limit = 4, .prealloc = 5},
+		"prealloc is 5; allowed: 0 .. 4, the limit"},
+	    {{.object_bytes = 8, .check = (enum weir_check_level)9},
+		"check is 9; allowed: 0 (WEIR_CHECK_EACH) or 1 "
+		"(WEIR_CHECK_BATCH)"},
+	    {{.object_bytes = 8, .flags = 0x100001},
+		"flags is 0x100001; allowed: those of enum weir_cache_flags"},
+	    {{.object_bytes = 8, .flags = WEIR_CACHE_ZERO, .init = nothing},
+		"flags is 0x2; allowed: no WEIR_CACHE_ZERO beside init, whose "
+		"work it would undo"},
+	    {{.object_bytes = 8, .reserved = {0, 0, 5}},
+		"reserved[2] is 5; allowed: 0"},
+	};
+
+	CHECK_EQ(weir_init(&(struct weir_config){.message = listen}), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct weir_cache *cache = (struct weir_cache *)&cache;
+
+		CHECK_EQ(
+		    weir_cache_create("bad", &bad[i].config, &cache), -EINVAL);
+		CHECK_NULL(cache);
+		CHECK_CONTAINS(told, "weir_cache_create: ");
+		CHECK_STR(told + strlen("weir_cache_create: "), bad[i].line);
+	}
 }

@@ -46,7 +46,7 @@ TEST(double_destroy_is_a_fault_that_names_the_kind)
 
 	snprintf(message, sizeof(message),
 	    "weir: FAULT double-destroy: region \"victim\": %p was destroyed "
-	    "before\n",
+	    "before; destroy once, and use nothing of it afterwards\n",
 	    (void *)region);
 	weir_region_destroy(region);
 	EXPECT_ABORT(message, { weir_region_destroy(region); });

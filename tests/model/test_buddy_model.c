@@ -162,6 +162,39 @@ model_misuse(struct model *m)
 	CHECK_EQ(weiri_buddy_core_resize(&m->core, unit, 1), result);
 }
 
+/* A free block of an order is all free and half of nothing larger that is. */
+static size_t
+model_blocks(const struct model *m, size_t block)
+{
+	size_t blocks = 0;
+
+	for (size_t at = 0; at + block <= m->units; at += block)
+		blocks += model_all_free(m, at, block) &&
+			  !model_all_free(m, at & ~(2 * block - 1), 2 * block);
+	return blocks;
+}
+
+/* Twice, so that a sum over two buddies is compared too. */
+static void
+model_check_tally(const struct model *m, size_t longest)
+{
+	struct weiri_buddy_tally tally = {0};
+	size_t rest = m->free_units - longest;
+
+	weiri_buddy_core_tally(&m->core, &tally);
+	weiri_buddy_core_tally(&m->core, &tally);
+	CHECK_EQ(tally.free_units, 2 * m->free_units);
+	CHECK_EQ(tally.largest_units, 2 * longest);
+	for (unsigned order = 0; order < WEIRI_BUDDY_ORDERS; order++) {
+		size_t block = (size_t)1 << order;
+
+		CHECK_EQ(tally.blocks[order],
+		    block > m->units ? 0 : 2 * model_blocks(m, block));
+	}
+	CHECK_EQ(weiri_buddy_fragmentation(&tally),
+	    m->free_units == 0 ? 0 : rest * 1000 / m->free_units);
+}
+
 static void
 model_check(const struct model *m)
 {
@@ -177,6 +210,10 @@ model_check(const struct model *m)
 				break;
 			}
 	CHECK_EQ(order < 0 ? 0 : (size_t)1 << (unsigned)order, largest);
+	if (m->free_units == m->units)
+		largest = m->units;
+	CHECK_EQ(weiri_buddy_core_longest(&m->core), largest);
+	model_check_tally(m, largest);
 }
 
 static void
@@ -261,6 +298,8 @@ TEST(buddy_check_finds_each_kind_of_damage)
 	DAMAGE(core.state[0] = 0xc5, "B2");
 	DAMAGE((core.state[36] = 0x41, broken.free_count += 2), "B3");
 	DAMAGE(broken.order_mask = 0, "B4");
+	DAMAGE(broken.blocks[5]++, "B4");
+	DAMAGE(broken.blocks[7]++, "B4");
 	DAMAGE(broken.free[5] = WEIRI_BUDDY_NONE, "B4");
 	DAMAGE(core.link[0].next = 32, "B4");
 	DAMAGE(core.link[0].prev = 5, "B4");

@@ -114,6 +114,62 @@ scenario_buffer(void)
 	return whole;
 }
 
+static bool
+scenario_heap(void)
+{
+	enum { COUNT = 100 };
+	static const size_t sizes[] = {16, 500, 3000, 9000, 40000, 1200000};
+	static unsigned char *objects[COUNT];
+	struct weir_heap *heap;
+	bool whole = true;
+	int error = weir_heap_create("oom", NULL, &heap);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(heap);
+		return false;
+	}
+	for (size_t i = 0; i < COUNT; i++) {
+		objects[i] = weir_heap_alloc(heap, sizes[i % 50 % 6]);
+		if (objects[i] == NULL)
+			whole = false;
+		else
+			memset(objects[i], (int)i, 16);
+	}
+	for (size_t i = 0; i < COUNT; i++) {
+		size_t bytes = sizes[(i + 1) % 50 % 6];
+		unsigned char *moved;
+
+		if (objects[i] == NULL)
+			continue;
+		moved = weir_heap_realloc(heap, objects[i], bytes);
+		if (moved == NULL)
+			whole = false;
+		else
+			objects[i] = moved;
+		CHECK_EQ(objects[i][15], i % 256);
+	}
+	CHECK(weir_heap_check(heap));
+	for (size_t i = 0; i < COUNT; i += 2)
+		weir_heap_free(heap, objects[i]);
+	CHECK(weir_heap_check(heap));
+	weir_heap_destroy(heap);
+	return whole;
+}
+
+/* The heap of the process: its very first call is among the failing ones. */
+static bool
+scenario_default_heap(void)
+{
+	void *small = weir_alloc(100), *large = weir_calloc(100, 1000);
+	bool whole = small != NULL && large != NULL;
+
+	weir_free(small);
+	weir_free(large);
+	CHECK(weir_heap_check(weir_heap_default()));
+	return whole;
+}
+
 /* ---- the sweep -------------------------------------------------------- */
 
 static void
@@ -185,4 +241,16 @@ TEST(buffer_lives_through_any_failing_system_call)
 {
 	sweep(scenario_buffer, false);
 	sweep(scenario_buffer, true);
+}
+
+TEST(heap_lives_through_any_failing_system_call)
+{
+	sweep(scenario_heap, false);
+	sweep(scenario_heap, true);
+}
+
+TEST(heap_of_the_process_lives_through_any_failing_system_call)
+{
+	sweep(scenario_default_heap, false);
+	sweep(scenario_default_heap, true);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork() while other threads are inside the pools: the child finds no lock held
- * and no figure torn, and can use everything at once.
+ * fork() while other threads are inside the pools - allocating, freeing, giving
+ * idle memory back: the child finds no lock held and no figure torn, can use
+ * everything at once, is handed no object that somebody has, and knows what was
+ * lost.
  */
 #include "support/test.h"
 
@@ -11,49 +13,164 @@
 #include <unistd.h>
 #include <weir/weir.h>
 
-enum { THREADS = 4 };
+enum { THREADS = 4, OBJECTS = 300, CACHES = 2, MAGAZINE = 126 };
+
+/* In the first word of an object that somebody has. */
+#define MARK_HELD UINT64_C(0x68656c64)
+#define MARK_CHILD UINT64_C(0x6368696c64)
 
 struct busy {
-	struct weir_cache *cache;
+	struct weir_cache *cache[CACHES]; /* levels each and batch */
 	struct weir_buffer_pool *buffers;
+	struct weir_heap *heap;
+	/* What each thread holds: NULL, or an object it has marked. */
+	uint64_t *held[CACHES][THREADS][OBJECTS];
 	bool done;
 };
+
+struct churner {
+	struct busy *busy;
+	size_t index;
+};
+
+/* The mark says that it is ours from here on ... */
+static void
+hold(struct busy *busy, size_t c, uint64_t **place)
+{
+	uint64_t *object = weir_cache_alloc(busy->cache[c]);
+
+	CHECK_NOT_NULL(object);
+	CHECK_EQ(__atomic_load_n(object, __ATOMIC_RELAXED), 0);
+	__atomic_store_n(object, MARK_HELD, __ATOMIC_RELAXED);
+	__atomic_store_n(place, object, __ATOMIC_RELEASE);
+}
+
+/* ... and up to here. */
+static void
+drop(struct busy *busy, size_t c, uint64_t **place)
+{
+	uint64_t *object = *place;
+
+	__atomic_store_n(place, NULL, __ATOMIC_RELEASE);
+	__atomic_store_n(object, 0, __ATOMIC_RELAXED);
+	weir_cache_free(busy->cache[c], object);
+}
 
 static void *
 churn(void *argument)
 {
-	struct busy *busy = argument;
-	void *objects[300];
+	struct churner *churner = argument;
+	struct busy *busy = churner->busy;
 
 	while (!__atomic_load_n(&busy->done, __ATOMIC_ACQUIRE)) {
 		struct weir_buffer *buffer =
 		    weir_buffer_acquire(busy->buffers, 3000);
+		void *block = weir_heap_alloc(busy->heap, 700);
 		struct weir_region *region;
 
-		for (size_t i = 0; i < 300; i++)
-			objects[i] = weir_cache_alloc(busy->cache);
+		for (size_t c = 0; c < CACHES; c++)
+			for (size_t i = 0; i < OBJECTS; i++)
+				hold(
+				    busy, c, &busy->held[c][churner->index][i]);
 		if (weir_region_create(NULL, NULL, &region) == 0) {
 			(void)!weir_region_alloc(region, 5000);
 			(void)!weir_region_alloc(region, 50000);
 			weir_region_destroy(region);
 		}
-		for (size_t i = 0; i < 300; i++)
-			weir_cache_free(busy->cache, objects[i]);
-		if (buffer != NULL)
-			weir_buffer_release(buffer);
+		for (size_t c = 0; c < CACHES; c++)
+			for (size_t i = 0; i < OBJECTS; i++)
+				drop(
+				    busy, c, &busy->held[c][churner->index][i]);
+		weir_heap_free(busy->heap, block);
+		weir_buffer_release(buffer);
 	}
 	return NULL;
+}
+
+/* Everything that moves memory the other way. */
+static void *
+give_back(void *argument)
+{
+	struct busy *busy = argument;
+
+	for (unsigned i = 0; !__atomic_load_n(&busy->done, __ATOMIC_ACQUIRE);
+	     i++) {
+		(void)weir_maintain(i % 2 == 0 ? 20000 : UINT64_MAX);
+		if (i % 8 == 0)
+			(void)weir_cache_trim(busy->cache[i / 8 % CACHES]);
+		if (i % 64 == 0)
+			(void)weir_trim();
+	}
+	return NULL;
+}
+
+/* What the other threads held when the child began: they hold it for ever. */
+static uint64_t
+child_count_held(const struct busy *busy, size_t c)
+{
+	uint64_t count = 0;
+
+	for (size_t t = 0; t < THREADS; t++)
+		for (size_t i = 0; i < OBJECTS; i++)
+			count += busy->held[c][t][i] != NULL;
+	return count;
+}
+
+static void
+child_check_figures(const struct busy *busy, size_t c)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	uint64_t held = child_count_held(busy, c);
+
+	CHECK_EQ(weir_cache_stats(busy->cache[c], &stats), 0);
+	CHECK_EQ(stats.total, stats.in_use + stats.available);
+	CHECK_EQ(stats.bytes_mapped,
+	    stats.bytes_in_use + stats.bytes_cached + stats.bytes_idle +
+		stats.bytes_untouched + stats.bytes_overhead);
+	/* One magazine and one object for each of the others, no more. */
+	CHECK_LE(stats.lost_in_fork, (uint64_t)(THREADS + 2) * (MAGAZINE + 1));
+	CHECK_GE(stats.in_use, held);
+	CHECK_LE(stats.in_use, held + stats.lost_in_fork);
+	CHECK(weir_cache_check(busy->cache[c]));
+}
+
+/* Takes all that is there and more: nothing of it is held, or comes twice. */
+static void
+child_take_all(struct busy *busy, size_t c)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	static uint64_t *taken[20000];
+	size_t count;
+
+	CHECK_EQ(weir_cache_stats(busy->cache[c], &stats), 0);
+	count = stats.available + 1000;
+	CHECK_LE(count, sizeof(taken) / sizeof(taken[0]));
+	for (size_t i = 0; i < count; i++) {
+		taken[i] = weir_cache_alloc(busy->cache[c]);
+		CHECK_NOT_NULL(taken[i]);
+		CHECK_NE(*taken[i], MARK_HELD);
+		CHECK_NE(*taken[i], MARK_CHILD);
+		*taken[i] = MARK_CHILD;
+	}
+	for (size_t t = 0; t < THREADS; t++)
+		for (size_t i = 0; i < OBJECTS; i++)
+			if (busy->held[c][t][i] != NULL)
+				CHECK_EQ(*busy->held[c][t][i], MARK_HELD);
+	for (size_t i = 0; i < count; i++) {
+		*taken[i] = 0;
+		weir_cache_free(busy->cache[c], taken[i]);
+	}
 }
 
 /* In the child: everything again, in the one thread there is. */
 static int
 child_lives(struct busy *busy)
 {
-	struct weir_pool_stats stats = {.size = sizeof(stats)};
-
-	CHECK_EQ(weir_cache_stats(busy->cache, &stats), 0);
-	/* At most what the other threads had out and a magazine in flight. */
-	CHECK_LE(stats.in_use, THREADS * (300 + 2 * 126));
+	for (size_t c = 0; c < CACHES; c++) {
+		child_check_figures(busy, c);
+		child_take_all(busy, c);
+		child_check_figures(busy, c);
+	}
 	for (int round = 0; round < 3; round++) {
 		struct weir_cache *cache;
 		void *object;
@@ -67,29 +184,53 @@ child_lives(struct busy *busy)
 		weir_cache_free(cache, object);
 		CHECK(weir_cache_check(cache));
 		weir_cache_destroy(cache);
-		object = weir_cache_alloc(busy->cache);
-		CHECK_NOT_NULL(object);
-		weir_cache_free(busy->cache, object);
+		weir_heap_free(busy->heap, weir_heap_alloc(busy->heap, 900));
+		(void)weir_maintain(UINT64_MAX);
 		(void)weir_trim();
 	}
 	return 0;
 }
 
+static void
+unmark(void *object, void *context)
+{
+	(void)context;
+	*(uint64_t *)object = 0;
+}
+
+static void
+busy_make(struct busy *busy)
+{
+	for (size_t c = 0; c < CACHES; c++)
+		CHECK_EQ(weir_cache_create("busy",
+			     &(struct weir_cache_config){.object_bytes = 200,
+				 .init = unmark,
+				 .check = c == 0 ? WEIR_CHECK_EACH
+						 : WEIR_CHECK_BATCH},
+			     &busy->cache[c]),
+		    0);
+	CHECK_EQ(weir_buffer_pool_create("busy",
+		     &(struct weir_buffer_pool_config){0}, &busy->buffers),
+	    0);
+	CHECK_EQ(weir_heap_create("busy", NULL, &busy->heap), 0);
+}
+
 TEST_LIMIT(fork_in_the_middle_leaves_a_working_child, 120)
 {
-	struct busy busy = {.done = false};
-	pthread_t threads[THREADS];
+	static struct busy busy;
+	struct churner churner[THREADS];
+	pthread_t threads[THREADS + 1];
 	size_t forks = test_count(60);
 
-	CHECK_EQ(
-	    weir_cache_create("busy",
-		&(struct weir_cache_config){.object_bytes = 200}, &busy.cache),
-	    0);
-	CHECK_EQ(weir_buffer_pool_create("busy",
-		     &(struct weir_buffer_pool_config){0}, &busy.buffers),
-	    0);
-	for (size_t i = 0; i < THREADS; i++)
-		CHECK_EQ(pthread_create(&threads[i], NULL, churn, &busy), 0);
+	busy_make(&busy);
+	weir_set_decay(0);
+	CHECK_EQ(weir_maintain_start(1), 0);
+	for (size_t i = 0; i < THREADS; i++) {
+		churner[i] = (struct churner){&busy, i};
+		CHECK_EQ(
+		    pthread_create(&threads[i], NULL, churn, &churner[i]), 0);
+	}
+	CHECK_EQ(pthread_create(&threads[THREADS], NULL, give_back, &busy), 0);
 	for (size_t i = 0; i < forks; i++) {
 		int status;
 		pid_t child = fork();
@@ -101,9 +242,13 @@ TEST_LIMIT(fork_in_the_middle_leaves_a_working_child, 120)
 		CHECK_EQ(status, 0);
 	}
 	__atomic_store_n(&busy.done, true, __ATOMIC_RELEASE);
-	for (size_t i = 0; i < THREADS; i++)
+	for (size_t i = 0; i <= THREADS; i++)
 		pthread_join(threads[i], NULL);
-	CHECK(weir_cache_check(busy.cache));
-	weir_cache_destroy(busy.cache);
+	weir_maintain_stop();
+	for (size_t c = 0; c < CACHES; c++) {
+		CHECK(weir_cache_check(busy.cache[c]));
+		weir_cache_destroy(busy.cache[c]);
+	}
 	weir_buffer_pool_destroy(busy.buffers);
+	weir_heap_destroy(busy.heap);
 }

@@ -42,6 +42,20 @@ check_conserved(void)
 	CHECK(weiri_pages_check());
 }
 
+/* What a trim took of the pages that spans had; it may have found more in the
+ * library's own records. */
+static inline uint64_t
+trim_retained(void)
+{
+	struct weir_stats before = read_stats();
+	uint64_t bytes = weiri_pages_trim();
+	struct weir_stats after = read_stats();
+
+	CHECK_GE(bytes, before.bytes_retained - after.bytes_retained);
+	CHECK_LE(bytes, before.bytes_charged - after.bytes_charged);
+	return before.bytes_retained - after.bytes_retained;
+}
+
 static inline bool
 reads_zero(const char *base, size_t bytes)
 {

@@ -351,6 +351,63 @@ TEST(buddy_stats_are_exact)
 	CHECK_EQ(weir_stats_pools(listed, 4), 0);
 }
 
+static struct weir_buddy_orders
+orders_of(struct weir_buddy *buddy)
+{
+	struct weir_buddy_orders orders = {.size = sizeof(orders)};
+	uint64_t sum = 0;
+
+	CHECK_EQ(weir_buddy_orders_read(buddy, &orders), 0);
+	CHECK_EQ(orders.size, sizeof(orders));
+	for (unsigned order = 0; order < WEIR_BUDDY_ORDERS; order++)
+		sum += orders.free_blocks[order] << order;
+	CHECK_EQ(sum, orders.free_units);
+	return orders;
+}
+
+TEST(buddy_orders_tell_how_the_free_units_lie)
+{
+	struct weir_buddy *buddy = buddy_of_units(96);
+	struct weir_buddy_orders orders = orders_of(buddy);
+	size_t run[6];
+
+	/* All free: 64 and 32, and a run of 96 is sure to be had. */
+	CHECK_EQ(orders.free_blocks[6], 1);
+	CHECK_EQ(orders.free_blocks[5], 1);
+	CHECK_EQ(orders.free_units, 96);
+	CHECK_EQ(orders.largest_units, 96);
+	CHECK_EQ(orders.fragmentation_permille, 0);
+
+	for (size_t i = 0; i < 6; i++)
+		run[i] = weir_buddy_alloc(buddy, 16);
+	orders = orders_of(buddy);
+	CHECK_EQ(orders.free_units, 0);
+	CHECK_EQ(orders.largest_units, 0);
+	CHECK_EQ(orders.fragmentation_permille, 0);
+
+	/* Two apart: half of what is free is beside the longest run. */
+	weir_buddy_free(buddy, run[0]);
+	weir_buddy_free(buddy, run[2]);
+	orders = orders_of(buddy);
+	CHECK_EQ(orders.free_blocks[4], 2);
+	CHECK_EQ(orders.free_units, 32);
+	CHECK_EQ(orders.largest_units, 16);
+	CHECK_EQ(orders.fragmentation_permille, 500);
+
+	/* What lies between them comes back: they merge. */
+	weir_buddy_free(buddy, run[1]);
+	weir_buddy_free(buddy, run[3]);
+	orders = orders_of(buddy);
+	CHECK_EQ(orders.free_units, 64);
+	CHECK_EQ(orders.largest_units, weir_buddy_largest(buddy));
+	CHECK_EQ(weir_buddy_alloc(buddy, 3) != WEIR_BUDDY_NONE, true);
+	CHECK(weir_buddy_check(buddy));
+
+	orders.size--;
+	CHECK_EQ(weir_buddy_orders_read(buddy, &orders), -EINVAL);
+	CHECK_EQ(weir_pages_orders_read(&orders), -EINVAL);
+}
+
 struct shared {
 	struct weir_buddy *buddy;
 	uint8_t owner[256];

@@ -399,6 +399,43 @@ TEST(buffer_statistics_name_each_tier)
 	CHECK_EQ(weir_stats_pools(NULL, 0), pools - DEFAULT_TIERS);
 }
 
+TEST(buffer_limit_bytes_and_what_counts_against_it_are_in_each_tier)
+{
+	struct weir_buffer_pool_config config = {
+	    .tier = {{.bytes = 512}, {.bytes = 2048}},
+	    .tier_count = 2,
+	    .limit_bytes = 3000,
+	};
+	struct weir_buffer_pool *pool = pool_make(&config);
+	struct weir_buffer *a = weir_buffer_acquire(pool, 500);
+	struct weir_buffer *b = weir_buffer_acquire(pool, 2000);
+
+	CHECK_NULL(weir_buffer_acquire(pool, 500));
+	CHECK_NULL(weir_buffer_acquire(pool, 2000));
+	CHECK_NULL(weir_buffer_acquire(pool, 2049));
+	for (size_t i = 0; i < 2; i++) {
+		struct weir_pool_stats stats = tier_stats(pool, i);
+
+		CHECK_EQ(stats.limit_bytes, 3000);
+		CHECK_EQ(stats.limit_bytes_used, 512 + 2048);
+		CHECK_EQ(stats.failures_by_bytes, 1);
+		CHECK_EQ(stats.failures_by_size, i);
+		CHECK_EQ(stats.failures, 1 + i);
+	}
+	weir_buffer_release(b);
+	CHECK_EQ(tier_stats(pool, 1).limit_bytes_used, 512);
+	weir_buffer_release(a);
+	CHECK_EQ(tier_stats(pool, 0).limit_bytes_used, 0);
+	pool_end(pool);
+	/* Without one there is nothing to count. */
+	pool = pool_make(NULL);
+	a = weir_buffer_acquire(pool, 500);
+	CHECK_EQ(tier_stats(pool, 1).limit_bytes, UINT64_MAX);
+	CHECK_EQ(tier_stats(pool, 1).limit_bytes_used, 0);
+	weir_buffer_release(a);
+	pool_end(pool);
+}
+
 TEST(buffer_preallocated_tier_is_ready)
 {
 	struct weir_buffer_pool_config config = {

@@ -268,13 +268,54 @@ TEST(limits_that_contradict_each_other_are_settled)
 	CHECK_EQ(options.effective.soft_bytes, 200);
 }
 
+TEST(decay_and_helper_come_from_config_environment_or_default)
+{
+	static const struct weir_config set = {
+	    .decay_ms = WEIR_DECAY_NEVER, .maintain_ms = 7};
+	static const char *const bad[] = {"-1", "1s", "x", "12345678901"};
+
+	world_set(NULL, NULL);
+	CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+	CHECK_EQ(options.effective.decay_ms, 10000);
+	CHECK_EQ(options.effective.maintain_ms, 0);
+	world_set("WEIR_DECAY", "250");
+	world[2] = "WEIR_MAINTAIN";
+	world[3] = "50";
+	CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+	CHECK_EQ(options.effective.decay_ms, 250);
+	CHECK_EQ(options.effective.maintain_ms, 50);
+	CHECK_EQ(options.decay, WEIRI_ORIGIN_ENVIRONMENT);
+	CHECK_EQ(options.maintain, WEIRI_ORIGIN_ENVIRONMENT);
+	CHECK_EQ(resolve(&set, UINT64_MAX, false), 0);
+	CHECK_EQ(options.effective.decay_ms, WEIR_DECAY_NEVER);
+	CHECK_EQ(options.effective.maintain_ms, 7);
+	world_set("WEIR_DECAY", "0");
+	CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+	CHECK_EQ(options.effective.decay_ms, WEIR_DECAY_AT_ONCE);
+	world_set("WEIR_DECAY", "never");
+	CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+	CHECK_EQ(options.effective.decay_ms, WEIR_DECAY_NEVER);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		world_set("WEIR_DECAY", bad[i]);
+		CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+		CHECK_EQ(options.effective.decay_ms, 10000);
+		CHECK_CONTAINS(options.warnings, "WEIR_DECAY=");
+		world_set("WEIR_MAINTAIN", bad[i]);
+		CHECK_EQ(resolve(NULL, UINT64_MAX, false), 0);
+		CHECK_EQ(options.effective.maintain_ms, 0);
+		CHECK_CONTAINS(options.warnings, "WEIR_MAINTAIN=");
+	}
+}
+
 TEST(config_out_of_range_is_refused)
 {
 	static char range[8192] __attribute__((aligned(4096)));
 	struct weir_config config = {.flags = 1u << 3};
 
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
-	config = (struct weir_config){.reserved = {[7] = 1}};
+	config = (struct weir_config){.maintain_ms = 3600001};
+	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
+	config = (struct weir_config){.reserved = {[5] = 1}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
 	config = (struct weir_config){.source = {.reserved = {[3] = 1}}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
@@ -326,6 +367,8 @@ TEST(text_names_each_option_its_value_and_its_origin)
 			"soft_bytes = 1000 (weir_init)\n"
 			"source.kind = memfd (environment)\n"
 			"source.flags = prefault,notrim (weir_init)\n"
+			"decay_ms = 10000 (default)\n"
+			"maintain_ms = 0 (default)\n"
 			"report_leaks = 0 (default)\n"
 			"show_options = 1 (environment)\n"
 			"message = standard error\n"

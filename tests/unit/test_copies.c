@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
@@ -24,6 +25,11 @@ struct copy {
 	bool (*check)(struct weir_cache *);
 	int (*stats)(struct weir_cache *, struct weir_pool_stats *);
 	void (*destroy)(struct weir_cache *);
+	size_t (*pools)(struct weir_pool_stats *, size_t);
+	int (*set_limit)(uint64_t, uint64_t);
+	uint64_t (*shutdown)(void);
+	const char *(*version)(void);
+	int (*version_number)(void);
 };
 
 /* The same file under another name would be the same library to the loader. */
@@ -66,6 +72,14 @@ copy_load(struct copy *copy, const char *name)
 	copy_symbol(copy, "weir_cache_check", &copy->check);
 	copy_symbol(copy, "weir_cache_stats", &copy->stats);
 	copy_symbol(copy, "weir_cache_destroy", &copy->destroy);
+	copy_symbol(copy, "weir_stats_pools", &copy->pools);
+	copy_symbol(copy, "weir_set_limit", &copy->set_limit);
+	copy_symbol(copy, "weir_shutdown", &copy->shutdown);
+	copy_symbol(copy, "weir_version", &copy->version);
+	copy_symbol(copy, "weir_version_number", &copy->version_number);
+	/* What the loader found is what the headers say, here. */
+	CHECK_STR(copy->version(), WEIR_VERSION_STRING);
+	CHECK_EQ(copy->version_number(), WEIR_VERSION_NUMBER);
 	CHECK_EQ(
 	    copy->create(name, &(struct weir_cache_config){.object_bytes = 100},
 		&copy->cache),
@@ -94,6 +108,8 @@ TEST(two_copies_of_the_library_share_a_process)
 {
 	struct copy copies[2];
 	pthread_t thread;
+	int status;
+	pid_t pid;
 
 	copy_load(&copies[0], "first");
 	copy_load(&copies[1], "second");
@@ -102,10 +118,28 @@ TEST(two_copies_of_the_library_share_a_process)
 	CHECK_EQ(pthread_create(&thread, NULL, copies_use, copies), 0);
 	pthread_join(thread, NULL);
 
+	/* Neither sees the other's pools, nor obeys the other's limit. */
+	for (size_t c = 0; c < 2; c++)
+		CHECK_EQ(copies[c].pools(NULL, 0), 1);
+	CHECK_EQ(copies[1].set_limit(1, UINT64_MAX), 0);
+
 	void *object = copies[0].alloc(copies[0].cache);
 
+	CHECK_NOT_NULL(object);
+	CHECK_EQ(copies[0].shutdown(), 1);
+	CHECK_EQ(copies[1].shutdown(), 0);
+	CHECK_EQ(copies[1].set_limit(UINT64_MAX, UINT64_MAX), 0);
 	EXPECT_ABORT("FAULT foreign-pointer: cache \"second\"",
 	    { copies[1].free(copies[1].cache, object); });
+	/* Both follow a fork. */
+	pid = fork();
+	CHECK_NE(pid, -1);
+	if (pid == 0) {
+		copies_use(copies);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	copies[0].free(copies[0].cache, object);
 	for (size_t c = 0; c < 2; c++) {
 		struct weir_pool_stats stats = {.size = sizeof(stats)};

@@ -40,13 +40,73 @@ fault_output(const struct weiri_fault_site *site, char *out, size_t bytes)
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
+/* As in the header: the test of the lines is not one of the advice. */
+static const char *const advice_of[] = {
+#define X(symbol, text, advice) "; " advice,
+    WEIR_FAULT_CLASSES(X)
+#undef X
+};
+
+/* @lines are complete but for the advice, which ends each fault's. */
 static void
-check_line(const struct weiri_fault_site *site, const char *line)
+check_line(const struct weiri_fault_site *site, const char *lines)
 {
+	char out[1024], expected[1024] = "";
+
+	for (const char *at = lines; *at != '\0';) {
+		size_t length = strcspn(at, "\n");
+
+		strncat(expected, at, length);
+		if (strncmp(at, "weir: FAULT ", 12) == 0)
+			strcat(expected, advice_of[site->fault_class]);
+		strcat(expected, "\n");
+		at += length + 1;
+	}
+	CHECK_EQ(fault_output(site, out, sizeof(out)), SIGABRT);
+	CHECK_STR(out, expected);
+}
+
+TEST(line_ends_with_what_to_do)
+{
+	struct weiri_fault_site site = {
+	    .fault_class = WEIR_FAULT_DOUBLE_FREE,
+	    .pool_kind = "cache",
+	    .pool_name = "conn",
+	    .address = (const void *)(uintptr_t)0x7f32a0014080,
+	    .detail = "object %p is free already",
+	};
 	char out[1024];
 
-	CHECK_EQ(fault_output(site, out, sizeof(out)), SIGABRT);
-	CHECK_STR(out, line);
+	CHECK_EQ(fault_output(&site, out, sizeof(out)), SIGABRT);
+	CHECK_STR(out,
+	    "weir: FAULT double-free: cache \"conn\": object 0x7f32a0014080 is "
+	    "free already; find its two owners: each object is freed once\n");
+}
+
+TEST(counts_agree_with_their_nouns)
+{
+	struct weiri_fault_site site = {
+	    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
+	    .pool_kind = "cache",
+	    .number = 1,
+	    .detail = "%u %{object is|objects are} still in use",
+	};
+
+	check_line(&site,
+	    "weir: FAULT live-objects-at-destroy: cache: 1 object is still in "
+	    "use\n");
+	site.number = 2;
+	check_line(&site,
+	    "weir: FAULT live-objects-at-destroy: cache: 2 objects are still "
+	    "in use\n");
+	site.number = 0;
+	site.detail = "%u byte%{|s}";
+	check_line(
+	    &site, "weir: FAULT live-objects-at-destroy: cache: 0 bytes\n");
+	/* A clause without its end does not run on into what lies behind. */
+	site.detail = "%u %{object|objects";
+	check_line(
+	    &site, "weir: FAULT live-objects-at-destroy: cache: 0 objects\n");
 }
 
 TEST(line_names_class_kind_name_and_detail)
@@ -121,25 +181,46 @@ TEST(line_longer_than_the_buffer_is_cut_and_ends)
 TEST(every_class_has_its_word)
 {
 	static const char *const words[] = {
-#define X(symbol, text) text,
+#define X(symbol, text, advice) text,
 	    WEIR_FAULT_CLASSES(X)
 #undef X
 	};
 
 	for (int i = 0; i < WEIR_FAULT_COUNT; i++) {
-		char out[256], expected[256];
+		struct weiri_fault_site site = {
+		    .fault_class = (enum weir_fault_class)i,
+		    .detail = "x",
+		};
+		char expected[512];
 
-		CHECK_EQ(fault_output(
-			     &(struct weiri_fault_site){
-				 .fault_class = (enum weir_fault_class)i,
-				 .detail = "x",
-			     },
-			     out, sizeof(out)),
-		    SIGABRT);
 		strcpy(expected, "weir: FAULT ");
 		strcat(expected, words[i]);
 		strcat(expected, ": x\n");
-		CHECK_STR(out, expected);
+		check_line(&site, expected);
+		CHECK_GT(strlen(advice_of[i]), strlen("; "));
+	}
+}
+
+TEST(longest_names_leave_room_for_the_advice)
+{
+	static const char name[] =
+	    "01234567890123456789012345678901234567890123456";
+
+	for (int i = 0; i < WEIR_FAULT_COUNT; i++) {
+		char out[1024];
+		struct weiri_fault_site site = {
+		    .fault_class = (enum weir_fault_class)i,
+		    .pool_kind = "region",
+		    .pool_name = name,
+		    .address = (const void *)UINTPTR_MAX,
+		    .number = UINT64_MAX,
+		    .other = name,
+		    .detail = "the object %p of \"%s\" has %u references, "
+			      "which are more than there can ever be",
+		};
+
+		CHECK_EQ(fault_output(&site, out, sizeof(out)), SIGABRT);
+		CHECK_CONTAINS(out, advice_of[i]);
 	}
 }
 
@@ -157,7 +238,7 @@ struct seen {
 	jmp_buf back;
 	int calls;
 	struct weir_fault fault;
-	char line[128];
+	char line[512];
 };
 
 static void
@@ -184,8 +265,12 @@ TEST(hook_learns_everything_and_may_leave)
 	CHECK_STR(seen.fault.pool_kind, "cache");
 	CHECK_STR(seen.fault.pool_name, "conn");
 	CHECK_PTR(seen.fault.address, &plain);
-	CHECK_STR(seen.line,
-	    "weir: FAULT foreign-pointer: cache \"conn\": not of this pool");
+	CHECK_CONTAINS(seen.line,
+	    "weir: FAULT foreign-pointer: cache \"conn\": not of this pool; ");
+	/* The line's last part is the advice, without the newline. */
+	CHECK_STR(seen.fault.advice, advice_of[WEIR_FAULT_FOREIGN_POINTER] + 2);
+	CHECK_STR(seen.line + strlen(seen.line) - strlen(seen.fault.advice),
+	    seen.fault.advice);
 }
 
 /* Behind a pointer, or the compiler calls the recursion endless. */

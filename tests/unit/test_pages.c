@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include <weir/buddy.h>
+
 /* ---- spans ------------------------------------------------------------- */
 
 TEST(span_has_size_alignment_and_zeroes_as_asked)
@@ -62,7 +64,7 @@ TEST(span_decommitted_in_part_reads_zero_again)
 	memset(keep.base, 0x11, keep.bytes);
 	memset(span.base, 0xa5, span.bytes);
 	weiri_span_free(&span);
-	CHECK_EQ(weiri_pages_trim(), MIB);
+	CHECK_EQ(trim_retained(), MIB);
 	check_conserved();
 	CHECK_EQ(read_stats().bytes_retained, 0);
 	CHECK_EQ(weiri_span_alloc(&span, MIB, WEIRI_PAGE), 0);
@@ -159,7 +161,7 @@ TEST(trim_gives_memory_back_to_the_system)
 	read_statm(&space, &used);
 	CHECK_GE(used, before + 31 * MIB);
 	weiri_span_free(&span);
-	CHECK_GE(weiri_pages_trim(), 32 * MIB);
+	CHECK_GE(trim_retained(), 32 * MIB);
 	read_statm(&space, &after);
 	CHECK_LE(after, used - 31 * MIB);
 	weiri_span_free(&keep);
@@ -178,6 +180,60 @@ TEST(charge_follows_touched_pages_not_address_space)
 	CHECK_LE(s.bytes_charged, 32 * KIB);
 	check_conserved();
 	weiri_span_free(&span);
+}
+
+static struct weir_buddy_orders
+read_orders(void)
+{
+	struct weir_buddy_orders orders = {.size = sizeof(orders)};
+
+	CHECK_EQ(weir_pages_orders_read(&orders), 0);
+	return orders;
+}
+
+TEST(supply_tells_how_its_free_pages_lie)
+{
+	enum { SPANS = 512 };
+	static struct weiri_span spans[SPANS];
+	struct weir_buddy_orders orders = read_orders();
+
+	CHECK_EQ(orders.free_units, 0);
+	CHECK_EQ(orders.fragmentation_permille, 0);
+	for (size_t i = 0; i < SPANS; i++) {
+		spans[i] = span_of_tag(0);
+		CHECK_EQ(
+		    weiri_span_alloc(&spans[i], WEIRI_PAGE, WEIRI_PAGE), 0);
+	}
+	CHECK_EQ(read_orders().free_units, 0);
+	CHECK_EQ(read_stats().bytes_free, 0);
+
+	/* Every other page of one extent: nothing larger than a page. */
+	for (size_t i = 0; i < SPANS; i++)
+		if (spans[i].first_page % 2 != 0)
+			weiri_span_free(&spans[i]);
+	orders = read_orders();
+	CHECK_EQ(orders.free_units, SPANS / 2);
+	CHECK_EQ(orders.free_blocks[0], SPANS / 2);
+	CHECK_EQ(orders.largest_units, 1);
+	CHECK_EQ(orders.fragmentation_permille, 996);
+	CHECK_EQ(read_stats().bytes_free, SPANS / 2 * WEIRI_PAGE);
+	CHECK_EQ(read_stats().bytes_free_largest, WEIRI_PAGE);
+	CHECK_EQ(read_stats().fragmentation_permille, 996);
+
+	/* A second extent, untouched but for a page: nearly all in one run. */
+	struct weiri_span other = span_of_tag(0);
+
+	CHECK_EQ(weiri_span_alloc(&other, MIB, MIB), 0);
+	orders = read_orders();
+	CHECK_EQ(orders.free_blocks[8], 1);
+	CHECK_EQ(orders.largest_units, 1 + 256);
+	CHECK_EQ(orders.fragmentation_permille, 255 * 1000 / 512);
+	weiri_span_free(&other);
+	for (size_t i = 0; i < SPANS; i++)
+		if (spans[i].first_page % 2 == 0)
+			weiri_span_free(&spans[i]);
+	CHECK_EQ(read_orders().fragmentation_permille, 0);
+	check_conserved();
 }
 
 static void

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_pages_fail.c - the page supply when the system refuses: the n-th call
- * for every n, a process that starts without memory, a small address space.
+ * for every n, a process that starts without memory, a small address space, and
+ * a system that does not take memory back.
  */
 #include "pages_common.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 /* ---- failure of the system --------------------------------------------- */
+
+/* Beyond 64 MiB an extent goes back as soon as it is free. */
+static size_t scenario_large_bytes = 66 * MIB;
 
 /* Spans, records and an over-aligned span; true when all were granted. */
 static bool
@@ -15,7 +20,8 @@ scenario(void)
 {
 	struct weiri_span spans[4] = {
 	    span_of_tag(1), span_of_tag(2), span_of_tag(3), span_of_tag(4)};
-	const size_t bytes[4] = {WEIRI_PAGE, 5 * MIB, 100 * KIB, 66 * MIB};
+	const size_t bytes[4] = {
+	    WEIRI_PAGE, 5 * MIB, 100 * KIB, scenario_large_bytes};
 	bool got[4], all = true;
 	void *record = weiri_meta_alloc(200 * KIB);
 
@@ -39,44 +45,56 @@ scenario(void)
 	return all && record != NULL;
 }
 
+struct sweep {
+	bool persistent;
+	int64_t calls; /* of a scenario that nothing happens to */
+	size_t granted, refused;
+};
+
+static void
+sweep_step(struct sweep *sweep, int64_t n)
+{
+	(void)weiri_pages_trim();
+	weiri_os_fail_nth(n, sweep->persistent);
+	if (scenario())
+		sweep->granted++;
+	else
+		sweep->refused++;
+	weiri_os_fail_nth(0, false);
+	check_conserved();
+	(void)weiri_pages_trim();
+	CHECK_EQ(read_stats().bytes_reserved, 0);
+	CHECK_EQ(read_stats().bytes_in_spans, 0);
+	CHECK_EQ(read_stats().bytes_charged, read_stats().bytes_metadata);
+}
+
 static void
 sweep(bool persistent)
 {
-	uint64_t reserved, metadata;
-	size_t granted = 0, refused = 0, space, space_after, resident;
+	struct sweep s = {.persistent = persistent};
+	size_t space, space_after, resident;
+	uint64_t metadata;
 
-	/* Warm: records that stay for good are there. */
 	CHECK(scenario());
 	(void)weiri_pages_trim();
-	reserved = read_stats().bytes_reserved;
-	metadata = read_stats().bytes_metadata;
 	weiri_os_fail_nth(0, false);
 	CHECK(scenario());
-
-	int64_t calls = weiri_os_calls();
-
-	CHECK_GT(calls, 4);
-	(void)weiri_pages_trim();
+	s.calls = weiri_os_calls();
+	CHECK_GT(s.calls, 4);
+	/* Once for the records that stay for good: a failure may lead to other
+	 * extents, with records of other sizes, than it goes without. */
+	for (int64_t n = 1; n <= s.calls + 1; n++)
+		sweep_step(&s, n);
+	metadata = read_stats().bytes_metadata;
 	read_statm(&space, &resident);
-	for (int64_t n = 1; n <= calls + 1; n++) {
-		(void)weiri_pages_trim();
-		weiri_os_fail_nth(n, persistent);
-		if (scenario())
-			granted++;
-		else
-			refused++;
-		weiri_os_fail_nth(0, false);
-		check_conserved();
-		(void)weiri_pages_trim();
-		CHECK_EQ(read_stats().bytes_reserved, reserved);
-		CHECK_EQ(read_stats().bytes_in_spans, 0);
+	for (int64_t n = 1; n <= s.calls + 1; n++) {
+		sweep_step(&s, n);
 		CHECK_EQ(read_stats().bytes_metadata, metadata);
-		CHECK_EQ(read_stats().bytes_charged, metadata);
 		CHECK(scenario());
 	}
-	CHECK_GT(granted, 0);
+	CHECK_GT(s.granted, 0);
 	if (persistent)
-		CHECK_GT(refused, 0);
+		CHECK_GT(s.refused, 0);
 	/* No mapping was forgotten either; the tools map what they like. */
 	(void)weiri_pages_trim();
 	read_statm(&space_after, &resident);
@@ -98,6 +116,7 @@ TEST(nothing_is_lost_when_prefaulted_extents_fail)
 {
 	use_source(&(struct weir_page_source){.flags = WEIR_SOURCE_PREFAULT},
 	    UINT64_MAX);
+	scenario_large_bytes = 9 * MIB; /* all of it is brought in each time */
 	sweep(false);
 }
 
@@ -144,4 +163,319 @@ TEST(works_in_a_small_address_space)
 	(void)weiri_pages_trim();
 	CHECK_EQ(read_stats().bytes_reserved, 0);
 	check_conserved();
+}
+
+/* As under a strict overcommit rule: to reserve is free, to commit is not. */
+TEST(works_where_commit_is_limited)
+{
+	static struct weiri_span spans[1024];
+	size_t count = 0, data = 0;
+	char line[128];
+	FILE *status = fopen("/proc/self/status", "r");
+
+	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+		SKIP("the tool needs the memory");
+	if (status == NULL)
+		SKIP("no /proc/self/status");
+	while (fgets(line, sizeof(line), status) != NULL)
+		(void)sscanf(line, "VmData: %zu", &data);
+	CHECK_EQ(fclose(status), 0);
+	CHECK_GT(data, 0);
+
+	struct rlimit limit = {data * KIB + 40 * MIB, data * KIB + 40 * MIB};
+
+	CHECK_EQ(setrlimit(RLIMIT_DATA, &limit), 0);
+	while (count < WEIRI_COUNT_OF(spans)) {
+		spans[count] = span_of_tag(0);
+		if (weiri_span_alloc(&spans[count], 64 * KIB, 64 * KIB) != 0)
+			break;
+		memset(spans[count].base, 1, spans[count].bytes);
+		count++;
+	}
+	CHECK_LT(count, WEIRI_COUNT_OF(spans));
+	/* Extents were 2, 2, 4, 8 and 16 MiB; then what could be had. */
+	CHECK_GE(count * 64 * KIB, 34 * MIB);
+	check_conserved();
+	for (size_t i = 0; i < count; i++)
+		weiri_span_free(&spans[i]);
+	(void)weiri_pages_trim();
+	CHECK_EQ(read_stats().bytes_reserved, 0);
+	check_conserved();
+}
+
+static uint64_t
+growth_when_call_fails(int64_t n)
+{
+	struct weiri_span span = span_of_tag(0);
+	uint64_t before = read_stats().bytes_reserved;
+
+	weiri_os_fail_nth(n, false);
+	CHECK_EQ(weiri_span_alloc(&span, 2 * MIB, 2 * MIB), 0);
+	weiri_os_fail_nth(0, false);
+	check_conserved();
+
+	uint64_t growth = read_stats().bytes_reserved - before;
+
+	weiri_span_free(&span);
+	(void)weiri_pages_trim();
+	CHECK_EQ(read_stats().bytes_reserved, before);
+	return growth;
+}
+
+TEST(growth_falls_back_to_half_when_the_system_refuses)
+{
+	struct weiri_span span = span_of_tag(0);
+
+	CHECK_EQ(weiri_span_alloc(&span, 16 * MIB, WEIRI_PAGE), 0);
+	CHECK_EQ(read_stats().bytes_reserved, 16 * MIB);
+	CHECK_EQ(growth_when_call_fails(0), 16 * MIB);
+	CHECK_EQ(growth_when_call_fails(1), 8 * MIB); /* the reservation */
+	CHECK_EQ(growth_when_call_fails(2), 8 * MIB); /* the commit */
+	weiri_span_free(&span);
+}
+
+/* ---- what the system does not take back -------------------------------- */
+
+static void
+alloc_painted(struct weiri_span *span, size_t bytes)
+{
+	*span = span_of_tag(0);
+	CHECK_EQ(weiri_span_alloc(span, bytes, WEIRI_PAGE), 0);
+	for (size_t at = 0; at < bytes; at += WEIRI_PAGE) {
+		if (span->zeroed)
+			CHECK(reads_zero(span->base + at, 64));
+		memset(span->base + at, 0xa5, 64);
+	}
+}
+
+static void
+check_all_gone(void)
+{
+	(void)weiri_pages_trim();
+	CHECK_EQ(read_stats().bytes_reserved, 0);
+	CHECK_EQ(read_stats().bytes_charged, read_stats().bytes_metadata);
+	check_conserved();
+}
+
+/*
+ * Beyond 64 MiB an extent goes back as soon as it is free, with these calls: a
+ * decommit of its part of the page map, or two where it lies in two leaves; its
+ * release; its decommit if that is refused.
+ */
+enum large_call { LARGE_MAP, LARGE_RELEASE, LARGE_DECOMMIT };
+
+#define LARGE_BYTES (70 * MIB)
+
+static int64_t
+large_call(const struct weiri_span *span, enum large_call call)
+{
+	uintptr_t first = (uintptr_t)span->base;
+	uintptr_t last = first + LARGE_BYTES - 1;
+	bool two =
+	    first >> WEIRI_MAP_LEAF_SHIFT != last >> WEIRI_MAP_LEAF_SHIFT;
+
+	return 1 + (int64_t)call + (two && call > LARGE_MAP);
+}
+
+static void
+alloc_large(struct weiri_span *span)
+{
+	/* Whatever comes first in a process has been done after one turn. */
+	alloc_painted(span, LARGE_BYTES);
+	weiri_span_free(span);
+	CHECK_EQ(read_stats().bytes_reserved, 0);
+	alloc_painted(span, LARGE_BYTES);
+}
+
+TEST(extent_the_system_will_not_unmap_is_emptied_kept_and_used_again)
+{
+	struct weiri_span span;
+	size_t bytes = LARGE_BYTES;
+
+	alloc_large(&span);
+
+	char *base = span.base;
+
+	weiri_os_fail_nth(large_call(&span, LARGE_RELEASE), false);
+	weiri_span_free(&span);
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	CHECK_EQ(read_stats().bytes_retained, 0);
+	check_conserved();
+	CHECK_NULL(weiri_span_of(base));
+
+	/* Without asking the system for anything. */
+	weiri_os_fail_nth(0, false);
+	alloc_painted(&span, bytes);
+	CHECK_EQ(weiri_os_calls(), 0);
+	CHECK_PTR(span.base, base);
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	check_conserved();
+	weiri_span_free(&span);
+	CHECK_EQ(read_stats().bytes_reserved, 0);
+	check_conserved();
+}
+
+TEST(extent_the_system_will_not_even_empty_stays_charged)
+{
+	struct weiri_span span, small;
+	size_t bytes = LARGE_BYTES;
+
+	alloc_large(&span);
+	weiri_os_fail_nth(large_call(&span, LARGE_RELEASE), true);
+	weiri_span_free(&span);
+	CHECK_GE(weiri_os_calls(), large_call(&span, LARGE_DECOMMIT));
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	CHECK_EQ(read_stats().bytes_retained, bytes);
+	CHECK_GE(read_stats().bytes_charged, bytes);
+	check_conserved();
+	CHECK_EQ(trim_retained(), 0);
+	CHECK_EQ(read_stats().bytes_retained, bytes);
+	check_conserved();
+	/* What is charged anyway serves smaller requests, dirty as it is. */
+	alloc_painted(&small, MIB);
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	check_conserved();
+	weiri_os_fail_nth(0, false);
+	weiri_span_free(&small);
+	check_all_gone();
+}
+
+TEST(extent_whose_page_map_stays_in_memory_stays_in_the_supply)
+{
+	struct weiri_span span;
+	size_t bytes = LARGE_BYTES;
+
+	alloc_large(&span);
+	weiri_os_fail_nth(large_call(&span, LARGE_MAP), false);
+	weiri_span_free(&span);
+	CHECK_EQ(weiri_os_calls(), large_call(&span, LARGE_MAP));
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	CHECK_EQ(read_stats().bytes_retained, bytes);
+	check_conserved();
+	alloc_painted(&span, MIB);
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	weiri_span_free(&span);
+	check_all_gone();
+}
+
+TEST(trim_that_is_refused_reports_and_loses_nothing)
+{
+	struct weiri_span keep, span;
+
+	alloc_painted(&keep, WEIRI_PAGE);
+	alloc_painted(&span, MIB);
+	weiri_span_free(&span);
+	weiri_os_fail_nth(1, true);
+	CHECK_EQ(trim_retained(), 0);
+	CHECK_EQ(read_stats().bytes_retained, MIB);
+	check_conserved();
+	weiri_os_fail_nth(0, false);
+	CHECK_EQ(trim_retained(), MIB);
+	CHECK_EQ(read_stats().bytes_retained, 0);
+	weiri_span_free(&keep);
+	check_all_gone();
+}
+
+TEST(record_the_system_will_not_unmap_stays_charged_and_is_used_again)
+{
+	size_t bytes = 300 * KIB;
+	char *record = weiri_meta_alloc(bytes);
+	uint64_t charged = read_stats().bytes_metadata;
+
+	CHECK_NOT_NULL(record);
+	memset(record, 0xa5, bytes);
+	weiri_os_fail_nth(1, true);
+	weiri_meta_free(record, bytes);
+	CHECK_EQ(read_stats().bytes_metadata, charged);
+	check_conserved();
+	CHECK_PTR(weiri_meta_alloc(bytes), record);
+	CHECK(reads_zero(record, bytes));
+	CHECK_EQ(read_stats().bytes_metadata, charged);
+	weiri_meta_free(record, bytes);
+	CHECK_EQ(trim_retained(), 0);
+	weiri_os_fail_nth(0, false);
+	CHECK_GE(weiri_pages_trim(), bytes);
+	CHECK_LE(read_stats().bytes_metadata + bytes, charged);
+	check_conserved();
+}
+
+/*
+ * Makes one mapping after the other until the system has enough of them
+ * (vm.max_map_count): pages of alternate protection, which it cannot join.
+ */
+static void
+use_up_mappings(char *filler, size_t bytes)
+{
+	size_t page = weiri_os_page_bytes();
+
+	for (size_t at = 0; at + page <= bytes; at += 2 * page)
+		if (weiri_os_protect(filler + at, page, WEIRI_OS_READ) != 0)
+			return;
+	SKIP("more mappings than this test makes");
+}
+
+/* Bytes of the longest mapping that lies over @inside. */
+static size_t
+mapping_around(const char *inside)
+{
+	char line[512];
+	unsigned long from, to;
+	size_t bytes = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	if (maps == NULL)
+		SKIP("no /proc/self/maps");
+	while (fgets(line, sizeof(line), maps) != NULL)
+		if (sscanf(line, "%lx-%lx", &from, &to) == 2 &&
+		    from <= (uintptr_t)inside && (uintptr_t)inside < to)
+			bytes = to - from;
+	CHECK_EQ(fclose(maps), 0);
+	return bytes;
+}
+
+/* Extents lie side by side, and the system joins them into one mapping: to give
+ * back one in the middle makes two of it, when there may be no more. */
+TEST(nothing_is_lost_where_the_system_has_no_mapping_left)
+{
+	enum { SPANS = 31 };
+	static struct weiri_span spans[SPANS];
+	char *filler = weiri_os_reserve(600 * MIB, MIB);
+	size_t page = weiri_os_page_bytes(), low = 0, high = 0;
+	char *probe = weiri_os_reserve(3 * page, page);
+
+	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+		SKIP("the tool needs mappings");
+	CHECK_NOT_NULL(filler);
+	CHECK_NOT_NULL(probe);
+	CHECK_EQ(weiri_os_commit(probe, 3 * page), 0);
+	for (size_t i = 0; i < SPANS; i++) {
+		alloc_painted(&spans[i], 2 * MIB);
+		low = spans[i].base < spans[low].base ? i : low;
+		high = spans[i].base > spans[high].base ? i : high;
+	}
+	if (mapping_around(spans[low].base) < 8 * MIB)
+		SKIP("the system did not join the mappings");
+	use_up_mappings(filler, 600 * MIB);
+	for (size_t i = 0; i < SPANS; i++)
+		if (i != low && i != high)
+			weiri_span_free(&spans[i]);
+	(void)weiri_pages_trim();
+	/* What could not be unmapped is still there, and was emptied where that
+	 * takes no mapping. */
+	CHECK_GT(read_stats().bytes_reserved, 40 * MIB);
+	if (weiri_os_decommit(probe + page, page) == 0)
+		CHECK_EQ(read_stats().bytes_retained, 0);
+	check_conserved();
+	weiri_os_fail_nth(0, false);
+	for (size_t i = 0; i < SPANS; i++)
+		if (i != low && i != high)
+			alloc_painted(&spans[i], MIB);
+	check_conserved();
+	CHECK_EQ(weiri_os_release(filler, 600 * MIB), 0);
+	for (size_t i = 0; i < SPANS; i++) {
+		CHECK_EQ(
+		    spans[i].base[spans[i].bytes - WEIRI_PAGE], (char)0xa5);
+		weiri_span_free(&spans[i]);
+	}
+	check_all_gone();
 }

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_runtime.c - the library as a whole: start, budget, trim, end, fork, and
- * a second copy of it in the same process.
+ * test_runtime.c - the library as a whole: start, budget, trim, end, fork.
  */
 #include "test.h"
 
 #include <weir/weir.h>
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -377,112 +375,18 @@ TEST(child_of_a_fork_among_busy_threads_uses_every_pool)
 	weir_cache_destroy(cache);
 }
 
-/* ---- two copies in one process --------------------------------------------------------- */
+/* ---- which library this is ----------------------------------------------- */
 
-/* What this test calls of the other copy. */
-struct copy {
-	int (*create)(const char *name, const struct weir_cache_config *config,
-	    struct weir_cache **out);
-	void *(*alloc)(struct weir_cache *cache);
-	void (*free)(struct weir_cache *cache, void *object);
-	void (*destroy)(struct weir_cache *cache);
-	uint64_t (*shutdown)(void);
-	int (*set_limit)(uint64_t limit_bytes, uint64_t soft_bytes);
-	size_t (*pools)(struct weir_pool_stats *out, size_t capacity);
-	void *library;
-};
-
-static void
-copy_symbol(struct copy *copy, const char *name, void *pointer)
+TEST(version_of_the_library_is_that_of_the_headers_it_was_built_with)
 {
-	void *symbol = dlsym(copy->library, name);
+	char text[32];
 
-	CHECK_NOT_NULL(symbol);
-	/* POSIX lets an object pointer carry a function's address. */
-	memcpy(pointer, &symbol, sizeof(symbol));
-}
-
-static void
-copy_load(struct copy *copy)
-{
-	const char *build = getenv("WEIR_BUILD");
-	char path[1024];
-
-	if (build == NULL)
-		SKIP("WEIR_BUILD does not say where libweir.so is");
-	snprintf(path, sizeof(path), "%s/libweir.so", build);
-	copy->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (copy->library == NULL)
-		FAIL("%s", dlerror());
-	copy_symbol(copy, "weir_cache_create", &copy->create);
-	copy_symbol(copy, "weir_cache_alloc", &copy->alloc);
-	copy_symbol(copy, "weir_cache_free", &copy->free);
-	copy_symbol(copy, "weir_cache_destroy", &copy->destroy);
-	copy_symbol(copy, "weir_shutdown", &copy->shutdown);
-	copy_symbol(copy, "weir_set_limit", &copy->set_limit);
-	copy_symbol(copy, "weir_stats_pools", &copy->pools);
-}
-
-struct copy_work {
-	struct copy copy;
-	struct weir_cache *ours, *theirs;
-};
-
-static void
-use_both(unsigned index, void *context)
-{
-	struct copy_work *work = context;
-
-	(void)index;
-	for (int i = 0; i < 2000; i++) {
-		unsigned char *a = weir_cache_alloc(work->ours);
-		unsigned char *b = work->copy.alloc(work->theirs);
-
-		CHECK(a != NULL && b != NULL && a != b);
-		memset(a, 1, 64);
-		memset(b, 2, 64);
-		CHECK_EQ(a[63], 1);
-		weir_cache_free(work->ours, a);
-		work->copy.free(work->theirs, b);
-	}
-}
-
-TEST(two_copies_of_the_library_do_not_know_of_each_other)
-{
-	struct weir_cache_config config = {.object_bytes = 64};
-	struct copy_work work;
-	void *object;
-	int status;
-	pid_t pid;
-
-	copy_load(&work.copy);
-	work.ours = cache_of("ours", 64);
-	CHECK_EQ(work.copy.create("theirs", &config, &work.theirs), 0);
-	/* Threads end in both: each copy has an exit hook of its own. */
-	test_threads(4, use_both, &work);
-	CHECK_EQ(weir_stats_pools(NULL, 0), 1);
-	CHECK_EQ(work.copy.pools(NULL, 0), 1);
-
-	/* A limit of one is not the other's. */
-	CHECK_EQ(weir_set_limit(1, UINT64_MAX), 0);
-	object = work.copy.alloc(work.theirs);
-	CHECK_NOT_NULL(object);
-	CHECK_EQ(work.copy.shutdown(), 1);
-	CHECK_EQ(weir_shutdown(), 0);
-	/* An object of one is no object of the other. */
-	EXPECT_ABORT("weir: FAULT foreign-pointer: cache \"ours\": ",
-	    { weir_cache_free(work.ours, object); });
-
-	CHECK_EQ(weir_set_limit(UINT64_MAX, UINT64_MAX), 0);
-	pid = fork();
-	CHECK_NE(pid, -1);
-	if (pid == 0) {
-		use_both(0, &work);
-		_exit(0);
-	}
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	work.copy.free(work.theirs, object);
-	work.copy.destroy(work.theirs);
-	weir_cache_destroy(work.ours);
+	CHECK_STR(weir_version(), WEIR_VERSION_STRING);
+	CHECK_EQ(weir_version_number(), WEIR_VERSION_NUMBER);
+	/* The number orders as the text reads. */
+	snprintf(text, sizeof(text), "%d.%d.%d", weir_version_number() / 10000,
+	    weir_version_number() / 100 % 100, weir_version_number() % 100);
+	CHECK_STR(weir_version(), text);
+	/* Asking started nothing. */
+	CHECK_EQ(weir_init(NULL), 0);
 }

@@ -4,6 +4,8 @@
  */
 #include "pages_common.h"
 
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* ---- sources ----------------------------------------------------------- */
@@ -39,7 +41,7 @@ TEST(source_range_is_used_whole_and_never_beyond)
 	CHECK_EQ(range[sizeof(range) - 1], 0x55);
 	for (size_t i = 0; i < count; i++)
 		weiri_span_free(&spans[i]);
-	CHECK_EQ(weiri_pages_trim(), 0);
+	CHECK_EQ(trim_retained(), 0);
 	CHECK_EQ(read_stats().bytes_reserved, bytes);
 	CHECK_EQ(read_stats().bytes_retained, bytes);
 	CHECK_EQ(weiri_span_alloc(&large, MIB, 64 * KIB), 0);
@@ -64,6 +66,109 @@ TEST(source_range_survives_a_refused_record)
 	CHECK_EQ(weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), 0);
 	weiri_span_free(&span);
 	check_conserved();
+}
+
+/* Bytes of the range that are in memory. */
+static size_t
+resident_bytes(char *base, size_t bytes)
+{
+	static unsigned char in_memory[4096];
+	size_t page = weiri_os_page_bytes(), sum = 0;
+
+	CHECK_LE(bytes / page, sizeof(in_memory));
+	CHECK_EQ(mincore(base, bytes, in_memory), 0);
+	for (size_t i = 0; i < bytes / page; i++)
+		sum += (in_memory[i] & 1) * page;
+	return sum;
+}
+
+static char *
+untouched(size_t bytes)
+{
+	char *base = weiri_os_reserve(bytes, 2 * MIB);
+
+	CHECK_NOT_NULL(base);
+	CHECK_EQ(weiri_os_commit(base, bytes), 0);
+	CHECK_EQ(resident_bytes(base, bytes), 0);
+	return base;
+}
+
+/* A range of 8 MiB, made resident as its flag says, within what is granted. */
+static void
+check_resident_range(unsigned flag)
+{
+	enum { SPANS = 128 };
+	static struct weiri_span spans[SPANS];
+	size_t bytes = 8 * MIB, count = 0, in_memory;
+	char *base = untouched(bytes);
+
+	use_source(&(struct weir_page_source){.kind = WEIR_SOURCE_RANGE,
+		       .flags = flag,
+		       .base = base,
+		       .bytes = bytes},
+	    3 * MIB);
+	for (; count < SPANS; count++) {
+		spans[count] = span_of_tag(0);
+		if (weiri_span_alloc(&spans[count], 64 * KIB, WEIRI_PAGE) != 0)
+			break;
+		in_memory = resident_bytes(base, bytes);
+		CHECK_GE(in_memory, 64 * KIB);
+		CHECK_LE(in_memory, read_stats().bytes_charged);
+		check_conserved();
+	}
+	/* More than the first two MiB that the limit lets be used. */
+	CHECK_GE(count, 40);
+	CHECK_LE(read_stats().bytes_peak, 3 * MIB);
+	/* Whoever raises the limit gets the rest of the range. */
+	CHECK_EQ(weiri_budget_set(UINT64_MAX, UINT64_MAX), 0);
+	for (; count < SPANS; count++) {
+		spans[count] = span_of_tag(0);
+		CHECK_EQ(
+		    weiri_span_alloc(&spans[count], 64 * KIB, WEIRI_PAGE), 0);
+	}
+	CHECK_EQ(resident_bytes(base, bytes), bytes);
+	CHECK_EQ(read_stats().bytes_reserved, bytes);
+	check_conserved();
+	for (size_t i = 0; i < SPANS; i++)
+		weiri_span_free(&spans[i]);
+	check_conserved();
+}
+
+TEST(source_range_prefaulted_comes_in_as_the_budget_grants_it)
+{
+	if (test_under_valgrind())
+		SKIP("valgrind answers mincore for itself");
+	check_resident_range(WEIR_SOURCE_PREFAULT);
+}
+
+TEST(source_range_locked_comes_in_as_the_budget_grants_it)
+{
+	struct rlimit limit;
+
+	CHECK_EQ(getrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	if (limit.rlim_cur < 16 * MIB)
+		SKIP("ulimit -l is below 16 MiB");
+	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+		SKIP("the tool leaves mlock out");
+	check_resident_range(WEIR_SOURCE_LOCK);
+}
+
+TEST(source_range_smaller_than_an_extent_is_prefaulted_too)
+{
+	struct weiri_span span = span_of_tag(0);
+	char *base = untouched(2 * MIB);
+
+	if (test_under_valgrind())
+		SKIP("valgrind answers mincore for itself");
+	use_source(&(struct weir_page_source){.kind = WEIR_SOURCE_RANGE,
+		       .flags = WEIR_SOURCE_PREFAULT,
+		       .base = base + WEIRI_PAGE,
+		       .bytes = MIB},
+	    MIB + 64 * KIB);
+	CHECK_EQ(weiri_span_alloc(&span, 512 * KIB, WEIRI_PAGE), 0);
+	CHECK_LE(resident_bytes(base, 2 * MIB), MIB + 2 * WEIRI_PAGE);
+	check_conserved();
+	weiri_span_free(&span);
 }
 
 static void
@@ -123,7 +228,7 @@ TEST(source_anonymous_prefaulted_is_charged_whole)
 		CHECK_GE(after, before + 2 * MIB - 64 * KIB);
 	check_conserved();
 	weiri_span_free(&span);
-	CHECK_EQ(weiri_pages_trim(), 2 * MIB);
+	CHECK_EQ(trim_retained(), 2 * MIB);
 	check_conserved();
 }
 
@@ -185,7 +290,7 @@ TEST(source_memfd_decommits_and_gives_back)
 	CHECK_EQ(weiri_span_alloc(&span, MIB, WEIRI_PAGE), 0);
 	memset(span.base, 0xa5, span.bytes);
 	weiri_span_free(&span);
-	CHECK_EQ(weiri_pages_trim(), MIB);
+	CHECK_EQ(trim_retained(), MIB);
 	CHECK_EQ(weiri_span_alloc(&span, MIB, WEIRI_PAGE), 0);
 	CHECK(reads_zero(span.base, span.bytes));
 	weiri_span_free(&span);
@@ -245,7 +350,7 @@ TEST(source_huge_is_resident_where_it_exists)
 	CHECK_EQ(read_stats().bytes_retained, MIB);
 	check_conserved();
 	weiri_span_free(&span);
-	CHECK_EQ(weiri_pages_trim(), 2 * MIB);
+	CHECK_EQ(trim_retained(), 2 * MIB);
 	check_conserved();
 }
 
@@ -324,7 +429,7 @@ TEST(source_custom_is_asked_and_paid_back)
 	CHECK(!keep.zeroed);
 	CHECK_EQ(weiri_span_alloc(&span, MIB, WEIRI_PAGE), 0);
 	weiri_span_free(&span);
-	CHECK_EQ(weiri_pages_trim(), MIB);
+	CHECK_EQ(trim_retained(), MIB);
 	CHECK_GE(arena.decommits, 1);
 	/* More than there is: refused, nothing lost. */
 	CHECK_EQ(weiri_span_alloc(&span, 32 * MIB, WEIRI_PAGE), -ENOMEM);
@@ -335,6 +440,56 @@ TEST(source_custom_is_asked_and_paid_back)
 	(void)weiri_pages_trim();
 	CHECK_EQ(arena.gives, arena.takes);
 	CHECK_EQ(arena.used, 0);
+	check_conserved();
+}
+
+/* The budget has room for the block, but not for its records as well: the
+ * block goes back before a page of it was brought in. */
+TEST(source_custom_prefaulted_is_charged_first)
+{
+	static struct arena arena;
+	struct weir_page_source source = arena_source(&arena);
+	struct weiri_span span = span_of_tag(0);
+
+	if (test_under_valgrind())
+		SKIP("valgrind answers mincore for itself");
+	source.flags = WEIR_SOURCE_PREFAULT;
+	use_source(&source, 2 * MIB);
+	CHECK_EQ(weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), -ENOMEM);
+	CHECK_GT(arena.takes, 0);
+	CHECK_EQ(arena.gives, arena.takes);
+	CHECK_EQ(resident_bytes(arena.base, arena.bytes), 0);
+	check_conserved();
+	CHECK_EQ(weiri_budget_set(3 * MIB, UINT64_MAX), 0);
+	CHECK_EQ(weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), 0);
+	CHECK_EQ(resident_bytes(arena.base, arena.bytes), 2 * MIB);
+	CHECK_EQ(read_stats().bytes_retained, 2 * MIB - WEIRI_PAGE);
+	check_conserved();
+	weiri_span_free(&span);
+}
+
+TEST(source_custom_prefaulted_without_give_waits_untouched)
+{
+	static struct arena arena;
+	struct weir_page_source source = arena_source(&arena);
+	struct weiri_span span = span_of_tag(0);
+
+	if (test_under_valgrind())
+		SKIP("valgrind answers mincore for itself");
+	source.flags = WEIR_SOURCE_PREFAULT;
+	source.give = NULL;
+	use_source(&source, 2 * MIB);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(
+		    weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), -ENOMEM);
+	CHECK_EQ(arena.takes, 1);
+	CHECK_EQ(resident_bytes(arena.base, arena.bytes), 0);
+	check_conserved();
+	CHECK_EQ(weiri_budget_set(3 * MIB, UINT64_MAX), 0);
+	CHECK_EQ(weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), 0);
+	CHECK_EQ(arena.takes, 1);
+	CHECK_EQ(resident_bytes(arena.base, arena.bytes), 2 * MIB);
+	weiri_span_free(&span);
 	check_conserved();
 }
 
@@ -350,7 +505,7 @@ TEST(source_custom_without_give_keeps_its_blocks)
 	for (int i = 0; i < 50; i++) {
 		CHECK_EQ(weiri_span_alloc(&span, 4 * MIB, WEIRI_PAGE), 0);
 		weiri_span_free(&span);
-		CHECK_EQ(weiri_pages_trim(), 0);
+		CHECK_EQ(trim_retained(), 0);
 	}
 	CHECK_EQ(arena.takes, 1);
 	check_conserved();

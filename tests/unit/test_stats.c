@@ -49,6 +49,12 @@ fake_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->requests = fake->figures.requests;
 	out->failures = fake->figures.failures;
 	out->exact = fake->figures.exact;
+	out->misses = fake->figures.misses;
+	out->bytes_mapped = fake->figures.bytes_mapped;
+	if (fake->figures.limit_bytes != 0) {
+		out->limit_bytes = fake->figures.limit_bytes;
+		out->limit_bytes_used = fake->figures.limit_bytes_used;
+	}
 	if (fake->visit != NULL)
 		fake->visit(fake);
 }
@@ -373,6 +379,8 @@ TEST(name_of_each_kind_is_known)
 	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_REGION), "region");
 	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_BUFFER), "buffer");
 	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_BUDDY), "buddy");
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_HEAP), "heap");
+	CHECK_STR(weiri_pool_kind_text(WEIR_POOL_BOUNDED), "bounded");
 	CHECK_STR(weiri_pool_kind_text(0), "pool");
 	CHECK_STR(weiri_pool_kind_text(99), "pool");
 }
@@ -525,6 +533,67 @@ TEST(refusals_are_blamed_on_what_can_have_refused)
 	}
 }
 
+TEST(refusals_of_a_buffer_pool_are_blamed_on_what_refused_most)
+{
+	static const struct {
+		uint64_t used, by_bytes, by_size, failures;
+		const char *advice;
+	} cases[] = {
+	    {500, 40, 5, 50,
+		"| raise limit_bytes: 500 B of 1000 B held, 50 requests "
+		"refused"},
+	    {500, 5, 40, 50, "| add a larger tier: 50 requests refused"},
+	    /* Neither is behind most of them. */
+	    {500, 10, 10, 50, "| raise the process budget: 50 requests "},
+	    /* Nine tenths, and a byte more. */
+	    {900, 0, 0, 0, "| ok"},
+	    {901, 0, 0, 0, "| raise limit_bytes: 901 B of 1000 B held"},
+	    /* A hundredth is not too many, but the limit is near. */
+	    {1000, 1, 0, 1, "| raise limit_bytes: 1000 B of 1000 B held"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct weir_pool_stats stats = {
+		    .kind = WEIR_POOL_BUFFER,
+		    .exact = WEIR_EXACT_REQUESTS,
+		    .limit = UINT64_MAX,
+		    .total = 20,
+		    .requests = 100,
+		    .failures = cases[i].failures,
+		    .failures_by_bytes = cases[i].by_bytes,
+		    .failures_by_size = cases[i].by_size,
+		    .limit_bytes = 1000,
+		    .limit_bytes_used = cases[i].used,
+		};
+		char line[256];
+
+		weir_stats_health(&stats, line, sizeof(line));
+		CHECK_CONTAINS(line, cases[i].advice);
+	}
+}
+
+TEST(cause_is_told_where_the_share_is_unknown)
+{
+	struct weir_pool_stats stats = {
+	    .limit = UINT64_MAX,
+	    .limit_bytes = UINT64_MAX,
+	    .total = 20,
+	    .requests = 30,
+	    .failures = 1,
+	    .failures_by_size = 1,
+	};
+	char line[256];
+
+	weir_stats_health(&stats, line, sizeof(line));
+	CHECK_CONTAINS(line, "| 1 request refused as too large for any tier, "
+			     "their share unknown");
+	stats.failures = 20;
+	stats.failures_by_bytes = 19;
+	weir_stats_health(&stats, line, sizeof(line));
+	CHECK_CONTAINS(line, "| 20 requests refused by limit_bytes, their "
+			     "share unknown");
+}
+
 TEST(bytes_are_written_in_the_unit_that_fits)
 {
 	static const struct {
@@ -575,7 +644,7 @@ TEST(table_shows_bounds_as_bounds_within_80_columns)
 
 	fake_enter(&first, "conn");
 	fill(&first);
-	weiri_report_pools(&text);
+	weiri_report_pools(&text, false);
 	CHECK_STR(buffer,
 	    "  id kind   name                     in use  available"
 	    "      peak refused     memory\n"
@@ -584,6 +653,67 @@ TEST(table_shows_bounds_as_bounds_within_80_columns)
 	    "            object 256 B | cached 0 | requests 1000+ | hits 0+ | "
 	    "misses 0\n"
 	    "            usage 1 % | success 100.00 % | ok\n");
+	fake_leave(&first);
+}
+
+TEST(unused_pools_are_counted_and_listed_only_when_verbose)
+{
+	char brief[4096], verbose[4096];
+	struct fake idle[3];
+
+	fake_enter(&first, "conn");
+	fill(&first);
+	fake_enter(&idle[0], "idle");
+	weir_stats_text(brief, sizeof(brief));
+	CHECK_CONTAINS(brief, " conn ");
+	CHECK_CONTAINS(brief, "| ok\n1 pool unused\n");
+	CHECK(strstr(brief, "idle") == NULL);
+	fake_enter(&idle[1], "idle");
+	fake_enter(&idle[2], "idle");
+	weir_stats_text(brief, sizeof(brief));
+	CHECK_CONTAINS(brief, "| ok\n3 pools unused\n");
+
+	/* Any trace of use, and memory held, makes it a row. */
+	idle[0].figures.failures = 1;
+	idle[1].figures.bytes_mapped = 4096;
+	idle[2].figures.misses = 1;
+	idle[2].figures.total = 10;
+	weir_stats_text(brief, sizeof(brief));
+	CHECK(strstr(brief, "unused") == NULL);
+	CHECK_EQ(
+	    weir_stats_text_verbose(verbose, sizeof(verbose)), strlen(brief));
+	CHECK_STR(verbose, brief);
+
+	for (int i = 0; i < 3; i++)
+		memset(&idle[i].figures, 0, sizeof(idle[i].figures));
+	CHECK_EQ(
+	    weir_stats_text_verbose(verbose, sizeof(verbose)), strlen(verbose));
+	CHECK(strstr(verbose, "unused") == NULL);
+	CHECK_CONTAINS(verbose, " idle ");
+	for (int i = 0; i < 3; i++)
+		fake_leave(&idle[i]);
+	fake_leave(&first);
+}
+
+TEST(limit_in_bytes_has_its_line_and_its_member)
+{
+	char buffer[4096];
+
+	fake_enter(&first, "net/512");
+	fill(&first);
+	weir_stats_text(buffer, sizeof(buffer));
+	CHECK(strstr(buffer, "limit_bytes") == NULL);
+	weir_stats_json(buffer, sizeof(buffer));
+	CHECK_CONTAINS(buffer, "\"limit_bytes\":null,\"limit_bytes_used\":0,");
+	first.figures.limit_bytes = 64 << 20;
+	first.figures.limit_bytes_used = 3 << 19;
+	weir_stats_text(buffer, sizeof(buffer));
+	CHECK_CONTAINS(buffer,
+	    "misses 0\n            all tiers hold 1.5 MiB of "
+	    "limit_bytes 64.0 MiB\n            usage 1 %");
+	weir_stats_json(buffer, sizeof(buffer));
+	CHECK_CONTAINS(
+	    buffer, "\"limit_bytes\":67108864,\"limit_bytes_used\":1572864,");
 	fake_leave(&first);
 }
 

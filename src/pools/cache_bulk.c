@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache_bulk.c - many objects a call, between the caller's array and the
+ * thread's magazine.
+ *
+ * What a cache does with each object - set its state, look at it - happens while
+ * it is copied, in a loop for each kind of state.  Where the magazine ends, the
+ * depot goes on (slab/bulk.c) or a single free makes room.  Objects with more to
+ * do than the inline calls know go the way of a single one.
+ *
+ * A free that dies names its object in a state that can be told: all objects
+ * before it in the array are free, it and those behind it are untouched.
+ */
+#include "pools/cache.h"
+
+#include "base/bits.h"
+
+#include <string.h>
+
+/* ---- alloc ------------------------------------------------------------ */
+
+/* States of objects that were taken. */
+WEIRI_INLINE void
+bulk_mark(const struct weir_cache *cache, size_t count, void *const *objects)
+{
+	const uint64_t live = cache->head.live;
+
+	if (cache->state == WEIRI_CACHE_WORD)
+		for (size_t i = 0; i < count; i++)
+			*weiri_cache_word(objects[i]) = live;
+	else if (cache->state == WEIRI_CACHE_TABLE)
+		for (size_t i = 0; i < count; i++)
+			*weir_abi_entry(&cache->head, objects[i]) =
+			    (uint16_t)(uintptr_t)objects[i];
+}
+
+/* More than the thread's magazine has, and caches with more to do. */
+static WEIRI_NOINLINE size_t
+bulk_alloc_slow(struct weir_cache *cache, size_t count, void **objects)
+{
+	size_t got = weiri_depot_get_bulk(&cache->depot, count, objects);
+
+	if (!cache->long_take)
+		bulk_mark(cache, got, objects);
+	else
+		for (size_t i = 0; i < got; i++)
+			weiri_cache_finish_alloc(cache, objects[i]);
+	return got;
+}
+
+size_t
+weir_cache_alloc_bulk(struct weir_cache *cache, size_t count, void **objects)
+{
+	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
+	uintptr_t *cursor = WEIRI_LOAD(cell);
+
+	/* None is no case for memcpy(). */
+	if (WEIR_UNLIKELY(
+		cache->long_take || count - 1 >= weiri_cursor_count(cursor)))
+		return bulk_alloc_slow(cache, count, objects);
+	cursor -= count;
+	memcpy(objects, cursor + 1, count * sizeof(*objects));
+	WEIRI_STORE(cell, cursor);
+	if (cache->depot.counted)
+		WEIRI_BUMP(weiri_cell_requests(cell), count);
+	bulk_mark(cache, count, objects);
+	return count;
+}
+
+/* ---- free ------------------------------------------------------------- */
+
+/* With @check known, each loop has that one check in it.  NULL is none of the
+ * cache's. */
+WEIRI_INLINE size_t
+bulk_retire_as(struct weir_abi_head head, enum weir_abi_check check,
+    size_t count, void *const *objects)
+{
+	size_t i = 0;
+
+	head.check = (uint8_t)check;
+	while (i < count && weir_abi_retire(&head, objects[i]))
+		i++;
+	return i;
+}
+
+/* Marks objects free, up to one that needs a closer look; their number. */
+WEIRI_INLINE size_t
+bulk_retire(const struct weir_cache *cache, size_t count, void *const *objects)
+{
+	size_t i = 0;
+
+	if (cache->state == WEIRI_CACHE_WORD)
+		return bulk_retire_as(
+		    cache->head, WEIR_ABI_CHECK_WORD, count, objects);
+	if (cache->state == WEIRI_CACHE_TABLE)
+		return bulk_retire_as(
+		    cache->head, WEIR_ABI_CHECK_TABLE, count, objects);
+	while (i < count && objects[i] != NULL)
+		i++;
+	return i;
+}
+
+/* Into the thread's magazine as far as it has room; how many. */
+WEIRI_INLINE size_t
+bulk_put(struct weir_cache *cache, size_t count, void *const *objects)
+{
+	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
+	uintptr_t *cursor = WEIRI_LOAD(cell);
+	size_t room =
+	    WEIRI_MAGAZINE_LAST -
+	    ((uintptr_t)cursor & WEIRI_MAGAZINE_LOW) / sizeof(uintptr_t);
+
+	count = bulk_retire(cache, weiri_min(count, room), objects);
+	memcpy(cursor + 1, objects, count * sizeof(*objects));
+	/* Released, as by a single free. */
+	__atomic_store_n(cell, cursor + count, __ATOMIC_RELEASE);
+	return count;
+}
+
+void
+weir_cache_free_bulk(
+    struct weir_cache *cache, size_t count, void *const *objects)
+{
+	size_t done = 0;
+
+	while (done < count) {
+		if (!cache->long_put)
+			done += bulk_put(cache, count - done, objects + done);
+		/* The edge, a wrong object, or NULL; the magazine may be
+		 * another afterwards. */
+		if (done < count)
+			weiri_cache_free_slow(cache, objects[done++]);
+	}
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache_make.c - caches come to be and end.
+ *
+ * A configuration says what the program wants; here it is decided where the
+ * state of an object lies (see cache.c), which calls the inline halves may end
+ * by themselves, and which hooks the depot calls.  Nothing of it changes later.
+ */
+#include "pools/cache.h"
+
+#include "base/bits.h"
+#include "config/config.h"
+#include "config/invalid.h"
+#include "guard/fault.h"
+#include "pages/near.h"
+
+#include <errno.h>
+
+#define CACHE_ALIGN_DEFAULT 16
+#define CACHE_ALIGN_MIN 8
+#define CACHE_ALIGN_MAX 4096
+
+/* The word in line may add this share of the slot. */
+#define CACHE_STATE_SHARE 8
+
+/* From here on a word would push an object of a power of two out of the slab
+ * it fills, and a look-up is nothing against the object's own use. */
+#define CACHE_WORD_BYTES_MAX ((size_t)32 << 10)
+
+/* Slots up to this size may have their states in a table; for larger ones it
+ * would cost the slab a slot that counts. */
+#define CACHE_TABLE_SLOT_MAX 1024
+
+/* Told apart from whatever lies where a destroyed cache was. */
+#define CACHE_MAGIC UINT32_C(0x63616368)
+
+/* Masks of the head. */
+#define CACHE_TAKE_EDGE ((uint64_t)WEIRI_MAGAZINE_TAG)
+#define CACHE_TAKE_NEVER UINT64_MAX
+#define CACHE_PUT_MASK ((uint32_t)WEIR_ABI_MAGAZINE_BYTES - 1)
+#define CACHE_PUT_FULL ((uint32_t)WEIR_ABI_MAGAZINE_FULL)
+
+/* ---- the configuration ------------------------------------------------ */
+
+static int
+cache_invalid(
+    const char *field, uint64_t value, const char *allowed, uint64_t bound)
+{
+	return weiri_invalid(
+	    &(struct weiri_invalid){.call = "weir_cache_create",
+		.field = field,
+		.value = value,
+		.allowed = allowed,
+		.bound = {bound}});
+}
+
+static int
+cache_invalid_flags(uint64_t flags, const char *allowed)
+{
+	return weiri_invalid(
+	    &(struct weiri_invalid){.call = "weir_cache_create",
+		.field = "flags",
+		.value = flags,
+		.bits = true,
+		.allowed = allowed});
+}
+
+static size_t
+cache_limit(const struct weir_cache_config *config)
+{
+	if (config->limit == WEIR_LIMIT_NOTHING)
+		return 0;
+	return config->limit == 0 ? SIZE_MAX : config->limit;
+}
+
+/* 0 or -EINVAL; the sizes. */
+static int
+cache_check_sizes(const struct weir_cache_config *config)
+{
+	if (config->object_bytes == 0 ||
+	    config->object_bytes > WEIR_CACHE_OBJECT_BYTES_MAX)
+		return cache_invalid("object_bytes", config->object_bytes,
+		    "1 .. %u", WEIR_CACHE_OBJECT_BYTES_MAX);
+	if (config->object_align != 0 &&
+	    (!weiri_is_pow2(config->object_align) ||
+		config->object_align > CACHE_ALIGN_MAX))
+		return cache_invalid("object_align", config->object_align,
+		    "0 or a power of two up to %u", CACHE_ALIGN_MAX);
+	if (config->prealloc > cache_limit(config))
+		return cache_invalid("prealloc", config->prealloc,
+		    "0 .. %u, the limit", cache_limit(config));
+	return 0;
+}
+
+static int
+cache_check_config(const struct weir_cache_config *config)
+{
+	const unsigned known =
+	    WEIR_CACHE_COUNT | WEIR_CACHE_ZERO | WEIR_CACHE_HANDLES;
+	size_t word;
+	int error = cache_check_sizes(config);
+
+	if (error != 0)
+		return error;
+	if ((unsigned)config->check > WEIR_CHECK_BATCH)
+		return cache_invalid("check", (unsigned)config->check,
+		    "0 (WEIR_CHECK_EACH) or %u (WEIR_CHECK_BATCH)",
+		    WEIR_CHECK_BATCH);
+	if ((config->flags & ~known) != 0)
+		return cache_invalid_flags(
+		    config->flags, "those of enum weir_cache_flags");
+	if (config->init != NULL && (config->flags & WEIR_CACHE_ZERO) != 0)
+		return cache_invalid_flags(config->flags,
+		    "no WEIR_CACHE_ZERO beside init, whose work it would undo");
+	error = weiri_cache_check_policy(config, cache_limit(config));
+	if (error != 0)
+		return error;
+	word = weiri_invalid_word(
+	    config->reserved, WEIRI_COUNT_OF(config->reserved));
+	if (word < WEIRI_COUNT_OF(config->reserved))
+		return weiri_invalid(
+		    &(struct weiri_invalid){.call = "weir_cache_create",
+			.field = "reserved[]",
+			.index = word,
+			.value = config->reserved[word],
+			.allowed = "0"});
+	return 0;
+}
+
+/* ---- what becomes of it ----------------------------------------------- */
+
+/* Decides where the state goes, and with it the slots. */
+static void
+cache_lay_out(struct weir_cache *cache, const struct weir_cache_config *config,
+    struct weiri_depot_config *depot)
+{
+	size_t align = depot->slot_align;
+	size_t bare = weiri_round_up(config->object_bytes, align);
+	size_t with_word =
+	    weiri_round_up(config->object_bytes + sizeof(uint64_t), align);
+
+	depot->slot_bytes = bare;
+	if (config->check == WEIR_CHECK_BATCH) {
+		cache->state = WEIRI_CACHE_NONE;
+	} else if (with_word - bare <= bare / CACHE_STATE_SHARE &&
+		   bare < CACHE_WORD_BYTES_MAX) {
+		cache->state = WEIRI_CACHE_WORD;
+		depot->slot_bytes = with_word;
+		depot->head_bytes = weiri_round_up(sizeof(uint64_t), align);
+	} else if (bare <= CACHE_TABLE_SLOT_MAX) {
+		cache->state = WEIRI_CACHE_TABLE;
+		depot->slab_bytes = WEIR_ABI_TABLE_SLAB;
+		depot->head_bytes = weiri_round_up(
+		    (WEIR_ABI_TABLE_SLAB >> weiri_log2_floor(bare)) *
+			sizeof(uint16_t),
+		    align);
+	} else {
+		cache->state = WEIRI_CACHE_BYTE;
+	}
+}
+
+/* Which calls the inline halves may end by themselves. */
+static void
+cache_set_head(struct weir_cache *cache)
+{
+	bool none = cache->state == WEIRI_CACHE_NONE;
+	bool word = cache->state == WEIRI_CACHE_WORD;
+	bool table = cache->state == WEIRI_CACHE_TABLE;
+	bool take = !cache->long_take, put = !cache->long_put;
+
+	cache->head = (struct weir_abi_head){
+	    .take_plain = none && take ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .take_word = word && take ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .take_table = table && take ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
+	    .cell = cache->depot.fast_offset,
+	    .put_mask = none && put ? CACHE_PUT_MASK : 0,
+	    .put_full = none && put ? CACHE_PUT_FULL : 0,
+	    .tag = cache->depot.index,
+	    .check = word && put    ? WEIR_ABI_CHECK_WORD
+		     : table && put ? WEIR_ABI_CHECK_TABLE
+				    : WEIR_ABI_CHECK_OTHER,
+	    .table_shift = (uint8_t)weiri_log2_floor(cache->depot.slot_bytes),
+	    .near_base = weiri_near_base(),
+	    .near_tags = weiri_near_tag,
+	    .live = weiri_os_random() | 1, /* never 0 */
+	};
+}
+
+static void
+cache_set_hooks(struct weir_cache *cache)
+{
+	cache->hooks.slot_init = weiri_cache_slot_init;
+	/* Without a hook for the program the walk over a dying slab is
+	 * spared. */
+	if (cache->fini != NULL)
+		cache->hooks.slot_fini = weiri_cache_slot_fini;
+	if (cache->handles) {
+		cache->hooks.slab_open = weiri_handle_slab_open;
+		cache->hooks.slab_close = weiri_handle_slab_close;
+	}
+}
+
+static int
+cache_init_depot(
+    struct weir_cache *cache, const struct weir_cache_config *config)
+{
+	size_t align = config->object_align != 0 ? config->object_align
+						 : CACHE_ALIGN_DEFAULT;
+	bool each = config->check == WEIR_CHECK_EACH;
+	bool count = (config->flags & WEIR_CACHE_COUNT) != 0;
+	struct weiri_wait_config wait =
+	    weiri_cache_wait_config(config, cache_limit(config));
+	struct weiri_depot_config depot = {
+	    .kind = "cache",
+	    .name = cache->pool.name,
+	    .slot_align = weiri_max(align,
+		cache->handles ? WEIRI_HANDLE_SLOT_MIN : CACHE_ALIGN_MIN),
+	    .limit = cache_limit(config),
+	    .state_bytes = true,
+	    .verify = true,
+	    .counted = each || count,
+	    .wait = &wait,
+	    .quota = config->quota,
+	    .hooks = &cache->hooks,
+	    .owner = cache,
+	};
+	int error;
+
+	cache_set_hooks(cache);
+	cache_lay_out(cache, config, &depot);
+	error = weiri_depot_init(&cache->depot, &depot);
+	if (error != 0)
+		return error;
+	cache->long_take = cache->state == WEIRI_CACHE_BYTE || cache->zero ||
+			   config->ctor != NULL || (!each && count);
+	cache->long_put = cache->state == WEIRI_CACHE_BYTE || cache->handles ||
+			  config->dtor != NULL ||
+			  config->policy == WEIR_LIMIT_NOTIFY;
+	cache_set_head(cache);
+	return 0;
+}
+
+/* ---- creation and end ------------------------------------------------- */
+
+int
+weir_cache_create(const char *name, const struct weir_cache_config *config,
+    struct weir_cache **out)
+{
+	struct weir_cache *cache;
+	int error;
+
+	*out = NULL;
+	error = cache_check_config(config);
+	if (error != 0)
+		return error;
+	(void)weiri_config(); /* starts the library */
+	cache = weiri_meta_need(sizeof(*cache));
+	if (cache == NULL)
+		return -ENOMEM;
+	cache->object_bytes = config->object_bytes;
+	cache->zero = (config->flags & WEIR_CACHE_ZERO) != 0;
+	cache->handles = (config->flags & WEIR_CACHE_HANDLES) != 0;
+	cache->init = config->init;
+	cache->fini = config->fini;
+	cache->ctor = config->ctor;
+	cache->dtor = config->dtor;
+	cache->context = config->context;
+	cache->notify = config->notify;
+	cache->notify_context = config->notify_context;
+	cache->notify_fd = config->notify_fd;
+	error = cache_init_depot(cache, config);
+	if (error != 0)
+		goto undo_cache;
+	weiri_pool_register(
+	    &cache->pool, WEIR_POOL_CACHE, name, &weiri_cache_pool_ops, false);
+	error = weiri_depot_prepare(&cache->depot, config->prealloc);
+	if (error != 0)
+		goto undo_depot;
+	cache->magic = CACHE_MAGIC;
+	*out = cache;
+	return 0;
+
+undo_depot:
+	weiri_pool_unregister(&cache->pool);
+	weiri_depot_finish(&cache->depot);
+undo_cache:
+	weiri_meta_free(cache, sizeof(*cache));
+	return error;
+}
+
+void
+weir_cache_destroy(struct weir_cache *cache)
+{
+	struct weiri_depot_stats stats;
+
+	if (cache == NULL)
+		return;
+	if (cache->magic != CACHE_MAGIC)
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_DOUBLE_DESTROY,
+		    .pool_kind = "cache",
+		    .address = cache,
+		    .detail = "%p is no live cache"});
+	weiri_depot_stats(&cache->depot, &stats);
+	if (stats.in_use != 0)
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
+		    .pool_kind = "cache",
+		    .pool_name = cache->pool.name,
+		    .number = stats.in_use,
+		    .detail = "%u %{object is|objects are} still in use"});
+	cache->magic = 0;
+	weiri_pool_unregister(&cache->pool);
+	weiri_depot_finish(&cache->depot);
+	weiri_meta_free(cache, sizeof(*cache));
+}

@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.c - memory of any size: the calls that are made often.
+ *
+ *   alloc   size / 16 --(quick)--> offset of a cell --> slot
+ *   free    address / 64 KiB --(near)--> tag --(tag_offset)--> offset of a cell
+ *
+ * A heap is a depot per size class and nothing beside an object.  One table of
+ * 16-bit offsets leads from a size straight to the calling thread's cell of the
+ * class, another from the tag of an object's slab to the cell it goes back to.  Offset 0 is the cell that is empty and full for ever: a class not used
+ * yet, a foreign pointer, NULL, a depot without a cell and a heap that does not
+ * exist yet all arrive in the slow path without a test of their own.
+ *
+ * Checks at the call (level `each`) need two answers: does an object start
+ * here, and is it free already?  The first is a multiplication: the distance to
+ * the slab's first slot times the inverse of the slot size modulo 2^32, rotated,
+ * is the slot's index if the distance is a multiple, and larger than any index
+ * if not (Granlund and Montgomery, PLDI 1994), so one comparison answers for
+ * interior and misaligned pointers alike.  Heaps do without slab colours for it.
+ * The second is a mark in the object's first word:
+ *
+ *     free:  word 0 = secret ^ address       live:  the program's
+ *
+ * A state byte in the slab's header would be out of a program's reach, but
+ * neighbours share its line between threads, and it costs a division at alloc
+ * as well.  The mark costs alloc one store to the line the program writes next
+ * anyway, and a free one look at a line it mostly has.  The price: a program
+ * that writes into the first word of what it freed erases the mark, and its
+ * second free goes unseen; so does the free of a slot that was never handed out.
+ *
+ * Invariants (weir_heap_check()):
+ *
+ *   H1  The depot of each class is sound.
+ *   H2  mapped_bytes is the sum of slabs and runs, and within the limit.
+ *   H3  Each page of a run has the run's descriptor in the page map; the
+ *       counters of runs are the sums over their list.
+ *   H4  A table's entry is 0, or leads to the smallest class that holds the
+ *       sizes it stands for, or back to the class whose tag it stands for.
+ *
+ * Memory order: entries of the tables are relaxed.  A thread that sees an
+ * offset early finds its own cell there, which is at the dummy; the slow path
+ * takes the bin's address with acquire.
+ */
+#include "pools/heap.h"
+
+#include "base/bits.h"
+#include "guard/fault.h"
+#include "pages/near.h"
+
+#include <string.h>
+
+/* The functions; the macro of this name is for callers. */
+#undef weir_alloc
+
+struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS];
+
+/* ---- the mark ------------------------------------------------------------ */
+
+WEIRI_INLINE uint64_t
+heap_mark(const struct weir_heap *heap, const void *slot)
+{
+	return heap->secret ^ (uintptr_t)slot;
+}
+
+/* On the way out: whatever is there, it is no mark. */
+WEIRI_INLINE void
+heap_clear_mark(void *slot)
+{
+	*(uint64_t *)slot = 0;
+}
+
+/*
+ * True if @object is where a slot starts in its slab.  Slots end with the slab,
+ * so the remainder is a head before the first and the same in all slabs of a
+ * class; an address in it wraps to the slab's end, where no slot starts.
+ */
+WEIRI_INLINE bool
+heap_is_slot(const struct weiri_heap_shape *shape, const void *object)
+{
+	uint32_t distance =
+	    (uint32_t)((uintptr_t)object - shape->head) & shape->slab_mask;
+	uint32_t product = distance * shape->inverse;
+	uint32_t index =
+	    product >> shape->shift | product << (-(uint32_t)shape->shift & 31);
+
+	return index < shape->slots;
+}
+
+/*
+ * The tag of a slab that may be of @heap, by the table of pages/near.h; 0 for
+ * all that needs a closer look: other memory, far slabs, depots without a cell.
+ */
+WEIRI_INLINE size_t
+heap_near_tag(const struct weir_heap *heap, const void *object)
+{
+	uintptr_t unit =
+	    ((uintptr_t)object - heap->near_base) >> WEIRI_NEAR_SHIFT;
+	size_t tag;
+
+	if (WEIR_UNLIKELY(unit >= WEIRI_NEAR_COUNT))
+		return 0;
+	tag = WEIRI_LOAD(&weiri_near_tag[unit]);
+	return WEIR_LIKELY(tag < WEIRI_CELLS) ? tag : 0;
+}
+
+/* ---- cells --------------------------------------------------------------- */
+
+/* As weiri_cell_pop(), but the answer is in no need of another test. */
+WEIRI_INLINE bool
+heap_pop(uint32_t offset, void **slot)
+{
+	uintptr_t **cell = weiri_local_cell(weiri_local(), offset);
+	uintptr_t *cursor = WEIRI_LOAD(cell);
+	uintptr_t word = *cursor;
+
+	if (WEIR_UNLIKELY(word & WEIRI_MAGAZINE_TAG))
+		return false;
+	WEIRI_STORE(cell, cursor - 1);
+	*slot = (void *)word;
+	heap_clear_mark(*slot);
+	return true;
+}
+
+WEIRI_INLINE bool
+heap_push(uint32_t offset, void *slot)
+{
+	return weiri_cell_push(weiri_local_cell(weiri_local(), offset), slot);
+}
+
+/* ---- faults -------------------------------------------------------------- */
+
+static WEIRI_COLD WEIRI_NORETURN void
+heap_fault(const struct weir_heap *heap, enum weir_fault_class fault_class,
+    const void *object, const char *other, const char *detail)
+{
+	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
+	    .pool_kind = "heap",
+	    .pool_name = heap->pool.name,
+	    .address = object,
+	    .other = other,
+	    .detail = detail});
+}
+
+/* A pointer into a slab: of another pool, of another heap, or of this one. */
+static WEIRI_COLD WEIRI_NORETURN void
+heap_report_slab(const struct weir_heap *heap, const struct weiri_slab *slab,
+    const void *object)
+{
+	const struct weiri_heap_bin *bin = weiri_heap_bin_of(&slab->span);
+
+	if (bin == NULL || bin->heap != heap)
+		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
+		    slab->depot->name, "%p belongs to \"%s\"");
+	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0)
+		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
+		    "%p is not aligned as its objects are");
+	if (weiri_slab_index(slab, object) == SIZE_MAX)
+		heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
+		    "%p is not the start of an object");
+	heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
+	    "object %p is free already");
+}
+
+/* Says what is wrong with a pointer that is no object of @heap. */
+static WEIRI_COLD WEIRI_NORETURN void
+heap_report(struct weir_heap *heap, const void *object)
+{
+	struct weiri_span *span = weiri_span_of(object);
+	const struct weiri_heap_run *run = weiri_heap_run_of(span);
+
+	weiri_heap_need(heap); /* for its name */
+	if (span == NULL && weiri_heap_run_gone(heap, object))
+		heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
+		    "object %p is free already");
+	if (span == NULL)
+		heap_fault(heap, WEIR_FAULT_FOREIGN_POINTER, object, NULL,
+		    "%p is not memory of any pool");
+	if (span->kind == WEIRI_SPAN_SLAB)
+		heap_report_slab(heap, (const struct weiri_slab *)span, object);
+	if (run == NULL)
+		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object, NULL,
+		    "%p belongs to a region or a buffer");
+	if (run->heap != heap)
+		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
+		    run->heap->pool.name, "%p belongs to \"%s\"");
+	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0)
+		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
+		    "%p is not aligned as its objects are");
+	heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
+	    "%p is not the start of an object");
+}
+
+static WEIRI_COLD WEIRI_NORETURN void
+heap_report_size(const struct weir_heap *heap, const void *object, size_t bytes)
+{
+	weiri_fault(
+	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_BAD_ARGUMENT,
+		.pool_kind = "heap",
+		.pool_name = heap->pool.name,
+		.address = object,
+		.number = bytes,
+		.detail = "object %p was not taken with a size of %u"});
+}
+
+/* ---- which object is it? ------------------------------------------------- */
+
+/* The bin of an object in use of @heap, else NULL. */
+WEIRI_INLINE struct weiri_heap_bin *
+heap_find_slot(
+    const struct weir_heap *heap, struct weiri_span *span, const void *object)
+{
+	struct weiri_heap_bin *bin = weiri_heap_bin_of(span);
+
+	if (bin == NULL || bin->heap != heap ||
+	    !heap_is_slot(&bin->shape, object))
+		return NULL;
+	if (heap->each && *(const uint64_t *)object == heap_mark(heap, object))
+		return NULL;
+	return bin;
+}
+
+/* The run of @heap that starts at @object, else NULL. */
+WEIRI_INLINE struct weiri_heap_run *
+heap_find_run(
+    const struct weir_heap *heap, struct weiri_span *span, const void *object)
+{
+	struct weiri_heap_run *run = weiri_heap_run_of(span);
+
+	if (run == NULL || run->heap != heap || run->span.base != object)
+		return NULL;
+	return run;
+}
+
+/* True if a request of @bytes is served by the bin's class. */
+WEIRI_INLINE bool
+heap_bin_serves(const struct weiri_heap_bin *bin, size_t bytes)
+{
+	return bytes <= bin->depot.slot_bytes &&
+	       (bytes > bin->below || bin->below == 0);
+}
+
+/* ---- alloc --------------------------------------------------------------- */
+
+static void *
+heap_alloc_from(struct weir_heap *heap, size_t index, size_t bytes)
+{
+	struct weiri_heap_bin *bin = weiri_heap_bin(heap, index);
+
+	if (WEIR_UNLIKELY(bin == NULL)) {
+		bin = weiri_heap_bin_need(heap, index);
+		if (bin == NULL)
+			return weiri_heap_refuse(heap);
+	}
+
+	void *slot = NULL;
+
+	if (WEIR_LIKELY(heap_pop(bin->depot.fast_offset, &slot)))
+		return slot;
+	/* One request a magazine says what the others may be like. */
+	__atomic_fetch_add(&bin->sample_count, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&bin->sample_bytes, bytes, __ATOMIC_RELAXED);
+	slot = weiri_depot_get_slow(&bin->depot);
+	if (WEIR_LIKELY(slot != NULL))
+		heap_clear_mark(slot);
+	return slot;
+}
+
+static WEIRI_NOINLINE void *
+heap_alloc_slow(struct weir_heap *heap, size_t bytes)
+{
+	weiri_heap_need(heap);
+	if (bytes > heap->class_max)
+		return weiri_heap_run_alloc(heap, bytes, WEIRI_PAGE, NULL);
+	return heap_alloc_from(heap, weiri_heap_class_of(heap, bytes), bytes);
+}
+
+WEIRI_INLINE void *
+heap_alloc(struct weir_heap *heap, size_t bytes)
+{
+	if (WEIR_UNLIKELY(bytes > WEIRI_HEAP_QUICK_BYTES))
+		return heap_alloc_slow(heap, bytes);
+
+	void *slot = NULL;
+
+	if (WEIR_UNLIKELY(
+		!heap_pop(WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]), &slot)))
+		return heap_alloc_slow(heap, bytes);
+	return slot;
+}
+
+static void *
+heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
+{
+	size_t sum;
+	bool zeroed = false;
+	void *object;
+
+	if (WEIR_UNLIKELY(__builtin_mul_overflow(count, bytes, &sum)))
+		return weiri_heap_refuse(heap);
+	weiri_heap_need(heap);
+	if (sum > heap->class_max)
+		object = weiri_heap_run_alloc(heap, sum, WEIRI_PAGE, &zeroed);
+	else
+		object = heap_alloc(heap, sum);
+	if (object != NULL && !zeroed)
+		memset(object, 0, sum);
+	return object;
+}
+
+static void *
+heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
+{
+	weiri_heap_need(heap);
+	if (!weiri_is_pow2(align))
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
+		    .pool_kind = "heap",
+		    .pool_name = heap->pool.name,
+		    .number = align,
+		    .detail = "alignment %u is no power of two"});
+	if (align <= WEIR_HEAP_ALIGN)
+		return heap_alloc(heap, bytes);
+
+	size_t least = weiri_max(bytes, align);
+
+	if (least <= heap->class_max && align <= WEIRI_HEAP_SLOT_ALIGN_MAX)
+		for (size_t i = weiri_heap_class_of(heap, least);
+		     i < heap->class_count; i++)
+			if (weiri_heap_slot_align(heap->class_bytes[i]) >=
+			    align)
+				return heap_alloc_from(heap, i, bytes);
+	return weiri_heap_run_alloc(
+	    heap, bytes, weiri_max(align, WEIRI_PAGE), NULL);
+}
+
+/* ---- free ---------------------------------------------------------------- */
+
+static WEIRI_NOINLINE void
+heap_free_slow(struct weir_heap *heap, void *object)
+{
+	if (object == NULL)
+		return;
+
+	struct weiri_span *span = weiri_span_of(object);
+	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
+
+	if (WEIR_LIKELY(bin != NULL)) {
+		/* First: from a depot without a cell anyone may take it. */
+		if (heap->each)
+			*(uint64_t *)object = heap_mark(heap, object);
+		weiri_depot_put(&bin->depot, object);
+		return;
+	}
+
+	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+
+	if (WEIR_UNLIKELY(run == NULL))
+		heap_report(heap, object);
+	weiri_heap_run_free(run);
+}
+
+/* At level `each`, for an address in a slab of @heap with this tag. */
+WEIRI_INLINE bool
+heap_free_checked(
+    struct weir_heap *heap, void *object, size_t tag, uint32_t offset)
+{
+	uint64_t mark = heap_mark(heap, object);
+
+	if (WEIR_UNLIKELY(!heap_is_slot(&weiri_heap_shape[tag], object)))
+		return false;
+	if (WEIR_UNLIKELY(*(const uint64_t *)object == mark))
+		return false;
+	if (WEIR_UNLIKELY(!heap_push(offset, object)))
+		return false;
+	/* Behind the push, so that what goes the slow way is as it was. */
+	*(uint64_t *)object = mark;
+	return true;
+}
+
+WEIRI_INLINE void
+heap_free(struct weir_heap *heap, void *object)
+{
+	size_t tag = heap_near_tag(heap, object);
+	uint32_t offset = WEIRI_LOAD(&heap->tag_offset[tag]);
+	bool done;
+
+	/* The bit is there for tags of this heap only. */
+	if (WEIR_LIKELY(offset & WEIRI_HEAP_EACH))
+		done = heap_free_checked(
+		    heap, object, tag, offset - WEIRI_HEAP_EACH);
+	else
+		done = heap_push(offset, object);
+	if (WEIR_UNLIKELY(!done))
+		heap_free_slow(heap, object);
+}
+
+static WEIRI_NOINLINE void
+heap_free_sized_slow(struct weir_heap *heap, void *object, size_t bytes)
+{
+	if (object == NULL)
+		return;
+
+	struct weiri_span *span = weiri_span_of(object);
+	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
+	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+
+	if (bin != NULL ? !heap_bin_serves(bin, bytes)
+			: run != NULL && run->bytes != bytes)
+		heap_report_size(heap, object, bytes);
+	heap_free_slow(heap, object);
+}
+
+/* Where the heap does not check at the call, the size alone leads to the cell,
+ * and the magazine's check will find one that was wrong. */
+WEIRI_INLINE void
+heap_free_sized(struct weir_heap *heap, void *object, size_t bytes)
+{
+	if (WEIR_LIKELY(bytes <= WEIRI_HEAP_QUICK_BYTES)) {
+		uint32_t offset = WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]);
+
+		if (!heap->each) {
+			if (object != NULL && heap_push(offset, object))
+				return;
+		} else {
+			size_t tag = heap_near_tag(heap, object);
+
+			if (WEIRI_LOAD(&heap->tag_offset[tag]) ==
+				(offset | WEIRI_HEAP_EACH) &&
+			    heap_free_checked(heap, object, tag, offset))
+				return;
+		}
+	}
+	heap_free_sized_slow(heap, object, bytes);
+}
+
+/* ---- realloc ------------------------------------------------------------- */
+
+static void *
+heap_move(struct weir_heap *heap, void *object, size_t old_bytes, size_t bytes)
+{
+	void *moved = heap_alloc(heap, bytes);
+
+	if (moved == NULL)
+		return NULL;
+	memcpy(moved, object, weiri_min(old_bytes, bytes));
+	heap_free(heap, object);
+	return moved;
+}
+
+static void *
+heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
+{
+	if (object == NULL)
+		return heap_alloc(heap, bytes);
+
+	struct weiri_span *span = weiri_span_of(object);
+	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
+
+	if (WEIR_LIKELY(bin != NULL)) {
+		if (heap_bin_serves(bin, bytes))
+			return object;
+		return heap_move(heap, object, bin->depot.slot_bytes, bytes);
+	}
+
+	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+
+	if (WEIR_UNLIKELY(run == NULL))
+		heap_report(heap, object);
+	if (bytes > heap->class_max)
+		return weiri_heap_run_resize(run, bytes);
+	return heap_move(heap, object, run->span.bytes, bytes);
+}
+
+/* ---- the heap of the process --------------------------------------------- */
+
+void *
+weir_alloc(size_t bytes)
+{
+	return heap_alloc(&weiri_heap_default, bytes);
+}
+
+void *
+weir_alloc_class(unsigned index)
+{
+	struct weir_heap *heap = &weiri_heap_default;
+
+	if (WEIR_UNLIKELY(index >= WEIR_HEAP_CLASSES))
+		return weiri_heap_refuse(heap);
+
+	void *slot = NULL;
+
+	if (WEIR_UNLIKELY(
+		!heap_pop(WEIRI_LOAD(&heap->class_offset[index]), &slot)))
+		return heap_alloc_slow(heap, weir_heap_class_bytes(index));
+	return slot;
+}
+
+void *
+weir_calloc(size_t count, size_t bytes)
+{
+	return heap_calloc(&weiri_heap_default, count, bytes);
+}
+
+void *
+weir_aligned(size_t align, size_t bytes)
+{
+	return heap_aligned(&weiri_heap_default, align, bytes);
+}
+
+void *
+weir_realloc(void *object, size_t bytes)
+{
+	return heap_realloc(&weiri_heap_default, object, bytes);
+}
+
+void
+weir_free(void *object)
+{
+	heap_free(&weiri_heap_default, object);
+}
+
+void
+weir_free_sized(void *object, size_t bytes)
+{
+	heap_free_sized(&weiri_heap_default, object, bytes);
+}
+
+size_t
+weir_usable_size(const void *object)
+{
+	if (object == NULL)
+		return 0;
+
+	struct weir_heap *heap = weir_heap_of(object);
+	struct weiri_span *span = weiri_span_of(object);
+
+	if (heap == NULL)
+		heap_report(&weiri_heap_default, object);
+
+	const struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
+	const struct weiri_heap_run *run = heap_find_run(heap, span, object);
+
+	if (bin == NULL && run == NULL)
+		heap_report(heap, object);
+	return bin != NULL ? bin->depot.slot_bytes : run->span.bytes;
+}
+
+/* ---- heaps of one's own -------------------------------------------------- */
+
+void *
+weir_heap_alloc(struct weir_heap *heap, size_t bytes)
+{
+	return heap_alloc(heap, bytes);
+}
+
+void *
+weir_heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
+{
+	return heap_calloc(heap, count, bytes);
+}
+
+void *
+weir_heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
+{
+	return heap_aligned(heap, align, bytes);
+}
+
+void *
+weir_heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
+{
+	return heap_realloc(heap, object, bytes);
+}
+
+void
+weir_heap_free(struct weir_heap *heap, void *object)
+{
+	heap_free(heap, object);
+}
+
+void
+weir_heap_free_sized(struct weir_heap *heap, void *object, size_t bytes)
+{
+	heap_free_sized(heap, object, bytes);
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.h - heaps from the inside: between heap.c, heap_run.c and heap_pool.c.
+ *
+ * heap.c holds the calls a program makes often, heap_run.c what is larger than
+ * a class, heap_pool.c creation and end, heap_check.c figures and the walk.
+ */
+#ifndef WEIRI_POOLS_HEAP_H
+#define WEIRI_POOLS_HEAP_H
+
+#include "slab/cursor.h"
+#include "watch/registry.h"
+
+#include <weir/heap.h>
+
+/* Requests up to here are looked up in a table, by units of 16 bytes. */
+#define WEIRI_HEAP_QUICK_BYTES ((size_t)4096)
+#define WEIRI_HEAP_QUICK (WEIRI_HEAP_QUICK_BYTES / WEIR_HEAP_ALIGN + 1)
+
+#define WEIRI_HEAP_NO_CLASS UINT8_MAX
+
+/* Slots start at multiples of the largest power of two in their size, up to
+ * this; what is to be aligned further has pages of its own. */
+#define WEIRI_HEAP_SLOT_ALIGN_MAX WEIRI_PAGE
+
+/* In tag_offset, beside a cell's offset, which is a multiple of 8. */
+#define WEIRI_HEAP_EACH 1u
+
+/* How to tell from an address whether a slot starts there. */
+struct weiri_heap_shape {
+	uint32_t inverse;   /* of the odd part of slot_bytes, modulo 2^32 */
+	uint32_t slab_mask; /* slabs are aligned to their size */
+	uint16_t head;      /* of a slab, before its slots */
+	uint16_t shift;     /* slot_bytes has this many factors 2 */
+	uint32_t slots;     /* in a slab */
+};
+
+/* A class that was used: made at its first request, lives as the heap does. */
+struct weiri_heap_bin {
+	struct weiri_depot depot;
+	struct weir_heap *heap;
+	uint32_t index; /* of the class */
+	uint32_t below; /* slot size of the class before; requests are larger */
+	struct weiri_heap_shape shape;
+	uint64_t sample_count; /* requests that found a magazine empty */
+	uint64_t sample_bytes; /*   and their sum */
+};
+
+/* A request beyond the classes.  The span comes first: what the page map
+ * answers for an address in it is the run. */
+struct weiri_heap_run {
+	struct weiri_span span; /* its link is in heap->runs */
+	struct weir_heap *heap;
+	size_t bytes; /* asked for */
+};
+
+/* Addresses of the runs freed last, to tell a second free by its name. */
+#define WEIRI_HEAP_GONE 64
+
+struct weir_heap {
+	/*
+	 * Read by every call, written when a class is used first.  An offset is
+	 * that of a cell in struct weir_local; 0 is the cell that is never
+	 * anything but empty and full, which sends the caller to the slow path.
+	 */
+	uint16_t quick[WEIRI_HEAP_QUICK];         /* by request / 16 */
+	uint16_t class_offset[WEIR_HEAP_CLASSES]; /* by class of the ABI */
+	uintptr_t near_base;                      /* as in pages/near.h */
+	uint64_t secret;                  /* in the mark of a free slot */
+	uint16_t tag_offset[WEIRI_CELLS]; /* by tag of the page map */
+
+	/* Read by the slow path; written at creation, bins when first used. */
+	struct weiri_heap_bin *bin[WEIR_HEAP_CLASSES];
+	uint32_t class_bytes[WEIR_HEAP_CLASSES];
+	uint32_t class_count;
+	uint32_t class_max; /* the largest slot */
+	bool tuned;         /* the class map is the program's own */
+	bool each;          /* checks at the call */
+	bool ready;         /* false: the default heap before its first use */
+	uint32_t magic;
+	uint64_t limit_bytes; /* UINT64_MAX: none */
+
+	/* Atomic. */
+	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t mapped_bytes;
+	uint64_t mapped_peak;
+	uint64_t refused;      /* requests that no depot saw */
+	uint64_t run_requests; /* served */
+	uint64_t run_count, run_peak;
+	uint64_t run_bytes, run_asked;
+	uint64_t
+	    trim_idle; /* weiri_pages_idle at a trim that brought nothing */
+
+	/* A leaf: list operations only under it. */
+	struct weiri_mutex lock;
+	struct weiri_list runs;
+	uintptr_t gone[WEIRI_HEAP_GONE];
+	size_t gone_next;
+
+	struct weiri_pool pool;
+};
+
+static_assert(sizeof(struct weir_heap) <= WEIRI_PAGE, "as heap.h tells users");
+static_assert(WEIRI_CELLS * sizeof(uintptr_t *) <= UINT16_MAX,
+    "offsets of cells have 16 bits");
+
+/* Hidden in so many words: a mere declaration would be reached through the
+ * table of global addresses. */
+extern struct weir_heap weiri_heap_default
+    __attribute__((visibility("hidden")));
+
+/* By tag of the page map, for slabs of heaps. */
+extern struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS]
+    __attribute__((visibility("hidden")));
+
+/* Makes the default heap ready at its first use. */
+WEIRI_COLD void weiri_heap_start(struct weir_heap *heap);
+
+WEIRI_INLINE void
+weiri_heap_need(struct weir_heap *heap)
+{
+	/* Pairs with the release in heap_start_default(). */
+	if (WEIR_UNLIKELY(!__atomic_load_n(&heap->ready, __ATOMIC_ACQUIRE)))
+		weiri_heap_start(heap);
+}
+
+/* ---- classes ------------------------------------------------------------ */
+
+/* The class of @bytes <= heap->class_max. */
+size_t weiri_heap_class_of(const struct weir_heap *heap, size_t bytes);
+
+/* The alignment every slot of a class has. */
+WEIRI_INLINE size_t
+weiri_heap_slot_align(size_t slot_bytes)
+{
+	size_t lowest = slot_bytes & (~slot_bytes + 1);
+
+	return lowest < WEIRI_HEAP_SLOT_ALIGN_MAX ? lowest
+						  : WEIRI_HEAP_SLOT_ALIGN_MAX;
+}
+
+/* The bin of a class, or NULL while it was never used. */
+WEIRI_INLINE struct weiri_heap_bin *
+weiri_heap_bin(struct weir_heap *heap, size_t index)
+{
+	/* Pairs with the exchange in weiri_heap_bin_need(). */
+	return __atomic_load_n(&heap->bin[index], __ATOMIC_ACQUIRE);
+}
+
+/* All bins, smallest first; the body may free them. */
+#define WEIRI_HEAP_FOR_BIN(bin, heap)                                    \
+	for (size_t bin##_i = 0; bin##_i < WEIR_HEAP_CLASSES; bin##_i++) \
+		for (struct weiri_heap_bin *bin =                        \
+			 weiri_heap_bin((heap), bin##_i);                \
+		     bin != NULL; bin = NULL)
+
+/* The bin of a class, made if need be; NULL without memory. */
+struct weiri_heap_bin *weiri_heap_bin_need(
+    struct weir_heap *heap, size_t index);
+
+/* The bin whose slab @span is, or NULL: of any heap. */
+struct weiri_heap_bin *weiri_heap_bin_of(const struct weiri_span *span);
+
+/* For the registry: fills the figures of a heap. */
+void weiri_heap_fill_stats(
+    struct weiri_pool *pool, struct weir_pool_stats *out);
+
+/* ---- limit -------------------------------------------------------------- */
+
+/* Adds to what the heap maps, giving idle slabs of it back if that makes room;
+ * false at the limit.  No lock may be held. */
+bool weiri_heap_charge(struct weir_heap *heap, size_t bytes);
+void weiri_heap_uncharge(struct weir_heap *heap, size_t bytes);
+
+/* A request that ends with NULL without any depot having seen it. */
+WEIRI_COLD void *weiri_heap_refuse(struct weir_heap *heap);
+
+/* ---- runs --------------------------------------------------------------- */
+
+/* Sizes and alignments no class serves; *zeroed (or NULL) tells whether the
+ * pages read as zero.  NULL when refused, counted. */
+void *weiri_heap_run_alloc(
+    struct weir_heap *heap, size_t bytes, size_t align, bool *zeroed);
+
+/* The run of any heap around @span, or NULL. */
+struct weiri_heap_run *weiri_heap_run_of(struct weiri_span *span);
+
+void weiri_heap_run_free(struct weiri_heap_run *run);
+
+/* To @bytes, larger than any class: where it lies, or moved; NULL: as it was. */
+void *weiri_heap_run_resize(struct weiri_heap_run *run, size_t bytes);
+
+/* True if a run at @address was freed lately. */
+bool weiri_heap_run_gone(struct weir_heap *heap, const void *address);
+
+/* All runs of a dying heap. */
+void weiri_heap_run_free_all(struct weir_heap *heap);
+
+#endif /* WEIRI_POOLS_HEAP_H */

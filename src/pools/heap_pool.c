@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap_pool.c - heaps as pools: creation, classes, the end.
+ *
+ * A class has nothing before its first request.  Then it gets a bin, a depot
+ * with what the heap knows of it, and the tables of heap.c learn its cell.  Two
+ * threads may make the same one; the first to publish it wins, and the other's
+ * goes away before it ever had a slab.
+ *
+ * Ending a heap does not ask what is in use.  Depots close slab after slab
+ * without looking at slots, and runs are a list.
+ */
+#include "pools/heap.h"
+
+#include "base/bits.h"
+#include "config/config.h"
+#include "config/invalid.h"
+#include "guard/fault.h"
+#include "pages/near.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Told apart from whatever lies where a destroyed heap was. */
+#define HEAP_MAGIC UINT32_C(0x68656170)
+
+/* As depots have them; but a slab and its remainder must be known before. */
+#define HEAP_SLAB_BYTES ((uint32_t)64 << 10)
+#define HEAP_SLAB_SLOTS 4
+
+struct weir_heap weiri_heap_default;
+
+/* ---- the map from sizes to classes ---------------------------------------- */
+
+/* What programs were compiled with must stay true: a sample of each shape. */
+static_assert(WEIR_HEAP_CLASSES == 16 + 8 * 7, "16 up to 256, 8 a doubling");
+static_assert(WEIR_HEAP_CLASS_BYTES_MAX == (size_t)256 << 7, "seven of them");
+static_assert(WEIR_HEAP_CLASSES < WEIRI_HEAP_NO_CLASS, "fits a byte");
+
+/* Binary search over a heap's own classes. */
+static size_t
+heap_search_class(const struct weir_heap *heap, size_t bytes)
+{
+	size_t low = 0, high = heap->class_count - 1;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (bytes <= heap->class_bytes[middle])
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+size_t
+weiri_heap_class_of(const struct weir_heap *heap, size_t bytes)
+{
+	WEIR_ASSERT(bytes <= heap->class_max);
+	if (WEIR_LIKELY(!heap->tuned))
+		return weir_heap_class(bytes);
+	return heap_search_class(heap, bytes);
+}
+
+/* ---- bins ------------------------------------------------------------------ */
+
+static bool
+heap_slab_open(struct weiri_slab *slab, void *owner)
+{
+	struct weiri_heap_bin *bin = owner;
+
+	/* What heap_is_slot() believes: no colours. */
+	WEIR_ASSERT(slab->first == slab->span.base + bin->shape.head);
+	return weiri_heap_charge(bin->heap, slab->span.bytes);
+}
+
+static void
+heap_slab_close(struct weiri_slab *slab, void *owner)
+{
+	struct weiri_heap_bin *bin = owner;
+
+	weiri_heap_uncharge(bin->heap, slab->span.bytes);
+}
+
+static const struct weiri_depot_hooks heap_hooks = {
+    .slab_open = heap_slab_open,
+    .slab_close = heap_slab_close,
+};
+
+struct weiri_heap_bin *
+weiri_heap_bin_of(const struct weiri_span *span)
+{
+	const struct weiri_slab *slab = (const struct weiri_slab *)span;
+
+	if (span == NULL || span->kind != WEIRI_SPAN_SLAB ||
+	    slab->depot->hooks != &heap_hooks)
+		return NULL;
+	return slab->depot->owner;
+}
+
+/* Of the smallest slab that wastes an eighth at most and holds a few slots, the
+ * bytes.  All classes have one of 64 or 128 KiB. */
+static uint32_t
+heap_slab_bytes(uint32_t slot_bytes)
+{
+	uint32_t bytes = HEAP_SLAB_BYTES;
+
+	while (bytes / slot_bytes < HEAP_SLAB_SLOTS ||
+	       bytes % slot_bytes > bytes / 8)
+		bytes *= 2;
+	return bytes;
+}
+
+/* The inverse by Newton's iteration: each step doubles the bits that are right,
+ * and an odd number is its own inverse modulo 8. */
+static struct weiri_heap_shape
+heap_shape(uint32_t slot_bytes)
+{
+	uint32_t slab_bytes = heap_slab_bytes(slot_bytes);
+	uint32_t shift = (uint32_t)__builtin_ctz(slot_bytes);
+	uint32_t odd = slot_bytes >> shift;
+	uint32_t inverse = odd;
+
+	for (int bits = 3; bits < 32; bits *= 2)
+		inverse *= 2 - odd * inverse;
+	WEIR_ASSERT(odd * inverse == 1);
+	return (struct weiri_heap_shape){
+	    .inverse = inverse,
+	    .slab_mask = slab_bytes - 1,
+	    .head = (uint16_t)(slab_bytes % slot_bytes),
+	    .shift = (uint16_t)shift,
+	    .slots = slab_bytes / slot_bytes,
+	};
+}
+
+static int
+heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
+{
+	uint32_t slot_bytes = heap->class_bytes[index];
+	struct weiri_heap_shape shape = heap_shape(slot_bytes);
+	struct weiri_depot_config config = {
+	    .kind = "heap",
+	    .name = heap->pool.name,
+	    .slot_bytes = slot_bytes,
+	    .slab_bytes = (size_t)shape.slab_mask + 1,
+	    .head_bytes = shape.head,
+	    .slot_align = weiri_heap_slot_align(slot_bytes),
+	    .limit = SIZE_MAX,
+	    .state_bytes = !heap->each,
+	    .verify = !heap->each,
+	    .hooks = &heap_hooks,
+	    .owner = bin,
+	};
+
+	bin->heap = heap;
+	bin->index = (uint32_t)index;
+	bin->below = index > 0 ? heap->class_bytes[index - 1] : 0;
+	bin->shape = shape;
+	return weiri_depot_init(&bin->depot, &config);
+}
+
+/* Has the tables of heap.c lead to the bin; one without a cell stays in the
+ * slow path. */
+static void
+heap_bin_publish(struct weir_heap *heap, const struct weiri_heap_bin *bin)
+{
+	uint16_t offset = (uint16_t)bin->depot.fast_offset;
+	size_t slot_bytes = bin->depot.slot_bytes;
+	size_t last = weiri_min(slot_bytes, WEIRI_HEAP_QUICK_BYTES);
+
+	if (bin->depot.cell == WEIRI_CELL_NONE)
+		return;
+	weiri_heap_shape[bin->depot.index] = bin->shape;
+	WEIRI_STORE(&heap->tag_offset[bin->depot.index],
+	    (uint16_t)(offset | (heap->each ? WEIRI_HEAP_EACH : 0)));
+	for (size_t bytes = bin->below; bytes <= last; bytes += WEIR_HEAP_ALIGN)
+		if (bytes > bin->below || bytes == 0)
+			WEIRI_STORE(
+			    &heap->quick[bytes / WEIR_HEAP_ALIGN], offset);
+	for (unsigned i = 0; i < WEIR_HEAP_CLASSES; i++) {
+		size_t bytes = weir_heap_class_bytes(i);
+
+		if (bytes > bin->below && bytes <= slot_bytes)
+			WEIRI_STORE(&heap->class_offset[i], offset);
+	}
+}
+
+struct weiri_heap_bin *
+weiri_heap_bin_need(struct weir_heap *heap, size_t index)
+{
+	struct weiri_heap_bin *bin = weiri_meta_need(sizeof(*bin));
+	struct weiri_heap_bin *other = NULL;
+
+	if (bin == NULL)
+		return NULL;
+	if (heap_bin_init(bin, heap, index) != 0) {
+		weiri_meta_free(bin, sizeof(*bin));
+		return NULL;
+	}
+	/* Pairs with the acquire in weiri_heap_bin(). */
+	if (__atomic_compare_exchange_n(&heap->bin[index], &other, bin, false,
+		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		heap_bin_publish(heap, bin);
+		return bin;
+	}
+	weiri_depot_finish(&bin->depot);
+	weiri_meta_free(bin, sizeof(*bin));
+	return other;
+}
+
+/* ---- registry operations ---------------------------------------------------- */
+
+static struct weir_heap *
+heap_of_pool(struct weiri_pool *pool)
+{
+	return WEIRI_CONTAINER_OF(pool, struct weir_heap, pool);
+}
+
+static size_t
+heap_trim_pool(struct weiri_pool *pool)
+{
+	return weir_heap_trim(heap_of_pool(pool));
+}
+
+static void
+heap_fork_lock(struct weiri_pool *pool)
+{
+	weiri_mutex_lock(&heap_of_pool(pool)->lock);
+}
+
+static void
+heap_fork_unlock(struct weiri_pool *pool)
+{
+	weiri_mutex_unlock(&heap_of_pool(pool)->lock);
+}
+
+static const struct weiri_pool_ops heap_pool_ops = {
+    .stats = weiri_heap_fill_stats,
+    .trim = heap_trim_pool,
+    .fork_lock = heap_fork_lock,
+    .fork_unlock = heap_fork_unlock,
+};
+
+/* ---- configuration ---------------------------------------------------------- */
+
+static WEIRI_COLD int
+heap_refuse_field(const char *call, const char *field, size_t index,
+    uint64_t value, const char *allowed)
+{
+	return weiri_invalid(&(struct weiri_invalid){
+	    .call = call,
+	    .field = field,
+	    .index = index,
+	    .value = value,
+	    .allowed = allowed,
+	    .bound = {WEIR_HEAP_CLASSES},
+	});
+}
+
+static int
+heap_check_classes(const char *call, const struct weir_heap_config *config)
+{
+	uint32_t below = 0;
+
+	if ((config->class_count == 0) != (config->class_bytes == NULL) ||
+	    config->class_count > WEIR_HEAP_CLASSES)
+		return heap_refuse_field(call, "class_count", 0,
+		    config->class_count, "0 without class_bytes, else 1 .. %u");
+	for (size_t i = 0; i < config->class_count; i++) {
+		uint32_t bytes = config->class_bytes[i];
+
+		if (bytes <= below || bytes % WEIR_HEAP_ALIGN != 0 ||
+		    bytes > WEIR_HEAP_CLASS_BYTES_MAX)
+			return heap_refuse_field(call, "class_bytes[]", i,
+			    bytes, "rising multiples of 16 up to 32768");
+		below = bytes;
+	}
+	return 0;
+}
+
+static int
+heap_check_config(const char *call, const struct weir_heap_config *config)
+{
+	size_t word = weiri_invalid_word(
+	    config->reserved, WEIRI_COUNT_OF(config->reserved));
+
+	if (config->flags != 0)
+		return heap_refuse_field(call, "flags", 0, config->flags, "0");
+	if ((unsigned)config->check > WEIR_CHECK_BATCH)
+		return heap_refuse_field(call, "check", 0,
+		    (uint64_t)config->check,
+		    "WEIR_CHECK_EACH or WEIR_CHECK_BATCH");
+	if (word < WEIRI_COUNT_OF(config->reserved))
+		return heap_refuse_field(
+		    call, "reserved[]", word, config->reserved[word], "0");
+	return heap_check_classes(call, config);
+}
+
+static void
+heap_set_classes(struct weir_heap *heap, const struct weir_heap_config *config)
+{
+	heap->tuned = config->class_count > 0;
+	heap->class_count = WEIR_HEAP_CLASSES;
+	if (heap->tuned)
+		heap->class_count = (uint32_t)config->class_count;
+	for (unsigned i = 0; i < heap->class_count; i++)
+		heap->class_bytes[i] = heap->tuned
+					   ? config->class_bytes[i]
+					   : (uint32_t)weir_heap_class_bytes(i);
+	heap->class_max = heap->class_bytes[heap->class_count - 1];
+}
+
+/* ---- creation and end ------------------------------------------------------- */
+
+/* @heap reads as zero. */
+static void
+heap_set_up(struct weir_heap *heap, const char *name,
+    const struct weir_heap_config *config)
+{
+	heap_set_classes(heap, config);
+	heap->near_base = weiri_near_base();
+	heap->secret = weiri_os_random();
+	heap->each = config->check == WEIR_CHECK_EACH;
+	heap->limit_bytes = config->limit_bytes;
+	if (config->limit_bytes == 0)
+		heap->limit_bytes = UINT64_MAX;
+	else if (config->limit_bytes == WEIR_LIMIT_NOTHING)
+		heap->limit_bytes = 0;
+	heap->trim_idle = UINT64_MAX;
+	heap->magic = HEAP_MAGIC;
+	weiri_mutex_init(&heap->lock);
+	weiri_list_init(&heap->runs);
+	weiri_pool_register(
+	    &heap->pool, WEIR_POOL_HEAP, name, &heap_pool_ops, false);
+	/* Pairs with the acquire in weiri_heap_need(). */
+	__atomic_store_n(&heap->ready, true, __ATOMIC_RELEASE);
+}
+
+int
+weir_heap_create(const char *name, const struct weir_heap_config *config,
+    struct weir_heap **out)
+{
+	static const struct weir_heap_config defaults;
+	struct weir_heap *heap;
+	int error;
+
+	*out = NULL;
+	if (config == NULL)
+		config = &defaults;
+	error = heap_check_config("weir_heap_create", config);
+	if (error != 0)
+		return error;
+	(void)weiri_config(); /* starts the library */
+	heap = weiri_meta_need(sizeof(*heap));
+	if (heap == NULL)
+		return -ENOMEM;
+	heap_set_up(heap, name, config);
+	*out = heap;
+	return 0;
+}
+
+/* What the default heap is made with, and whether it was. */
+static const struct weir_heap_config *heap_default_config;
+
+static void
+heap_start_default(void)
+{
+	static const struct weir_heap_config defaults;
+	const struct weir_heap_config *config = heap_default_config;
+
+	/* A fork in the middle has its child come here once more. */
+	if (weiri_heap_default.pool.id != 0) {
+		WEIRI_STORE(&weiri_heap_default.ready, true);
+		return;
+	}
+	heap_default_config = NULL;
+	heap_set_up(&weiri_heap_default, "default",
+	    config != NULL ? config : &defaults);
+}
+
+void
+weiri_heap_start(struct weir_heap *heap)
+{
+	static weiri_once once = WEIRI_ONCE_INITIALIZER;
+
+	WEIR_ASSERT(heap == &weiri_heap_default);
+	(void)heap;
+	/* Ahead of the once: the first use of the options sends messages, and
+	 * their hook may come here again. */
+	(void)weiri_config();
+	weiri_os_once(&once, heap_start_default);
+}
+
+int
+weir_heap_set_default(const struct weir_heap_config *config)
+{
+	static const struct weir_heap_config defaults;
+	int error;
+
+	if (config == NULL)
+		config = &defaults;
+	error = heap_check_config("weir_heap_set_default", config);
+	if (error != 0)
+		return error;
+	heap_default_config = config;
+	weiri_heap_start(&weiri_heap_default);
+	if (heap_default_config == NULL)
+		return 0;
+	heap_default_config = NULL;
+	return -EBUSY;
+}
+
+struct weir_heap *
+weir_heap_default(void)
+{
+	weiri_heap_need(&weiri_heap_default);
+	return &weiri_heap_default;
+}
+
+struct weir_heap *
+weir_heap_of(const void *address)
+{
+	struct weiri_span *span = weiri_span_of(address);
+	const struct weiri_heap_bin *bin = weiri_heap_bin_of(span);
+	const struct weiri_heap_run *run = weiri_heap_run_of(span);
+
+	if (bin != NULL)
+		return bin->heap;
+	return run != NULL ? run->heap : NULL;
+}
+
+static WEIRI_COLD WEIRI_NORETURN void
+heap_refuse_destroy(const struct weir_heap *heap)
+{
+	if (heap == &weiri_heap_default)
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
+		    .pool_kind = "heap",
+		    .pool_name = "default",
+		    .detail = "the heap of the process cannot be destroyed"});
+	weiri_fault(
+	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_DOUBLE_DESTROY,
+		.pool_kind = "heap",
+		.address = heap,
+		.detail = "%p is no live heap"});
+}
+
+void
+weir_heap_destroy(struct weir_heap *heap)
+{
+	if (heap == NULL)
+		return;
+	if (heap == &weiri_heap_default || heap->magic != HEAP_MAGIC)
+		heap_refuse_destroy(heap);
+	heap->magic = 0;
+	weiri_pool_unregister(&heap->pool);
+	weiri_heap_run_free_all(heap);
+	WEIRI_HEAP_FOR_BIN(bin, heap)
+	{
+		weiri_depot_finish(&bin->depot);
+		weiri_meta_free(bin, sizeof(*bin));
+	}
+	weiri_mutex_destroy(&heap->lock);
+	weiri_meta_free(heap, sizeof(*heap));
+}
+
+/* ---- idle memory ---------------------------------------------------------------- */
+
+size_t
+weir_heap_trim(struct weir_heap *heap)
+{
+	size_t bytes = 0;
+
+	WEIRI_HEAP_FOR_BIN(bin, heap)
+	bytes += weiri_depot_trim(&bin->depot);
+	return bytes;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap_run.c - what is larger than a size class: runs of whole pages.
+ *
+ * From 32 KiB on, rounding to pages of 4 KiB wastes an eighth at most, so a run
+ * is a span of exactly the pages needed; the supply takes back the tail of the
+ * block it was cut from.  A run changes its size where it lies when pages are to
+ * go, or when those behind it are free.  Else a new one is made; the contents of
+ * large ones move with their page tables instead of being copied, where memory
+ * comes from the system as plain private pages.
+ *
+ * After a run is freed its address belongs to nobody, which is what a second
+ * free then looks like.  The last addresses are kept to call it by its name.
+ *
+ * Lock: heap->lock, a leaf, over the list and those addresses only.
+ */
+#include "pools/heap.h"
+
+#include "base/bits.h"
+#include "config/config.h"
+#include "os/remap.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Moving page tables has a price of its own: a system call and the other
+ * processors' look-aside buffers.  Copying 1 MiB and touching its new pages
+ * costs several times that. */
+#define RUN_MOVE_BYTES ((size_t)1 << 20)
+
+static void
+run_raise(uint64_t *peak, uint64_t value)
+{
+	uint64_t seen = WEIRI_LOAD(peak);
+
+	while (value > seen && !__atomic_compare_exchange_n(peak, &seen, value,
+				   true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* ---- limit --------------------------------------------------------------- */
+
+static bool
+run_try_charge(struct weir_heap *heap, size_t bytes)
+{
+	uint64_t old = WEIRI_LOAD(&heap->mapped_bytes);
+
+	do {
+		if (old > heap->limit_bytes || bytes > heap->limit_bytes - old)
+			return false;
+	} while (!__atomic_compare_exchange_n(&heap->mapped_bytes, &old,
+	    old + bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	run_raise(&heap->mapped_peak, old + bytes);
+	return true;
+}
+
+/*
+ * At the limit the slabs of other classes that lie idle make room.  A trim that
+ * brought nothing is not repeated before some pool got slots back: a program
+ * that lives at its limit must not walk all classes for every refusal.
+ */
+bool
+weiri_heap_charge(struct weir_heap *heap, size_t bytes)
+{
+	if (WEIR_LIKELY(run_try_charge(heap, bytes)))
+		return true;
+
+	uint64_t idle = WEIRI_LOAD(&weiri_pages_idle);
+
+	if (bytes > heap->limit_bytes || WEIRI_LOAD(&heap->trim_idle) == idle)
+		return false;
+	if (weir_heap_trim(heap) == 0)
+		WEIRI_STORE(&heap->trim_idle, idle);
+	return run_try_charge(heap, bytes);
+}
+
+void
+weiri_heap_uncharge(struct weir_heap *heap, size_t bytes)
+{
+	__atomic_fetch_sub(&heap->mapped_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+void *
+weiri_heap_refuse(struct weir_heap *heap)
+{
+	__atomic_fetch_add(&heap->refused, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* ---- birth and end ------------------------------------------------------- */
+
+struct weiri_heap_run *
+weiri_heap_run_of(struct weiri_span *span)
+{
+	if (span == NULL || span->kind != WEIRI_SPAN_HEAP)
+		return NULL;
+	return (struct weiri_heap_run *)span;
+}
+
+/* Counts a run in (sign 1) or out (-1), pages and requested bytes. */
+static void
+run_count(struct weir_heap *heap, const struct weiri_heap_run *run, bool in)
+{
+	uint64_t pages = run->span.bytes, asked = run->bytes, one = 1;
+
+	if (!in) {
+		pages = -pages;
+		asked = -asked;
+		one = UINT64_MAX;
+	}
+	__atomic_fetch_add(&heap->run_bytes, pages, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&heap->run_asked, asked, __ATOMIC_RELAXED);
+	run_raise(&heap->run_peak,
+	    __atomic_add_fetch(&heap->run_count, one, __ATOMIC_RELAXED));
+}
+
+static struct weiri_heap_run *
+run_open(struct weir_heap *heap, size_t bytes, size_t align)
+{
+	size_t whole = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE);
+	struct weiri_heap_run *run;
+
+	if (!weiri_heap_charge(heap, whole))
+		return NULL;
+	run = weiri_meta_need(sizeof(*run));
+	if (run == NULL)
+		goto undo_charge;
+	run->span.kind = WEIRI_SPAN_HEAP;
+	run->heap = heap;
+	run->bytes = bytes;
+	if (weiri_span_alloc(&run->span, whole, align) != 0)
+		goto undo_record;
+	weiri_mutex_lock(&heap->lock);
+	weiri_list_append(&heap->runs, &run->span.link);
+	run_count(heap, run, true);
+	weiri_mutex_unlock(&heap->lock);
+	return run;
+
+undo_record:
+	weiri_meta_free(run, sizeof(*run));
+undo_charge:
+	weiri_heap_uncharge(heap, whole);
+	return NULL;
+}
+
+void *
+weiri_heap_run_alloc(
+    struct weir_heap *heap, size_t bytes, size_t align, bool *zeroed)
+{
+	struct weiri_heap_run *run =
+	    bytes <= PTRDIFF_MAX ? run_open(heap, bytes, align) : NULL;
+
+	if (run == NULL)
+		return weiri_heap_refuse(heap);
+	__atomic_fetch_add(&heap->run_requests, 1, __ATOMIC_RELAXED);
+	if (zeroed != NULL)
+		*zeroed = run->span.zeroed;
+	return run->span.base;
+}
+
+/* Not in the list any more. */
+static void
+run_close(struct weiri_heap_run *run)
+{
+	size_t bytes = run->span.bytes;
+
+	weiri_span_free(&run->span);
+	weiri_heap_uncharge(run->heap, bytes);
+	weiri_meta_free(run, sizeof(*run));
+}
+
+void
+weiri_heap_run_free(struct weiri_heap_run *run)
+{
+	struct weir_heap *heap = run->heap;
+
+	weiri_mutex_lock(&heap->lock);
+	weiri_list_remove(&run->span.link);
+	run_count(heap, run, false);
+	heap->gone[heap->gone_next++ % WEIRI_HEAP_GONE] =
+	    (uintptr_t)run->span.base;
+	weiri_mutex_unlock(&heap->lock);
+	run_close(run);
+}
+
+bool
+weiri_heap_run_gone(struct weir_heap *heap, const void *address)
+{
+	bool gone = false;
+
+	weiri_mutex_lock(&heap->lock);
+	for (size_t i = 0; i < WEIRI_HEAP_GONE; i++)
+		gone = gone ||
+		       (heap->gone[i] == (uintptr_t)address && address != NULL);
+	weiri_mutex_unlock(&heap->lock);
+	return gone;
+}
+
+void
+weiri_heap_run_free_all(struct weir_heap *heap)
+{
+	WEIRI_LIST_FOR_SAFE(node, &heap->runs)
+	{
+		weiri_list_remove(node);
+		run_close(
+		    WEIRI_CONTAINER_OF(node, struct weiri_heap_run, span.link));
+	}
+}
+
+/* ---- another size -------------------------------------------------------- */
+
+/* In its place; false if that cannot be. */
+static bool
+run_resize_here(struct weiri_heap_run *run, size_t bytes, size_t whole)
+{
+	struct weir_heap *heap = run->heap;
+	size_t old = run->span.bytes;
+
+	if (whole > old && !weiri_heap_charge(heap, whole - old))
+		return false;
+	if (whole != old && weiri_span_resize(&run->span, whole) != 0) {
+		weiri_heap_uncharge(heap, whole - old);
+		return false;
+	}
+	if (whole < old)
+		weiri_heap_uncharge(heap, old - whole);
+	__atomic_fetch_add(&heap->run_bytes, whole - old, __ATOMIC_RELAXED);
+	__atomic_fetch_add(
+	    &heap->run_asked, bytes - run->bytes, __ATOMIC_RELAXED);
+	run->bytes = bytes;
+	return true;
+}
+
+/* Plain private pages, which nobody but the program looks at. */
+static bool
+run_may_move_pages(void)
+{
+	const struct weir_page_source *source = &weiri_config()->source;
+
+	return source->kind == WEIR_SOURCE_ANONYMOUS &&
+	       (source->flags & ~(unsigned)WEIR_SOURCE_NO_DUMP) == 0;
+}
+
+/* Pages of one run into a larger one; as weiri_os_move_pages(). */
+static int
+run_move_pages(const struct weiri_heap_run *from, struct weiri_heap_run *to)
+{
+	if (from->span.bytes < RUN_MOVE_BYTES || !run_may_move_pages())
+		return -ENOSYS;
+	return weiri_os_move_pages(
+	    from->span.base, to->span.base, from->span.bytes);
+}
+
+/* Its addresses are somebody else's mapping now: out of the list, still in the
+ * heap's charge, and never back into the supply. */
+static WEIRI_COLD void
+run_lose(struct weiri_heap_run *run)
+{
+	struct weir_heap *heap = run->heap;
+
+	weiri_mutex_lock(&heap->lock);
+	weiri_list_remove(&run->span.link);
+	weiri_mutex_unlock(&heap->lock);
+	weiri_message(WEIR_MESSAGE_WARNING,
+	    "a range of addresses was lost while pages were moved");
+}
+
+static void *
+run_move(struct weiri_heap_run *run, size_t bytes)
+{
+	struct weir_heap *heap = run->heap;
+	struct weiri_heap_run *moved = run_open(heap, bytes, WEIRI_PAGE);
+	int error = moved != NULL ? run_move_pages(run, moved) : 0;
+
+	if (WEIR_UNLIKELY(error == -EFAULT)) {
+		run_lose(moved);
+		moved = run_open(heap, bytes, WEIRI_PAGE);
+	}
+	if (moved == NULL)
+		return weiri_heap_refuse(heap);
+	if (error != 0)
+		memcpy(moved->span.base, run->span.base, run->span.bytes);
+
+	void *base = moved->span.base;
+
+	weiri_heap_run_free(run);
+	return base;
+}
+
+void *
+weiri_heap_run_resize(struct weiri_heap_run *run, size_t bytes)
+{
+	struct weir_heap *heap = run->heap;
+
+	if (bytes > PTRDIFF_MAX)
+		return weiri_heap_refuse(heap);
+
+	size_t whole = weiri_round_up(bytes, WEIRI_PAGE);
+
+	if (!run_resize_here(run, bytes, whole))
+		return run_move(run, bytes);
+	return run->span.base;
+}

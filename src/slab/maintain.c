@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * maintain.c - giving idle slots, slabs and pages back, a step at a time.
+ *
+ *     threads' spares --aged--> full magazines --surplus--> slabs at rest
+ *                                                             |  surplus
+ *                               system <--- page supply <-----+
+ *
+ * Each store keeps what it may need again and lets go what it did not need for
+ * an epoch (base/decay.h).  One pass through the chain must not take as long as
+ * its stages together, so what decay sets free passes on at once: a slab that
+ * came to rest because surplus magazines were emptied into it is closed in the
+ * same pass, and the pages of a closed slab are owed to the system.  Idle memory
+ * is gone after three epochs at most: the rest of the one it fell idle in, the
+ * one that proves it idle, and the one it leaves in.
+ *
+ * A spare that its thread did not exchange between two passes is taken.  The
+ * loaded magazine is the thread's own; see weiri_local_shed().
+ *
+ * Invariants:
+ *
+ *   A1  A depot under a step is pinned, so it does not end; a step holds the
+ *       depot's lock over one magazine or one slab at most, and no lock over
+ *       hooks and page requests.
+ *   A2  Slots that weiri_depot_prepare() made are not given back: what is in
+ *       being stays at or above depot->kept.
+ *   A3  idle_owed <= idle_count after each step.
+ */
+#include "slab/maintain.h"
+
+#include "slab/stock.h"
+
+/* Magazines that one step frees: each is a push on a list of records. */
+#define MAINTAIN_EMPTIES 16
+
+/* ---- one depot ----------------------------------------------------------- */
+
+static void
+maintain_turn(struct weiri_depot *depot)
+{
+	bool quiet = depot->misses == depot->turn_misses;
+
+	weiri_decay_turn(&depot->full_decay, depot->full_count);
+	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
+	weiri_decay_turn(&depot->idle_decay, depot->idle_count);
+	depot->turn_misses = depot->misses;
+	if (quiet)
+		weiri_depot_cool(depot);
+}
+
+/* The first thing in a pass: the clock, and spares that nobody exchanged. */
+static void
+maintain_arrive(
+    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	void *bad = weiri_stock_gather_spares(depot, maintain->epoch_ns == 0);
+
+	weiri_mutex_lock(&depot->lock);
+	if (weiri_decay_tick(
+		&depot->clock, maintain->now_ns, maintain->epoch_ns))
+		maintain_turn(depot);
+	weiri_mutex_unlock(&depot->lock);
+	if (bad != NULL)
+		weiri_stock_report(depot, bad);
+}
+
+/* Locked. */
+static uint64_t
+maintain_want(const struct weiri_maintain *maintain,
+    const struct weiri_depot *depot, const struct weiri_decay *decay,
+    uint64_t level)
+{
+	return weiri_decay_want(
+	    decay, &depot->clock, maintain->now_ns, maintain->epoch_ns, level);
+}
+
+/* Empties one surplus magazine into the slabs; false if there is none. */
+static bool
+maintain_unpack(
+    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	struct weiri_magazine *full = NULL;
+	void *bad = NULL;
+	uint64_t want, idle;
+
+	weiri_mutex_lock(&depot->lock);
+	want = maintain_want(
+	    maintain, depot, &depot->full_decay, depot->full_count);
+	if (want > 0)
+		full = weiri_stock_pop_full(depot);
+	if (full != NULL) {
+		idle = depot->idle_count;
+		weiri_decay_done(&depot->full_decay, 1);
+		bad = weiri_stock_unpack(depot, full);
+		depot->idle_owed += depot->idle_count - idle;
+		weiri_stock_update(depot);
+	}
+	weiri_mutex_unlock(&depot->lock);
+	if (bad != NULL)
+		weiri_stock_report(depot, bad);
+	if (full == NULL)
+		return false;
+	weiri_stock_free_magazine(full);
+	weiri_pages_owe(0, WEIRI_MAGAZINE_BYTES);
+	return true;
+}
+
+/* Locked: a surplus slab, off its list, or NULL. */
+static struct weiri_slab *
+maintain_take_idle(
+    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	uint64_t want = maintain_want(
+	    maintain, depot, &depot->idle_decay, depot->idle_count);
+	struct weiri_slab *slab;
+
+	depot->idle_owed = weiri_min(depot->idle_owed, depot->idle_count);
+	want = weiri_max(want, depot->idle_owed);
+	if (want == 0)
+		return NULL;
+	slab = WEIRI_CONTAINER_OF(depot->partial.prev, struct weiri_slab, link);
+	if (depot->carved - slab->carved < depot->kept)
+		return NULL;
+	slab = weiri_stock_unlist_slab(depot);
+	weiri_decay_done(&depot->idle_decay, 1);
+	depot->idle_owed -= depot->idle_owed > 0;
+	return slab;
+}
+
+/* Closes one surplus slab; false if there is none. */
+static bool
+maintain_close(const struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	struct weiri_slab *slab;
+	size_t header_bytes;
+
+	weiri_mutex_lock(&depot->lock);
+	slab = maintain_take_idle(maintain, depot);
+	weiri_mutex_unlock(&depot->lock);
+	if (slab == NULL)
+		return false;
+	header_bytes = slab->header_bytes;
+	weiri_slab_close(slab);
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		weiri_wait_serve(depot);
+	weiri_pages_owe(
+	    depot->slab_bytes + depot->companion_bytes, header_bytes);
+	return true;
+}
+
+/* Frees surplus empty magazines; false if there is none. */
+static bool
+maintain_empties(
+    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	struct weiri_magazine *list = NULL;
+	uint64_t count;
+
+	weiri_mutex_lock(&depot->lock);
+	count = maintain_want(
+	    maintain, depot, &depot->empty_decay, depot->empty_count);
+	count = weiri_min(count, MAINTAIN_EMPTIES);
+	count = weiri_min(count, depot->empty_count);
+	for (uint64_t i = 0; i < count; i++)
+		weiri_magazine_push(
+		    &list, weiri_magazine_pop(&depot->empty_list));
+	depot->empty_count -= (uint32_t)count;
+	weiri_decay_done(&depot->empty_decay, count);
+	weiri_mutex_unlock(&depot->lock);
+	weiri_stock_free_magazines(list);
+	weiri_pages_owe(0, count * WEIRI_MAGAZINE_BYTES);
+	return count > 0;
+}
+
+/* ---- the pass ------------------------------------------------------------ */
+
+static bool
+maintain_over(struct weiri_maintain *maintain, uint64_t deadline_ns)
+{
+	maintain->now_ns = weiri_os_now_ns();
+	return maintain->now_ns >= deadline_ns;
+}
+
+/* True when the depot has nothing left to do, false when time is over. */
+static bool
+maintain_visit(struct weiri_maintain *maintain, struct weiri_depot *depot,
+    uint64_t deadline_ns)
+{
+	if (!maintain->arrived)
+		maintain_arrive(maintain, depot);
+	maintain->arrived = true;
+	while (maintain_unpack(maintain, depot) ||
+	       maintain_close(maintain, depot) ||
+	       maintain_empties(maintain, depot)) {
+		/* Or an extent would be unmapped with all its memory, at once,
+		 * when the last of its slabs goes. */
+		if (weiri_pages_owing())
+			(void)weiri_pages_purge(
+			    maintain->now_ns, maintain->epoch_ns);
+		if (maintain_over(maintain, deadline_ns))
+			return false;
+	}
+	return true;
+}
+
+/* As maintain_visit(), of all depots. */
+static bool
+maintain_depots(struct weiri_maintain *maintain, uint64_t deadline_ns)
+{
+	struct weiri_depot *depot;
+	uint32_t before = maintain->index;
+
+	while ((depot = weiri_local_pin(&maintain->index)) != NULL) {
+		/* The one that was left may have ended meanwhile. */
+		if (maintain->index != before)
+			maintain->arrived = false;
+
+		bool done = maintain_visit(maintain, depot, deadline_ns);
+
+		weiri_local_unpin(depot);
+		if (!done)
+			return false;
+		maintain->arrived = false;
+		before = ++maintain->index;
+		if (maintain_over(maintain, deadline_ns))
+			return false;
+	}
+	return true;
+}
+
+bool
+weiri_maintain_run(struct weiri_maintain *maintain, uint64_t deadline_ns)
+{
+	maintain->now_ns = weiri_os_now_ns();
+	if (!maintain->under_way) {
+		maintain->under_way = true;
+		maintain->arrived = false;
+		maintain->index = 1;
+		__atomic_fetch_add(&weiri_local_round, 1, __ATOMIC_RELAXED);
+	}
+	if (!maintain_depots(maintain, deadline_ns))
+		return true;
+	while (weiri_pages_purge(maintain->now_ns, maintain->epoch_ns))
+		if (maintain_over(maintain, deadline_ns))
+			return true;
+	maintain->under_way = false;
+	return false;
+}

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Counts the instructions of the hot calls of a cache under callgrind and holds
+# them against the budget below: linked statically, shared, and loaded by name.
+#
+#     run.sh COMPILER STATIC SHARED DLOPEN LIBRARY
+#
+# COMPILER is CMake's name and version of it, the others are the programs made
+# of calls.c and libweir.so.  The counts are exact for the compiler they were
+# taken with: more is a regression, less is a gain to be written down.  Another
+# compiler has to stay below the limit.
+set -euo pipefail
+
+compiler=$1 static=$2 shared=$3 dlopen=$4 library=$5
+[[ $compiler == "GNU 12."* ]] && exact=1 || exact=0
+
+if ! command -v valgrind >/dev/null; then
+	echo "skipped: valgrind is not installed, which counts instructions"
+	exit 77
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# What callgrind calls it, the exact count or -, the limit, and instructions that
+# are not the call's: of those in line, the return and the use of the object.
+budget() {
+	cat <<-'END'
+		# one object, through a call
+		weir_cache_alloc'batch_alloc           12    14
+		weir_cache_free'batch_free             14    14
+		weir_cache_alloc'word_alloc            21    24
+		weir_cache_free'word_free              34    38
+		weir_cache_alloc'table_alloc           30    34
+		weir_cache_free'table_free             42    47
+		weir_cache_alloc'byte_alloc            88   120
+		weir_cache_free'byte_free             101   130
+		# in line
+		batch_alloc_at'                         9    10  -1
+		batch_free_at'                         10    10  -2
+		word_alloc_at'                         18    21  -1
+		word_free_at'                          32    36  -2
+		table_alloc_at'                        27    30  -1
+		table_free_at'                         40    44  -2
+		# handles
+		weir_cache_alloc'handles_alloc         21    24
+		weir_cache_free'handles_free          113   135
+		weir_cache_handle'handles_make         67    80
+		weir_cache_resolve'handles_good        29    34
+		weir_cache_resolve'handles_stale       27    32
+		# many at once, for all of them; the C library's memcpy()
+		# depends on the processor
+		weir_cache_alloc_bulk'batch8_alloc      -    85
+		weir_cache_free_bulk'batch8_free        -   150
+		weir_cache_alloc_bulk'batch32_alloc     -   105
+		weir_cache_free_bulk'batch32_free       -   350
+		weir_cache_alloc_bulk'word8_alloc       -   140
+		weir_cache_free_bulk'word8_free         -   270
+		weir_cache_alloc_bulk'word32_alloc      -   310
+		weir_cache_free_bulk'word32_free        -   800
+		# with a visit to the depot, whose way depends on who was there
+		weir_cache_alloc_bulk'batch126_alloc    -   700
+		weir_cache_free_bulk'batch126_free      -  1500
+		weir_cache_alloc_bulk'word126_alloc     -  1500
+		weir_cache_free_bulk'word126_free       -  3300
+	END
+}
+
+# PROGRAM [ARGUMENT]: a line for each function and caller, with the count of a
+# round, what it called in it.
+count() {
+	valgrind -q --tool=callgrind --separate-callers=1 \
+		--compress-strings=no --compress-pos=no \
+		--callgrind-out-file="$work/out" "$@" >&2
+	awk '/^fn=/ { name = substr($0, 4) }
+		/^[0-9]/ { sum[name] += $2 }
+		END { for (name in sum) print name, sum[name] / 1000 }' \
+		"$work/out"
+}
+
+failed=0
+measure() {
+	local how=$1
+	shift
+	count "$@" >"$work/counts"
+	budget | awk -v how="$how" -v exact="$exact" '
+		NR == FNR { count[$1] = $2; next }
+		/^#/ { next }
+		{
+			name = $1
+			have = ""
+			for (c in count)
+				if (c == name || (name ~ /\x27$/ && index(c, name) == 1))
+					have = count[c] + $4
+			if (have == "" && how == "dlopen" && name ~ /_at/)
+				next
+			verdict = "ok"
+			if (have == "")
+				verdict = "NOT MEASURED"
+			else if (exact && $2 != "-" && have != $2)
+				verdict = "the budget is " $2
+			else if (have > $3)
+				verdict = "the limit is " $3
+			printf "%-7s %-38s %7s  %s\n", how, name, have, verdict
+			bad += verdict != "ok"
+		}
+		END { exit bad != 0 }' "$work/counts" - || failed=1
+}
+
+measure static "$static"
+measure shared "$shared"
+measure dlopen "$dlopen" "$library"
+exit $failed

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many threads want more objects than there are, and wait for their turn.  A
+ * lost wake-up hangs the test; an object handed out twice meets itself; who is
+ * passed by others sees more of them served than there are threads.
+ */
+#include "support/test.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+enum { THREADS = 6, HELD = 120 };
+
+struct item {
+	uint64_t owner;
+	uint64_t uses;
+};
+
+struct arena {
+	struct weir_cache *cache;
+	size_t count;
+	uint64_t seed;
+};
+
+static void
+arena_init(struct arena *arena, size_t limit, size_t count)
+{
+	*arena = (struct arena){.count = count, .seed = test_seed()};
+	CHECK_EQ(
+	    weir_cache_create("waited",
+		&(struct weir_cache_config){.object_bytes = sizeof(struct item),
+		    .limit = limit,
+		    .policy = WEIR_LIMIT_WAIT},
+		&arena->cache),
+	    0);
+}
+
+static void
+item_take(struct item *item, uint64_t owner)
+{
+	CHECK_EQ(__atomic_exchange_n(&item->owner, owner, __ATOMIC_RELAXED), 0);
+	item->uses++;
+}
+
+static void
+item_give(struct arena *arena, struct item *item, uint64_t owner)
+{
+	CHECK_EQ(__atomic_exchange_n(&item->owner, 0, __ATOMIC_RELAXED), owner);
+	weir_cache_free(arena->cache, item);
+}
+
+static struct weir_pool_stats
+arena_finish(struct arena *arena)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_cache_stats(arena->cache, &stats), 0);
+	CHECK_EQ(stats.in_use, 0);
+	CHECK_EQ(stats.waiting, 0);
+	CHECK_LE(stats.total, stats.limit);
+	CHECK_LE(stats.wait_turns_max, THREADS - 1);
+	CHECK(weir_cache_check(arena->cache));
+	weir_cache_destroy(arena->cache);
+	return stats;
+}
+
+/* ---- one object each ----------------------------------------------------- */
+
+static void
+take_in_turn(unsigned index, void *context)
+{
+	struct arena *arena = context;
+
+	for (size_t i = 0; i < arena->count / THREADS; i++) {
+		struct item *item =
+		    weir_cache_alloc_wait(arena->cache, WEIR_WAIT_FOREVER);
+
+		item_take(item, index + 1);
+		/* Now and then with the object in hand. */
+		if ((i & 15) == 0)
+			sched_yield();
+		item_give(arena, item, index + 1);
+	}
+}
+
+TEST_LIMIT(a_million_turns_come_in_order, 200)
+{
+	struct arena arena;
+
+	/* Objects are zero at first: owner 0. */
+	for (size_t limit = 1; limit <= 4; limit += 3) {
+		struct weir_pool_stats stats;
+
+		arena_init(&arena, limit, test_count(500000));
+		void *all[4];
+		for (size_t i = 0; i < limit; i++) {
+			all[i] = weir_cache_alloc(arena.cache);
+			*(struct item *)all[i] = (struct item){0};
+		}
+		for (size_t i = 0; i < limit; i++)
+			weir_cache_free(arena.cache, all[i]);
+		test_threads(THREADS, take_in_turn, &arena);
+		stats = arena_finish(&arena);
+		CHECK_EQ(stats.failures, 0);
+		CHECK_GT(stats.waits, 0);
+	}
+}
+
+/* ---- many, from pockets -------------------------------------------------- */
+
+static void
+hold_many(unsigned index, void *context)
+{
+	struct arena *arena = context;
+	struct item *held[HELD];
+	struct test_rng rng;
+	size_t count = 0;
+
+	test_rng_init(&rng, arena->seed + index);
+	for (size_t i = 0; i < arena->count / THREADS; i++) {
+		bool take = count == 0 ||
+			    (count < HELD && test_rand_below(&rng, 100) < 55);
+		struct item *item =
+		    take ? weir_cache_alloc_wait(arena->cache,
+			       count == 0 ? WEIR_WAIT_FOREVER : 200000)
+			 : NULL;
+
+		if (item != NULL) {
+			item->owner = index + 1;
+			held[count++] = item;
+			continue;
+		}
+		/* Nothing in time, while others wait for what it holds. */
+		for (size_t give = take ? count : 1; give > 0; give--) {
+			size_t at = test_rand_below(&rng, count);
+
+			CHECK_EQ(held[at]->owner, index + 1);
+			weir_cache_free(arena->cache, held[at]);
+			held[at] = held[--count];
+		}
+	}
+	while (count > 0)
+		weir_cache_free(arena->cache, held[--count]);
+}
+
+TEST_LIMIT(pockets_are_searched_and_no_waiter_is_forgotten, 120)
+{
+	struct arena arena;
+	struct weir_pool_stats stats;
+
+	arena_init(&arena, 512, test_count(1000000));
+	test_threads(THREADS, hold_many, &arena);
+	stats = arena_finish(&arena);
+	CHECK_GT(stats.waits, 0);
+}
+
+/* ---- one free against one waiter ----------------------------------------- */
+
+enum { LIMIT_POCKETS = 512 };
+
+struct duel {
+	struct arena arena;
+	void *object;
+	size_t turn; /* whose object it is: even and odd rounds */
+};
+
+/*
+ * The one object there is goes to and fro: each round one thread gives it back
+ * at the moment when the other comes to wait, and does nothing else that could
+ * wake it.
+ */
+static void
+duel_run(unsigned index, void *context)
+{
+	struct duel *duel = context;
+
+	for (size_t round = 0; round < duel->arena.count; round++) {
+		while (__atomic_load_n(&duel->turn, __ATOMIC_ACQUIRE) != round)
+			if (round % 64 == 0)
+				sched_yield();
+		if (round % 2 == index) {
+			weir_cache_free(duel->arena.cache, duel->object);
+			continue;
+		}
+		duel->object = weir_cache_alloc_wait(
+		    duel->arena.cache, UINT64_C(5000000000));
+		CHECK_NOT_NULL(duel->object);
+		__atomic_store_n(&duel->turn, round + 1, __ATOMIC_RELEASE);
+	}
+}
+
+TEST_LIMIT(free_that_races_with_a_waiter_is_not_lost, 120)
+{
+	void *others[LIMIT_POCKETS - 1];
+	struct duel duel = {.turn = 0};
+
+	arena_init(&duel.arena, LIMIT_POCKETS, test_count(100000));
+	for (size_t i = 0; i < LIMIT_POCKETS - 1; i++)
+		others[i] = weir_cache_alloc(duel.arena.cache);
+	duel.object = weir_cache_alloc(duel.arena.cache);
+	test_threads(2, duel_run, &duel);
+	weir_cache_free(duel.arena.cache, duel.object);
+	for (size_t i = 0; i < LIMIT_POCKETS - 1; i++)
+		weir_cache_free(duel.arena.cache, others[i]);
+	(void)arena_finish(&duel.arena);
+}
+
+/* ---- with trims, and threads that end ------------------------------------ */
+
+static bool churn_done;
+
+static void *
+churn_trim(void *argument)
+{
+	struct arena *arena = argument;
+
+	while (!__atomic_load_n(&churn_done, __ATOMIC_ACQUIRE)) {
+		(void)weir_cache_trim(arena->cache);
+		usleep(500);
+	}
+	return NULL;
+}
+
+static void *
+churn_live(void *argument)
+{
+	struct arena *arena = argument;
+	void *held[HELD];
+
+	for (size_t i = 0; i < 20; i++) {
+		size_t count = 0;
+
+		while (count < HELD &&
+		       (held[count] = weir_cache_alloc_wait(arena->cache,
+			    count == 0 ? WEIR_WAIT_FOREVER : 100000)) != NULL)
+			count++;
+		while (count > 0)
+			weir_cache_free(arena->cache, held[--count]);
+	}
+	return NULL;
+}
+
+static void
+churn_spawn(unsigned index, void *context)
+{
+	struct arena *arena = context;
+
+	(void)index;
+	for (size_t i = 0; i < arena->count; i++) {
+		pthread_t thread;
+
+		CHECK_EQ(pthread_create(&thread, NULL, churn_live, arena), 0);
+		pthread_join(thread, NULL);
+	}
+}
+
+TEST_LIMIT(waiters_outlast_trims_and_ends_of_threads, 120)
+{
+	struct arena arena;
+	pthread_t trimmer;
+
+	arena_init(&arena, 512, test_count(60));
+	CHECK_EQ(pthread_create(&trimmer, NULL, churn_trim, &arena), 0);
+	test_threads(THREADS, churn_spawn, &arena);
+	__atomic_store_n(&churn_done, true, __ATOMIC_RELEASE);
+	pthread_join(trimmer, NULL);
+	(void)arena_finish(&arena);
+}
+
+/* ---- fork ---------------------------------------------------------------- */
+
+static void *
+wait_long(void *argument)
+{
+	struct arena *arena = argument;
+
+	weir_cache_free(arena->cache,
+	    weir_cache_alloc_wait(arena->cache, WEIR_WAIT_FOREVER));
+	return NULL;
+}
+
+TEST(child_of_a_fork_serves_nobody_who_waits_in_the_parent)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	struct arena arena;
+	pthread_t thread;
+	void *object;
+	pid_t child;
+	int status;
+
+	arena_init(&arena, 1, 1);
+	object = weir_cache_alloc(arena.cache);
+	CHECK_EQ(pthread_create(&thread, NULL, wait_long, &arena), 0);
+	do
+		CHECK_EQ(weir_cache_stats(arena.cache, &stats), 0);
+	while (stats.waiting == 0);
+	child = fork();
+	CHECK_NE(child, -1);
+	if (child == 0) {
+		weir_cache_free(arena.cache, object);
+		CHECK_PTR(weir_cache_alloc_wait(arena.cache, 0), object);
+		weir_cache_free(arena.cache, object);
+		CHECK(weir_cache_check(arena.cache));
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	weir_cache_free(arena.cache, object);
+	pthread_join(thread, NULL);
+	(void)arena_finish(&arena);
+}

@@ -1,0 +1,638 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a cache does at its limit: waiting in order of arrival, time-outs, word
+ * that there is room again, limits that change, budgets that several caches
+ * share; and the size of magazines, which follows how often they are exchanged.
+ */
+#include "support/test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+#define MS UINT64_C(1000000)
+
+/* A limit that is served through the lock, and one with magazines. */
+enum { SMALL = 16, LARGE = 1024, WAITERS = 8, FOUR_ROUNDS = 4 * WAITERS };
+
+static struct weir_cache *
+cache_make(const struct weir_cache_config *config)
+{
+	struct weir_cache *cache;
+
+	CHECK_EQ(weir_cache_create("limited", config, &cache), 0);
+	return cache;
+}
+
+static struct weir_cache *
+cache_make_waiting(size_t limit, uint64_t timeout_ns)
+{
+	return cache_make(&(struct weir_cache_config){.object_bytes = 64,
+	    .limit = limit,
+	    .policy = WEIR_LIMIT_WAIT,
+	    .timeout_ns = timeout_ns});
+}
+
+static struct weir_pool_stats
+cache_stats(struct weir_cache *cache)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
+	return stats;
+}
+
+static void
+cache_end(struct weir_cache *cache)
+{
+	CHECK_EQ(cache_stats(cache).in_use, 0);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+static void
+take_all(struct weir_cache *cache, void **objects, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		objects[i] = weir_cache_alloc_wait(cache, 0);
+		CHECK_NOT_NULL(objects[i]);
+	}
+}
+
+static void
+give_all(struct weir_cache *cache, void **objects, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		weir_cache_free(cache, objects[i]);
+}
+
+static void
+await_waiting(struct weir_cache *cache, uint64_t count)
+{
+	while (cache_stats(cache).waiting != count)
+		usleep(100);
+}
+
+/* ---- waiting ------------------------------------------------------------- */
+
+struct waiter {
+	struct weir_cache *cache;
+	pthread_t thread;
+	void *object;
+	size_t *served;
+	size_t turn; /* when it was served, by its own account */
+	uint64_t timeout_ns;
+};
+
+static void *
+waiter_run(void *argument)
+{
+	struct waiter *waiter = argument;
+
+	waiter->object =
+	    weir_cache_alloc_wait(waiter->cache, waiter->timeout_ns);
+	waiter->turn = __atomic_fetch_add(waiter->served, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* Each is in the queue before the next one comes. */
+static void
+waiters_start(struct waiter *waiters, struct weir_cache *cache, size_t *served)
+{
+	for (size_t i = 0; i < WAITERS; i++) {
+		waiters[i] = (struct waiter){.cache = cache,
+		    .served = served,
+		    .timeout_ns = WEIR_WAIT_FOREVER};
+		CHECK_EQ(pthread_create(
+			     &waiters[i].thread, NULL, waiter_run, &waiters[i]),
+		    0);
+		await_waiting(cache, i + 1);
+	}
+}
+
+static void
+waiters_are_served_in_order(size_t limit)
+{
+	struct weir_cache *cache = cache_make_waiting(limit, 0);
+	struct waiter waiters[WAITERS];
+	void *objects[LARGE];
+	size_t served = 0;
+
+	take_all(cache, objects, limit);
+	for (int round = 0; round < 4; round++) {
+		served = 0;
+		waiters_start(waiters, cache, &served);
+		for (size_t i = 0; i < WAITERS; i++) {
+			weir_cache_free(cache, objects[i]);
+			/* It is another's already: nobody takes it past him. */
+			CHECK_NULL(weir_cache_alloc_wait(cache, 0));
+			pthread_join(waiters[i].thread, NULL);
+			CHECK_PTR(waiters[i].object, objects[i]);
+			CHECK_EQ(waiters[i].turn, i);
+		}
+	}
+
+	struct weir_pool_stats stats = cache_stats(cache);
+
+	CHECK_EQ(stats.waits, FOUR_ROUNDS);
+	CHECK_EQ(stats.wait_timeouts, 0);
+	CHECK_EQ(stats.waiting, 0);
+	CHECK_EQ(stats.wait_turns_max, WAITERS - 1);
+	CHECK_EQ(stats.failures, FOUR_ROUNDS);
+	give_all(cache, objects, limit);
+	cache_end(cache);
+}
+
+TEST(waiters_are_served_in_order_of_arrival)
+{
+	waiters_are_served_in_order(SMALL);
+	waiters_are_served_in_order(LARGE);
+}
+
+static void
+wait_ends_in_time(size_t limit)
+{
+	struct weir_cache *cache = cache_make_waiting(limit, 3 * MS);
+	void *objects[LARGE];
+	uint64_t begin_ns;
+
+	take_all(cache, objects, limit);
+	errno = 77;
+	begin_ns = test_now_ns();
+	CHECK_NULL(weir_cache_alloc_wait(cache, 5 * MS));
+	CHECK_GE(test_now_ns() - begin_ns, 5 * MS);
+	begin_ns = test_now_ns();
+	CHECK_NULL(weir_cache_alloc(cache));
+	CHECK_GE(test_now_ns() - begin_ns, 3 * MS);
+	/* In bulk nothing waits. */
+	CHECK_EQ(weir_cache_alloc_bulk(cache, 1, objects), 0);
+	CHECK_EQ(errno, 77);
+
+	struct weir_pool_stats stats = cache_stats(cache);
+
+	CHECK_EQ(stats.waits, 2);
+	CHECK_EQ(stats.wait_timeouts, 2);
+	CHECK_EQ(stats.failures, 3);
+	CHECK_EQ(stats.requests, limit + 3);
+	CHECK_EQ(stats.hits + stats.misses, stats.requests);
+	give_all(cache, objects, limit);
+	cache_end(cache);
+}
+
+TEST(wait_ends_in_time_with_nothing)
+{
+	wait_ends_in_time(SMALL);
+	wait_ends_in_time(LARGE);
+}
+
+TEST(wait_without_a_waiting_policy_is_a_plain_alloc)
+{
+	struct weir_cache *cache = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 64, .limit = 1});
+	void *object = weir_cache_alloc_wait(cache, WEIR_WAIT_FOREVER);
+
+	CHECK_NOT_NULL(object);
+	CHECK_NULL(weir_cache_alloc_wait(cache, WEIR_WAIT_FOREVER));
+	weir_cache_free(cache, object);
+	cache_end(cache);
+}
+
+static void
+hook_waits(void *object, void *context)
+{
+	/* Would never end: the caller holds all there is. */
+	CHECK_NULL(weir_cache_alloc(context));
+	memset(object, 1, 64);
+}
+
+TEST(wait_in_a_hook_fails_at_once)
+{
+	struct weir_cache *cache = cache_make_waiting(1, 0);
+	struct weir_cache *hooked =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.init = hook_waits,
+		.fini = hook_waits,
+		.ctor = hook_waits,
+		.dtor = hook_waits,
+		.context = cache});
+	void *object = weir_cache_alloc(cache);
+	void *other = weir_cache_alloc(hooked);
+
+	CHECK_NOT_NULL(object);
+	CHECK_NOT_NULL(other);
+	weir_cache_free(hooked, other);
+	cache_end(hooked);
+	CHECK_GE(cache_stats(cache).failures, 4);
+	weir_cache_free(cache, object);
+	cache_end(cache);
+}
+
+/* ---- nothing is out of reach --------------------------------------------- */
+
+struct idle_test {
+	struct weir_cache *cache;
+	pthread_barrier_t barrier;
+	size_t count;
+};
+
+static void
+idle_after_use(unsigned index, void *context)
+{
+	struct idle_test *test = context;
+	void *objects[LARGE];
+
+	if (index > 0) {
+		for (int round = 0; round < 3; round++) {
+			size_t got = weir_cache_alloc_bulk(
+			    test->cache, test->count, objects);
+
+			give_all(test->cache, objects, got);
+		}
+		pthread_barrier_wait(&test->barrier);
+	} else {
+		pthread_barrier_wait(&test->barrier);
+		take_all(test->cache, objects, test->count);
+		give_all(test->cache, objects, test->count);
+	}
+	pthread_barrier_wait(&test->barrier);
+}
+
+TEST(free_object_is_always_found_beside_idle_threads)
+{
+	const size_t limits[] = {SMALL, 511, 512, LARGE};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct idle_test test = {
+		    .cache = cache_make_waiting(limits[i], 0),
+		    .count = limits[i]};
+
+		pthread_barrier_init(&test.barrier, NULL, 9);
+		test_threads(9, idle_after_use, &test);
+		pthread_barrier_destroy(&test.barrier);
+		cache_end(test.cache);
+	}
+}
+
+/* ---- notification -------------------------------------------------------- */
+
+struct told {
+	unsigned calls;
+	void *taken[LARGE];
+	size_t count, want;
+};
+
+/* Takes up to `want` objects, which may fail and is then due again. */
+static void
+tell(struct weir_cache *cache, void *context)
+{
+	struct told *told = context;
+
+	told->calls++;
+	for (size_t i = 0; i < told->want; i++) {
+		void *object = weir_cache_alloc(cache);
+
+		if (object != NULL)
+			told->taken[told->count++] = object;
+	}
+}
+
+static void
+notification_comes_once(enum weir_check_level check, size_t limit)
+{
+	struct told told = {.calls = 0};
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.limit = limit,
+		.check = check,
+		.policy = WEIR_LIMIT_NOTIFY,
+		.notify_at = limit / 2,
+		.notify = tell,
+		.notify_context = &told,
+		.notify_fd = fd});
+	void *objects[LARGE];
+	uint64_t count;
+
+	CHECK_GE(fd, 0);
+	for (unsigned round = 1; round <= 3; round++) {
+		take_all(cache, objects, limit);
+		give_all(cache, objects, limit);
+		/* Nobody was refused. */
+		CHECK_EQ(told.calls, round - 1);
+		take_all(cache, objects, limit);
+		CHECK_NULL(weir_cache_alloc(cache));
+		give_all(cache, objects, limit / 2 - 1);
+		CHECK_EQ(told.calls, round - 1);
+		weir_cache_free(cache, objects[limit / 2 - 1]);
+		CHECK_EQ(told.calls, round);
+		give_all(cache, objects + limit / 2, limit / 2);
+		CHECK_EQ(told.calls, round);
+		CHECK_EQ(read(fd, &count, sizeof(count)), sizeof(count));
+		CHECK_EQ(count, 1);
+	}
+	cache_end(cache);
+	CHECK_EQ(close(fd), 0);
+}
+
+TEST(notification_comes_once_for_failures_when_the_use_is_low)
+{
+	notification_comes_once(WEIR_CHECK_EACH, SMALL);
+	notification_comes_once(WEIR_CHECK_BATCH, SMALL);
+	notification_comes_once(WEIR_CHECK_EACH, LARGE);
+	notification_comes_once(WEIR_CHECK_BATCH, LARGE);
+}
+
+TEST(notified_function_may_use_the_cache)
+{
+	struct told told = {.want = SMALL};
+	void *objects[SMALL];
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.limit = SMALL,
+		.policy = WEIR_LIMIT_NOTIFY,
+		.notify_at = SMALL / 2,
+		.notify = tell,
+		.notify_context = &told});
+
+	take_all(cache, objects, SMALL);
+	CHECK_NULL(weir_cache_alloc(cache));
+	give_all(cache, objects, SMALL / 2);
+	/* It took what there was, and more, and is not called from within. */
+	CHECK_EQ(told.calls, 1);
+	CHECK_EQ(told.count, SMALL / 2);
+	told.want = 0;
+	give_all(cache, objects + SMALL / 2, SMALL / 2);
+	CHECK_EQ(told.calls, 2);
+	give_all(cache, told.taken, told.count);
+	CHECK_EQ(told.calls, 2);
+	cache_end(cache);
+}
+
+static void
+free_a_share(unsigned index, void *context)
+{
+	void **objects = context;
+	struct weir_cache *cache = objects[LARGE];
+
+	give_all(cache, objects + (size_t)index * (LARGE / 4), LARGE / 4);
+}
+
+TEST(notification_is_not_lost_among_threads_that_free)
+{
+	struct told told = {.calls = 0};
+	void *objects[LARGE + 1];
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.limit = LARGE,
+		.policy = WEIR_LIMIT_NOTIFY,
+		.notify_at = 1,
+		.notify = tell,
+		.notify_context = &told});
+
+	objects[LARGE] = cache;
+	for (unsigned round = 1; round <= 50; round++) {
+		take_all(cache, objects, LARGE);
+		CHECK_NULL(weir_cache_alloc(cache));
+		test_threads(4, free_a_share, objects);
+		CHECK_EQ(told.calls, round);
+	}
+	cache_end(cache);
+}
+
+/* ---- limits that change -------------------------------------------------- */
+
+static char message[256];
+
+static void
+keep_message(enum weir_message_level level, const char *line, void *context)
+{
+	(void)level;
+	(void)context;
+	(void)strncpy(message, line, sizeof(message) - 1);
+}
+
+static void
+listen_to_messages(void)
+{
+	CHECK_EQ(weir_init(&(struct weir_config){.message = keep_message}), 0);
+}
+
+TEST(limit_below_what_is_in_use_is_refused_with_figures)
+{
+	listen_to_messages();
+
+	struct weir_cache *cache = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 64, .limit = SMALL});
+	void *objects[SMALL + 4];
+
+	take_all(cache, objects, SMALL);
+	CHECK_EQ(weir_cache_set_limit(cache, 10), -EBUSY);
+	CHECK_STR(message, "weir_cache_set_limit: cache \"limited\": "
+			   "limit 10 is below the "
+			   "16 objects in being, 16 of them in use");
+	CHECK_EQ(cache_stats(cache).limit, SMALL);
+	CHECK_EQ(weir_cache_set_limit(cache, SMALL + 4), 0);
+	take_all(cache, objects + SMALL, 4);
+	CHECK_NULL(weir_cache_alloc(cache));
+	give_all(cache, objects, SMALL + 4);
+	/* What is not in use is no obstacle. */
+	CHECK_EQ(weir_cache_set_limit(cache, 10), 0);
+	take_all(cache, objects, 10);
+	CHECK_NULL(weir_cache_alloc(cache));
+	give_all(cache, objects, 10);
+	CHECK_EQ(weir_cache_set_limit(cache, WEIR_LIMIT_NOTHING), 0);
+	CHECK_NULL(weir_cache_alloc(cache));
+	CHECK_EQ(weir_cache_set_limit(cache, 0), 0);
+	take_all(cache, objects, SMALL + 4);
+	give_all(cache, objects, SMALL + 4);
+	cache_end(cache);
+}
+
+TEST(higher_limit_serves_those_who_wait)
+{
+	struct weir_cache *cache = cache_make_waiting(SMALL, 0);
+	struct waiter waiters[WAITERS];
+	void *objects[SMALL];
+	size_t served = 0;
+
+	take_all(cache, objects, SMALL);
+	waiters_start(waiters, cache, &served);
+	CHECK_EQ(weir_cache_set_limit(cache, SMALL + WAITERS), 0);
+	for (size_t i = 0; i < WAITERS; i++) {
+		pthread_join(waiters[i].thread, NULL);
+		CHECK_NOT_NULL(waiters[i].object);
+		weir_cache_free(cache, waiters[i].object);
+	}
+	give_all(cache, objects, SMALL);
+	cache_end(cache);
+}
+
+TEST(lower_limit_holds_for_magazines_that_are_loaded)
+{
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	void *objects[LARGE];
+
+	for (int round = 0; round < 30; round++) {
+		take_all(cache, objects, LARGE);
+		give_all(cache, objects, LARGE);
+	}
+	CHECK_EQ(weir_cache_set_limit(cache, SMALL), 0);
+	take_all(cache, objects, SMALL);
+	CHECK_NULL(weir_cache_alloc(cache));
+	CHECK_EQ(cache_stats(cache).total, SMALL);
+	give_all(cache, objects, SMALL);
+	/* Below a limit of 512 nothing stays with the thread. */
+	CHECK_EQ(cache_stats(cache).cached, 0);
+	cache_end(cache);
+}
+
+/* ---- the size of magazines ----------------------------------------------- */
+
+TEST(magazines_start_small_and_grow_with_the_trips)
+{
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	void *objects[512];
+
+	weir_cache_free(cache, weir_cache_alloc(cache));
+	CHECK_LE(cache_stats(cache).cached, 8);
+	for (int round = 0; round < 200; round++) {
+		for (size_t i = 0; i < 512; i++)
+			objects[i] = weir_cache_alloc(cache);
+		give_all(cache, objects, 512);
+	}
+	CHECK_GT(cache_stats(cache).cached, 100);
+	CHECK_LE(cache_stats(cache).cached, 252);
+	CHECK(weir_cache_check(cache));
+
+	/* Fewer trips: less than one in a hundred requests now. */
+	struct weir_pool_stats before = cache_stats(cache), after;
+
+	for (int round = 0; round < 100; round++) {
+		for (size_t i = 0; i < 512; i++)
+			objects[i] = weir_cache_alloc(cache);
+		give_all(cache, objects, 512);
+	}
+	after = cache_stats(cache);
+	CHECK_LE((after.misses - before.misses) * 100,
+	    after.requests - before.requests);
+	cache_end(cache);
+}
+
+TEST(magazines_of_a_used_cache_are_no_larger_than_their_class)
+{
+	const size_t sizes[] = {64, 512, 1024, 4096, 32768};
+
+	for (size_t s = 0; s < 5; s++) {
+		struct weir_cache *cache = cache_make(
+		    &(struct weir_cache_config){.object_bytes = sizes[s]});
+		size_t most = 32768 / sizes[s];
+		void *objects[256];
+
+		most = most < 4 ? 4 : most > 126 ? 126 : most;
+		for (int round = 0; round < 100; round++) {
+			for (size_t i = 0; i < 256; i++)
+				objects[i] = weir_cache_alloc(cache);
+			give_all(cache, objects, 256);
+		}
+		CHECK_LE(cache_stats(cache).cached, 2 * most);
+		cache_end(cache);
+	}
+}
+
+/* ---- shared budgets ------------------------------------------------------ */
+
+static struct weir_quota_figures
+quota_stats(const struct weir_quota *quota)
+{
+	struct weir_quota_figures stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_quota_stats(quota, &stats), 0);
+	return stats;
+}
+
+TEST(quota_bounds_the_memory_of_its_caches_together)
+{
+	enum { SLAB = 64 << 10, LIMIT = 4 * SLAB, MOST = 2048 };
+	static void *objects[MOST];
+	struct weir_quota *quota;
+	struct weir_cache *first, *second;
+	size_t got = 0;
+
+	CHECK_EQ(weir_quota_create("tenant", LIMIT, &quota), 0);
+	first = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 256, .quota = quota});
+	second = cache_make(
+	    &(struct weir_cache_config){.object_bytes = 128, .quota = quota});
+	CHECK_EQ(quota_stats(quota).pools, 2);
+	while (got < MOST && (objects[got] = weir_cache_alloc(first)) != NULL)
+		got++;
+	CHECK_GE(got, (LIMIT - SLAB) / 288);
+	CHECK_LE(got, LIMIT / 256);
+	CHECK_EQ(quota_stats(quota).used_bytes, LIMIT);
+	CHECK_GE(quota_stats(quota).failures, 1);
+	CHECK_NULL(weir_cache_alloc(second));
+	CHECK_EQ(cache_stats(second).failures, 1);
+
+	/* By the slab: free objects count until they are given back. */
+	give_all(first, objects, got);
+	CHECK_EQ(quota_stats(quota).used_bytes, LIMIT);
+	(void)weir_cache_trim(first);
+	CHECK_EQ(quota_stats(quota).used_bytes, 0);
+	CHECK_EQ(quota_stats(quota).peak_bytes, LIMIT);
+	objects[0] = weir_cache_alloc(second);
+	CHECK_NOT_NULL(objects[0]);
+
+	/* Lowered below what is used: nobody grows. */
+	weir_quota_set_limit(quota, 0);
+	CHECK_NULL(weir_cache_alloc(first));
+	weir_cache_free(second, objects[0]);
+	EXPECT_ABORT("quota \"tenant\": 2 pools are still charged to it",
+	    weir_quota_destroy(quota));
+	cache_end(first);
+	cache_end(second);
+	CHECK_EQ(quota_stats(quota).used_bytes, 0);
+	CHECK_EQ(quota_stats(quota).pools, 0);
+	weir_quota_destroy(quota);
+	weir_quota_destroy(NULL);
+}
+
+/* ---- bad input ----------------------------------------------------------- */
+
+TEST(senseless_policies_are_refused)
+{
+	const struct {
+		struct weir_cache_config config;
+		const char *message;
+	} bad[] = {
+	    {{.policy = (enum weir_limit_policy)3}, "policy is 3; allowed: "},
+	    {{.timeout_ns = 1}, "timeout_ns is 1; allowed: 0 without"},
+	    {{.policy = WEIR_LIMIT_NOTIFY, .limit = 4}, "notify is 0; allowed"},
+	    {{.policy = WEIR_LIMIT_NOTIFY, .notify = tell},
+		"notify_at is 0; allowed: 1 or more"},
+	    {{.policy = WEIR_LIMIT_NOTIFY,
+		 .notify = tell,
+		 .limit = 4,
+		 .notify_at = 4},
+		"notify_at is 4; allowed: 0 .. 3"},
+	    {{.policy = WEIR_LIMIT_NOTIFY, .notify_fd = -1, .limit = 4},
+		"notify_fd is 4294967295; allowed"},
+	    {{.notify = tell}, "policy is 0; allowed: 2"},
+	    {{.notify_at = 4}, "notify_at is 4; allowed: 0 without"},
+	};
+
+	listen_to_messages();
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct weir_cache_config config = bad[i].config;
+		struct weir_cache *cache;
+
+		config.object_bytes = 64;
+		CHECK_EQ(weir_cache_create("bad", &config, &cache), -EINVAL);
+		CHECK_NULL(cache);
+		CHECK_CONTAINS(message, bad[i].message);
+	}
+}
