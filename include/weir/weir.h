@@ -5,6 +5,7 @@
  *   region.h   many objects, one end (a request)
  *   cache.h    objects of one type, any order, any thread
  *   handle.h   names of such objects that may be gone when they are used
+ *   bounded.h  a fixed number of them in the caller's memory, lock-free
  *   buffer.h   I/O: sized, shared, sliced, reference counted
  *   heap.h     memory of any size, heaps that end at once
  *   buddy.h    power-of-two groups of anything
@@ -16,6 +17,7 @@
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
 
+#include <weir/bounded.h>
 #include <weir/buddy.h>
 #include <weir/buffer.h>
 #include <weir/cache.h>
