@@ -13,7 +13,8 @@
 #define WEIR_COMMANDS(X)                                                 \
 	X(demo, "compare pooled and malloc servers on real connections") \
 	X(serve, "run the packet server on weir pools")                  \
-	X(load, "drive a server, verify every byte, measure latency")
+	X(load, "drive a server, verify every byte, measure latency")    \
+	X(bench, "measure pools and allocators side by side")
 
 #define WEIR_COMMAND_PROTOTYPE(name, summary) \
 	int weir_cmd_##name(int argc, char **argv);
