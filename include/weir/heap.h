@@ -180,8 +180,7 @@ WEIR_API WEIR_NODISCARD void *weir_aligned(size_t align, size_t bytes)
  *            of its contents as fits.  NULL leaves @object as it was.
  * Ownership: on success the old pointer is stale unless it was returned.
  * Threads:   as weir_alloc().
- * Cost:      in place a few ns; moved by a copy, large runs of pages by their
- *            page tables where the system can.
+ * Cost:      in place a few ns; moved by a copy.
  * Errors:    as weir_alloc() and weir_free().
  * Since:     0.1
  */
@@ -277,8 +276,9 @@ WEIR_API WEIR_NODISCARD int weir_heap_create(const char *name,
  * weir_heap_set_default() - configure the heap of the process.
  * @config: as for weir_heap_create(); NULL for all defaults.
  *
- * Returns:   0; -EINVAL as weir_heap_create(); -EBUSY when the heap was used
- *            already.
+ * Returns:   0; -EINVAL as weir_heap_create(), and for classes of one's own,
+ *            since compiled-in sizes mean the standard ones; -EBUSY when the
+ *            heap was used already.
  * Ownership: copies.
  * Threads:   one thread, before any uses the heap of the process.
  * Cost:      small.
@@ -302,11 +302,12 @@ WEIR_API struct weir_heap *weir_heap_default(void) WEIR_NOEXCEPT;
 
 /**
  * weir_heap_of() - the heap an address lies in.
- * @address: any address at all; it is not read.
+ * @address: in memory that nobody gives back meanwhile; it is not read.
  *
  * Returns:   the heap, or NULL for memory that is not of a heap.
  * Ownership: nothing changes hands.
  * Threads:   any; the answer holds as long as the object around it is in use.
+ *            Not for an address whose heap or slab another thread may be ending.
  * Cost:      a look-up.
  * Errors:    none.
  * Since:     0.1

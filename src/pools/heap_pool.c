@@ -403,6 +403,13 @@ weir_heap_set_default(const struct weir_heap_config *config)
 	error = heap_check_config("weir_heap_set_default", config);
 	if (error != 0)
 		return error;
+	if (config->class_count != 0)
+		return weiri_invalid(&(struct weiri_invalid){
+		    .call = "weir_heap_set_default",
+		    .field = "class_count",
+		    .value = config->class_count,
+		    .allowed = "0: compiled-in sizes mean the standard classes",
+		});
 	heap_default_config = config;
 	weiri_heap_start(&weiri_heap_default);
 	if (heap_default_config == NULL)

@@ -5,9 +5,10 @@
  * From 32 KiB on, rounding to pages of 4 KiB wastes an eighth at most, so a run
  * is a span of exactly the pages needed; the supply takes back the tail of the
  * block it was cut from.  A run changes its size where it lies when pages are to
- * go, or when those behind it are free.  Else a new one is made; the contents of
- * large ones move with their page tables instead of being copied, where memory
- * comes from the system as plain private pages.
+ * go, or when those behind it are free.  Else a new one is made and the contents
+ * are copied.  Moving their page tables with mremap() would be cheaper, but a
+ * move onto a given address can stop halfway on Linux since 6.17, when it crosses
+ * a border of two mappings, and leaves mappings behind that do not merge.
  *
  * After a run is freed its address belongs to nobody, which is what a second
  * free then looks like.  The last addresses are kept to call it by its name.
@@ -17,16 +18,9 @@
 #include "pools/heap.h"
 
 #include "base/bits.h"
-#include "config/config.h"
-#include "os/remap.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* Moving page tables has a price of its own: a system call and the other
- * processors' look-aside buffers.  Copying 1 MiB and touching its new pages
- * costs several times that. */
-#define RUN_MOVE_BYTES ((size_t)1 << 20)
 
 static void
 run_raise(uint64_t *peak, uint64_t value)
@@ -219,7 +213,8 @@ run_resize_here(struct weiri_heap_run *run, size_t bytes, size_t whole)
 	if (whole > old && !weiri_heap_charge(heap, whole - old))
 		return false;
 	if (whole != old && weiri_span_resize(&run->span, whole) != 0) {
-		weiri_heap_uncharge(heap, whole - old);
+		if (whole > old)
+			weiri_heap_uncharge(heap, whole - old);
 		return false;
 	}
 	if (whole < old)
@@ -231,55 +226,16 @@ run_resize_here(struct weiri_heap_run *run, size_t bytes, size_t whole)
 	return true;
 }
 
-/* Plain private pages, which nobody but the program looks at. */
-static bool
-run_may_move_pages(void)
-{
-	const struct weir_page_source *source = &weiri_config()->source;
-
-	return source->kind == WEIR_SOURCE_ANONYMOUS &&
-	       (source->flags & ~(unsigned)WEIR_SOURCE_NO_DUMP) == 0;
-}
-
-/* Pages of one run into a larger one; as weiri_os_move_pages(). */
-static int
-run_move_pages(const struct weiri_heap_run *from, struct weiri_heap_run *to)
-{
-	if (from->span.bytes < RUN_MOVE_BYTES || !run_may_move_pages())
-		return -ENOSYS;
-	return weiri_os_move_pages(
-	    from->span.base, to->span.base, from->span.bytes);
-}
-
-/* Its addresses are somebody else's mapping now: out of the list, still in the
- * heap's charge, and never back into the supply. */
-static WEIRI_COLD void
-run_lose(struct weiri_heap_run *run)
-{
-	struct weir_heap *heap = run->heap;
-
-	weiri_mutex_lock(&heap->lock);
-	weiri_list_remove(&run->span.link);
-	weiri_mutex_unlock(&heap->lock);
-	weiri_message(WEIR_MESSAGE_WARNING,
-	    "a range of addresses was lost while pages were moved");
-}
-
 static void *
 run_move(struct weiri_heap_run *run, size_t bytes)
 {
 	struct weir_heap *heap = run->heap;
 	struct weiri_heap_run *moved = run_open(heap, bytes, WEIRI_PAGE);
-	int error = moved != NULL ? run_move_pages(run, moved) : 0;
 
-	if (WEIR_UNLIKELY(error == -EFAULT)) {
-		run_lose(moved);
-		moved = run_open(heap, bytes, WEIRI_PAGE);
-	}
 	if (moved == NULL)
-		return weiri_heap_refuse(heap);
-	if (error != 0)
-		memcpy(moved->span.base, run->span.base, run->span.bytes);
+		return NULL;
+	memcpy(moved->span.base, run->span.base,
+	    weiri_min(run->span.bytes, moved->span.bytes));
 
 	void *base = moved->span.base;
 
@@ -297,7 +253,15 @@ weiri_heap_run_resize(struct weiri_heap_run *run, size_t bytes)
 
 	size_t whole = weiri_round_up(bytes, WEIRI_PAGE);
 
-	if (!run_resize_here(run, bytes, whole))
-		return run_move(run, bytes);
-	return run->span.base;
+	if (run_resize_here(run, bytes, whole))
+		return run->span.base;
+
+	void *moved = run_move(run, bytes);
+
+	if (moved != NULL)
+		return moved;
+	/* What was trimmed for the move may be room enough here. */
+	if (run_resize_here(run, bytes, whole))
+		return run->span.base;
+	return weiri_heap_refuse(heap);
 }

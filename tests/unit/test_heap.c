@@ -422,23 +422,56 @@ TEST(heap_of_the_process_takes_a_configuration_before_its_first_use)
 {
 	static const uint32_t classes[] = {64, 512};
 
-	CHECK_EQ(weir_heap_set_default(
-		     &(struct weir_heap_config){.class_bytes = classes,
-			 .class_count = 2,
-			 .limit_bytes = MIB,
-			 .check = WEIR_CHECK_BATCH}),
+	/* A size that the compiler turned into its class means the standard
+	 * one, also when it comes back as a size. */
+	CHECK_EQ(weir_heap_set_default(&(struct weir_heap_config){
+		     .class_bytes = classes, .class_count = 2}),
+	    -EINVAL);
+	CHECK_EQ(weir_heap_set_default(&(struct weir_heap_config){
+		     .limit_bytes = MIB, .check = WEIR_CHECK_BATCH}),
 	    0);
 
-	/* The compiled-in class gives way to the heap's own. */
 	void *object = weir_alloc(100);
 
-	CHECK_EQ(weir_usable_size(object), 512);
+	CHECK_EQ(weir_usable_size(object), 112);
 	weir_free_sized(object, 100);
 	object = weir_alloc(20000);
 	CHECK_EQ(weir_usable_size(object), 20480);
 	weir_free(object);
 	CHECK_NULL((weir_alloc)(MIB + 1));
 	CHECK_EQ(weir_heap_set_default(NULL), -EBUSY);
+	CHECK(weir_heap_check(weir_heap_default()));
+}
+
+/* At the limit of the process: what the library can give back by itself it does
+ * before it says no. */
+TEST(heap_growth_is_not_refused_where_a_trim_would_make_room)
+{
+	enum { COUNT = 15 };
+	void *hole = weir_alloc(64 * MIB), *others[COUNT];
+
+	weir_free(hole);
+
+	void *object = weir_alloc(52 * MIB), *grown;
+	void *after[2] = {weir_alloc(8 * MIB), weir_alloc(4 * MIB)};
+
+	for (size_t i = 0; i < COUNT; i++)
+		others[i] = weir_alloc(2 * MIB);
+	weir_free(after[0]);
+	weir_free(after[1]);
+	(void)weir_trim();
+	for (size_t i = 1; i < COUNT; i++)
+		weir_free(others[i]);
+	CHECK_EQ(weir_set_limit(88 * MIB, UINT64_MAX), 0);
+	grown = weir_realloc(object, 62 * MIB);
+	if (grown == NULL) {
+		(void)weir_trim();
+		CHECK_NULL(weir_realloc(object, 62 * MIB));
+		grown = object;
+	}
+	CHECK_EQ(weir_set_limit(UINT64_MAX, UINT64_MAX), 0);
+	weir_free(grown);
+	weir_free(others[0]);
 	CHECK(weir_heap_check(weir_heap_default()));
 }
 

@@ -6,7 +6,6 @@
 #include "support/test.h"
 
 #include "os/os.h"
-#include "os/remap.h"
 #include "pages/near.h"
 #include "pages/pages.h"
 
@@ -256,61 +255,4 @@ TEST(heap_serves_memory_beyond_the_table_of_tags)
 	    { weir_heap_free(heap, object); });
 	trade_in(heap);
 	weir_heap_destroy(heap);
-}
-
-/* ---- moving pages ---------------------------------------------------------- */
-
-static char *
-map_pages(size_t bytes)
-{
-	char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	CHECK(at != MAP_FAILED);
-	return at;
-}
-
-TEST(moved_pages_take_their_contents_along_and_leave_zeroes)
-{
-	const size_t bytes = 3 * MIB;
-	char *from = map_pages(bytes), *to = map_pages(bytes);
-	int error;
-
-	for (size_t i = 0; i < bytes; i += 4096)
-		from[i] = (char)(i >> 12);
-	to[0] = 'x';
-	errno = 77;
-	error = weiri_os_move_pages(from, to, bytes);
-	CHECK_EQ(errno, 77);
-	if (error == -ENOSYS)
-		SKIP("this system cannot move pages");
-	CHECK_EQ(error, 0);
-	for (size_t i = 0; i < bytes; i += 4096) {
-		CHECK_EQ(to[i], (char)(i >> 12));
-		CHECK_EQ(from[i], 0);
-		from[i] = 1;
-	}
-	munmap(from, bytes);
-	munmap(to, bytes);
-}
-
-/* A range that begins with a hole cannot move; some kernels find out late. */
-TEST(pages_that_cannot_be_moved_stay_where_they_are)
-{
-	const size_t bytes = MIB;
-	char *from = map_pages(bytes), *to = map_pages(bytes);
-	int error;
-
-	memset(from, 7, bytes);
-	CHECK_EQ(munmap(from, bytes / 2), 0);
-	errno = 77;
-	error = weiri_os_move_pages(from, to, bytes);
-	CHECK_EQ(errno, 77);
-	if (error == -ENOSYS)
-		SKIP("this system cannot move pages");
-	CHECK(error == -ENOMEM || error == -EFAULT);
-	for (size_t i = bytes / 2; i < bytes; i++)
-		CHECK_EQ(from[i], 7);
-	if (error == -ENOMEM)
-		memset(to, 1, bytes);
 }
