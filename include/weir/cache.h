@@ -61,6 +61,8 @@ typedef bool (*weir_cache_visit_fn)(void *object, void *context);
  * request failed.  No lock of the library is held: it may allocate from @cache
  * and free to it, but not destroy it.  A request of its own that fails makes
  * another call due, which comes at the earliest with the next free outside.
+ * Frees made inside any hook of the library, as by a dtor for parts of its
+ * object, do not call either: the next free outside does.
  * Calls for one cache may overlap if requests fail meanwhile.
  */
 typedef void (*weir_cache_notify_fn)(struct weir_cache *cache, void *context);

@@ -58,7 +58,10 @@ WEIRI_INLINE void
 weiri_decay_turn(struct weiri_decay *decay, uint64_t level)
 {
 	/* Calls rarer than epochs would else put off what is due for ever. */
-	decay->late = weiri_min(decay->due - decay->done, decay->low);
+	/* What went for other reasons may be more than was due. */
+	decay->late = decay->due > decay->done
+			  ? weiri_min(decay->due - decay->done, decay->low)
+			  : 0;
 	decay->due = decay->low;
 	decay->done = 0;
 	decay->low = level;

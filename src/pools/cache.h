@@ -152,7 +152,7 @@ int weiri_cache_check_policy(
 
 /* What they mean for the depot. */
 struct weiri_wait_config weiri_cache_wait_config(
-    const struct weir_cache_config *config, size_t limit);
+    const struct weir_cache_config *config);
 
 /* ---- handles ----------------------------------------------------------- */
 

@@ -89,7 +89,7 @@ limit_notify(void *owner)
 }
 
 struct weiri_wait_config
-weiri_cache_wait_config(const struct weir_cache_config *config, size_t limit)
+weiri_cache_wait_config(const struct weir_cache_config *config)
 {
 	static const enum weiri_wait_policy policy[] = {
 	    [WEIR_LIMIT_FAIL] = WEIRI_WAIT_FAIL,
@@ -101,8 +101,7 @@ weiri_cache_wait_config(const struct weir_cache_config *config, size_t limit)
 	    .policy = policy[config->policy],
 	    .timeout_ns = config->timeout_ns == 0 ? WEIR_WAIT_FOREVER
 						  : config->timeout_ns,
-	    .low =
-		config->notify_at != 0 ? config->notify_at : limit - limit / 8,
+	    .low = config->notify_at,
 	    .notify = limit_notify,
 	};
 }

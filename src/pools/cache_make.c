@@ -208,8 +208,7 @@ cache_init_depot(
 						 : CACHE_ALIGN_DEFAULT;
 	bool each = config->check == WEIR_CHECK_EACH;
 	bool count = (config->flags & WEIR_CACHE_COUNT) != 0;
-	struct weiri_wait_config wait =
-	    weiri_cache_wait_config(config, cache_limit(config));
+	struct weiri_wait_config wait = weiri_cache_wait_config(config);
 	struct weiri_depot_config depot = {
 	    .kind = "cache",
 	    .name = cache->pool.name,
@@ -302,7 +301,8 @@ weir_cache_destroy(struct weir_cache *cache)
 		    .address = cache,
 		    .detail = "%p is no live cache"});
 	weiri_depot_stats(&cache->depot, &stats);
-	if (stats.in_use != 0)
+	/* In a fork's child, what other threads were moving is lost, not used. */
+	if (stats.in_use > stats.lost)
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
 		    .pool_kind = "cache",

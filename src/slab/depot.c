@@ -426,12 +426,25 @@ weiri_depot_note_refusal(struct weiri_depot *depot, struct weir_local *local)
 		weiri_wait_failed(depot);
 }
 
+/* A word with the tag bit that does not end its magazine was put there by the
+ * program: at level `batch` nobody looks at a pointer before. */
+static void
+depot_require_edge(const struct weiri_depot *depot, uintptr_t *cursor)
+{
+	if (WEIR_UNLIKELY(
+		cursor != WEIRI_CURSOR_DUMMY &&
+		cursor != weiri_magazine_bottom(weiri_cursor_magazine(cursor))))
+		weiri_stock_report(depot, (void *)*cursor);
+}
+
 /* The own magazine, the own spare, the stock. */
 static void *
 depot_get_own(struct weiri_depot *depot, struct weir_local *local)
 {
 	void *slot = weiri_cell_pop(&local->cursor[depot->cell]);
 
+	if (slot == NULL)
+		depot_require_edge(depot, local->cursor[depot->cell]);
 	if (slot == NULL && depot_swap_in(depot, local))
 		slot = weiri_cell_pop(&local->cursor[depot->cell]);
 	if (depot->counted)
@@ -468,9 +481,12 @@ weiri_depot_get_within(struct weiri_depot *depot, uint64_t timeout_ns)
 
 	void *slot = depot_get_any(depot);
 
-	if (WEIR_UNLIKELY(slot == NULL) &&
-	    depot->wait.config.policy == WEIRI_WAIT_NOTIFY)
-		weiri_wait_failed(depot);
+	if (depot->wait.config.policy == WEIRI_WAIT_NOTIFY) {
+		if (slot == NULL)
+			weiri_wait_failed(depot);
+		else /* what this call had in hand looked like use to a free */
+			weiri_wait_freed(depot);
+	}
 	return slot;
 }
 

@@ -242,5 +242,7 @@ weiri_depot_set_limit(struct weiri_depot *depot, size_t limit)
 		return -EBUSY;
 	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
 		weiri_wait_serve(depot);
+	else if (depot->wait.config.policy == WEIRI_WAIT_NOTIFY)
+		weiri_wait_freed(depot);
 	return 0;
 }

@@ -119,11 +119,16 @@ maintain_take_idle(
 	if (want == 0)
 		return NULL;
 	slab = WEIRI_CONTAINER_OF(depot->partial.prev, struct weiri_slab, link);
-	if (depot->carved - slab->carved < depot->kept)
+	if (depot->carved - slab->carved < depot->kept) {
+		depot->idle_owed = 0; /* what rests later has its own time */
 		return NULL;
+	}
 	slab = weiri_stock_unlist_slab(depot);
-	weiri_decay_done(&depot->idle_decay, 1);
-	depot->idle_owed -= depot->idle_owed > 0;
+	/* One that is owed was no part of what is due. */
+	if (depot->idle_owed > 0)
+		depot->idle_owed--;
+	else
+		weiri_decay_done(&depot->idle_decay, 1);
 	return slab;
 }
 

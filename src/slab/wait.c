@@ -429,12 +429,18 @@ wait_is_low(struct weiri_depot *depot)
 	int64_t least = (int64_t)WEIRI_LOAD(&depot->outside) -
 			WEIRI_LOAD(&depot->spare_slots) -
 			WEIRI_LOAD(&depot->withheld);
+	size_t limit = WEIRI_LOAD(&depot->limit);
+	size_t low = depot->wait.config.low;
 	struct weiri_depot_stats stats;
 
-	if (least > (int64_t)depot->wait.config.low)
+	/* The limit may have changed; full is never low. */
+	if (low == 0)
+		low = limit - limit / 8;
+	low = weiri_min(low, limit - (limit > 0));
+	if (least > (int64_t)low)
 		return false;
 	weiri_depot_stats(depot, &stats);
-	return stats.in_use <= depot->wait.config.low;
+	return stats.in_use <= low && stats.in_use < limit;
 }
 
 static WEIRI_COLD void

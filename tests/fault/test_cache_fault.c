@@ -451,3 +451,21 @@ TEST(cache_create_names_the_field_it_refuses)
 		CHECK_STR(told + strlen("weir_cache_create: "), bad[i].line);
 	}
 }
+
+/* An odd one ends the magazine before its end. */
+TEST(cache_batch_finds_an_odd_pointer_at_the_next_request)
+{
+	struct weir_cache *cache = batch_named("fast");
+	char *objects[5];
+
+	for (size_t i = 0; i < 5; i++)
+		objects[i] = weir_cache_alloc(cache);
+	for (size_t i = 0; i < 4; i++)
+		weir_cache_free(cache, objects[i]);
+	EXPECT_ABORT("FAULT misaligned-pointer: cache \"fast\": 0x", {
+		weir_cache_free(cache, objects[4] + 1);
+		(void)!weir_cache_alloc(cache);
+	});
+	weir_cache_free(cache, objects[4]);
+	weir_cache_destroy(cache);
+}

@@ -345,6 +345,49 @@ TEST(notification_comes_once_for_failures_when_the_use_is_low)
 	notification_comes_once(WEIR_CHECK_BATCH, LARGE);
 }
 
+/* The default of notify_at, down to a limit of one: full is never low. */
+TEST(notification_waits_for_room_at_small_limits)
+{
+	for (size_t limit = 1; limit <= 9; limit++) {
+		struct told told = {.calls = 0};
+		struct weir_cache *cache =
+		    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+			.limit = limit,
+			.policy = WEIR_LIMIT_NOTIFY,
+			.notify = tell,
+			.notify_context = &told});
+		void *objects[9];
+
+		take_all(cache, objects, limit);
+		CHECK_NULL(weir_cache_alloc(cache));
+		CHECK_NULL(weir_cache_alloc(cache));
+		CHECK_EQ(told.calls, 0);
+		give_all(cache, objects, limit);
+		CHECK_EQ(told.calls, 1);
+		cache_end(cache);
+	}
+}
+
+TEST(notification_comes_when_the_limit_is_raised)
+{
+	struct told told = {.calls = 0};
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.limit = 100,
+		.policy = WEIR_LIMIT_NOTIFY,
+		.notify = tell,
+		.notify_context = &told});
+	void *objects[100];
+
+	take_all(cache, objects, 100);
+	CHECK_NULL(weir_cache_alloc(cache));
+	CHECK_EQ(told.calls, 0);
+	CHECK_EQ(weir_cache_set_limit(cache, 1000), 0);
+	CHECK_EQ(told.calls, 1);
+	give_all(cache, objects, 100);
+	cache_end(cache);
+}
+
 TEST(notified_function_may_use_the_cache)
 {
 	struct told told = {.want = SMALL};

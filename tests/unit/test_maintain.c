@@ -8,6 +8,8 @@
 #include "slab/depot.h"
 #include "support/test.h"
 
+#include "base/decay.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -786,4 +788,16 @@ TEST(every_byte_is_accounted_for_when_all_is_quiet)
 	weir_buffer_pool_destroy(mixed.buffers);
 	weir_heap_destroy(mixed.heap);
 	CHECK_EQ(check_conservation().mapped, 0);
+}
+
+/* Slabs that are owed go beside those that are due; that many more went must
+ * not make all the rest late. */
+TEST(decay_that_gave_more_than_was_due_is_not_late)
+{
+	struct weiri_decay decay = {0};
+
+	weiri_decay_turn(&decay, 50);
+	weiri_decay_done(&decay, 3);
+	weiri_decay_turn(&decay, 47);
+	CHECK_EQ(decay.late, 0);
 }
