@@ -421,14 +421,32 @@ weiri_wait_put(struct weiri_depot *depot, void *slot)
 
 /* ---- notification ------------------------------------------------------- */
 
-/* Could the use be low?  In use are at least the slots that are neither in the
- * stock, nor in spares, nor have room in a loaded magazine. */
+/* In use are at least the slots that are neither in the stock, nor in spares,
+ * nor have room in a loaded magazine. */
+static int64_t
+wait_least_use(const struct weiri_depot *depot)
+{
+	return (int64_t)WEIRI_LOAD(&depot->outside) -
+	       WEIRI_LOAD(&depot->spare_slots) - WEIRI_LOAD(&depot->withheld);
+}
+
+static int64_t
+wait_least_use_locked(struct weiri_depot *depot)
+{
+	int64_t least;
+
+	weiri_mutex_lock(&depot->lock);
+	least = wait_least_use(depot);
+	weiri_mutex_unlock(&depot->lock);
+	return least;
+}
+
+/* Could the use be low?  A thread that ends moves its slots from one term to
+ * another under the lock, and does not look afterwards: so a "no" is asked for
+ * twice. */
 static bool
 wait_is_low(struct weiri_depot *depot)
 {
-	int64_t least = (int64_t)WEIRI_LOAD(&depot->outside) -
-			WEIRI_LOAD(&depot->spare_slots) -
-			WEIRI_LOAD(&depot->withheld);
 	size_t limit = WEIRI_LOAD(&depot->limit);
 	size_t low = depot->wait.config.low;
 	struct weiri_depot_stats stats;
@@ -437,7 +455,8 @@ wait_is_low(struct weiri_depot *depot)
 	if (low == 0)
 		low = limit - limit / 8;
 	low = weiri_min(low, limit - (limit > 0));
-	if (least > (int64_t)low)
+	if (wait_least_use(depot) > (int64_t)low &&
+	    wait_least_use_locked(depot) > (int64_t)low)
 		return false;
 	weiri_depot_stats(depot, &stats);
 	return stats.in_use <= low && stats.in_use < limit;
