@@ -9,6 +9,25 @@
 #include "config/config.h"
 #include "pages/budget.h"
 #include "pages/extent.h"
+#include "pages/near.h"
+
+/* N1, for the units that [base, base + bytes) touches; @tag: of a slab. */
+static bool
+check_near(const char *base, size_t bytes, uint16_t tag)
+{
+	uintptr_t first = (uintptr_t)base, end = first + bytes;
+	uintptr_t at = first & ~(WEIRI_NEAR_UNIT - 1);
+
+	for (; at < end; at += WEIRI_NEAR_UNIT) {
+		uintptr_t unit = (at - weiri_near_base()) >> WEIRI_NEAR_SHIFT;
+		bool whole = at >= first && at + WEIRI_NEAR_UNIT <= end;
+
+		if (unit < WEIRI_NEAR_COUNT &&
+		    WEIRI_LOAD(&weiri_near_tag[unit]) != (whole ? tag : 0))
+			return false;
+	}
+	return true;
+}
 
 /* M1, and the span's own view, for one run. */
 static const char *
@@ -35,6 +54,9 @@ check_run(struct weiri_extent *extent, uint32_t first, uint32_t count)
 			return "M1: pages of one span have unlike entries";
 	if (weiri_bits_count(extent->dirty, first, count) != count)
 		return "E3: a page of a span is not dirty";
+	if (!check_near(base, span->bytes,
+		span->kind == WEIRI_SPAN_SLAB ? span->tag : 0))
+		return "N1: a unit does not have its span's tag";
 	return NULL;
 }
 
@@ -45,6 +67,9 @@ check_free(const struct weiri_extent *extent, uint32_t first, uint32_t count)
 		if (weiri_page_entry(
 			extent->base + (size_t)(first + i) * WEIRI_PAGE) != 0)
 			return "M1: a free page has an entry";
+	if (!check_near(extent->base + (size_t)first * WEIRI_PAGE,
+		(size_t)count * WEIRI_PAGE, 0))
+		return "N1: a unit of free pages has a tag";
 	return NULL;
 }
 

@@ -13,7 +13,7 @@
  * A request is served from the list of its class, else by halving a larger
  * free record, else from a page given back, else by moving the bump pointer.
  * Free records never merge and chunks are never unmapped.  Beyond 32 KiB a
- * record is a mapping of its own.
+ * record is a mapping of its own (meta_map.c).
  *
  * A spike of small objects leaves an eighth of its size in records (a magazine
  * for each 126 of them), so their memory must be able to go back, too.  Chunks
@@ -26,10 +26,6 @@
  * The budget is charged page by page as the bump pointer moves, not by chunk;
  * the rest of a chunk is address space that was never touched.  Pages are those
  * of the system, if they are larger than 4 KiB; then none is ever void.
- *
- * A mapping that the system will not end (see weiri_os_release()) stays charged
- * and is listed in itself: it serves the next record of its size, and a trim
- * tries again to unmap it.
  *
  * Invariants (weiri_meta_check()):
  *
@@ -53,9 +49,6 @@
 #define META_CLASSES (META_MAX_SHIFT - META_MIN_SHIFT + 1)
 #define META_MAX ((size_t)1 << META_MAX_SHIFT)
 #define META_LINE ((size_t)1 << META_MIN_SHIFT)
-
-/* As promised in pages.h, of records with a mapping of their own as well. */
-#define META_ALIGN_MAX ((size_t)64 << 10)
 
 #define META_UNIT ((size_t)64 << 10)
 #define META_UNIT_PAGES (META_UNIT / WEIRI_PAGE)
@@ -88,11 +81,6 @@ struct meta_unit {
 static_assert(sizeof(struct meta_free) <= META_LINE, "fits the least record");
 static_assert(sizeof(struct meta_unit) <= META_LINE, "one line of each unit");
 
-struct meta_kept {
-	struct meta_kept *next;
-	size_t bytes; /* of the mapping */
-};
-
 static struct weiri_mutex meta_mutex = WEIRI_MUTEX_INITIALIZER;
 static struct meta_free *meta_list[META_CLASSES];
 static uint32_t meta_mask;
@@ -100,11 +88,10 @@ static char *meta_bump, *meta_paid, *meta_end; /* of the current chunk */
 static struct meta_unit *meta_units, *meta_void_units;
 static struct meta_unit *meta_purge_at; /* where the next purge begins */
 static size_t meta_whole;               /* pages with every line free */
-static struct meta_kept *meta_kept;
-static uint64_t meta_charged; /* written under the lock */
+static uint64_t meta_charged;           /* written under the lock */
 
-static size_t
-meta_pages(size_t bytes)
+size_t
+weiri_meta_pages(size_t bytes)
 {
 	return weiri_round_up(
 	    bytes, weiri_max(weiri_os_page_bytes(), WEIRI_PAGE));
@@ -226,7 +213,7 @@ meta_pay(char *end)
 	if (end <= meta_paid)
 		return true;
 
-	size_t bytes = meta_pages((size_t)(end - meta_paid));
+	size_t bytes = weiri_meta_pages((size_t)(end - meta_paid));
 
 	if (!weiri_budget_charge(bytes))
 		return false;
@@ -503,81 +490,6 @@ weiri_meta_purge(size_t bytes)
 	return given;
 }
 
-/* ---- records with a mapping of their own ------------------------------- */
-
-static void *
-meta_map_kept(size_t bytes)
-{
-	weiri_mutex_lock(&meta_mutex);
-
-	struct meta_kept **at = &meta_kept;
-
-	while (*at != NULL && (*at)->bytes != bytes)
-		at = &(*at)->next;
-
-	struct meta_kept *kept = *at;
-
-	if (kept != NULL)
-		*at = kept->next;
-	weiri_mutex_unlock(&meta_mutex);
-	if (kept != NULL)
-		memset(kept, 0, bytes);
-	return kept;
-}
-
-static void *
-meta_map(size_t bytes)
-{
-	if (bytes > SIZE_MAX / 2)
-		return NULL;
-	bytes = meta_pages(bytes);
-
-	void *record = meta_map_kept(bytes);
-
-	if (record != NULL)
-		return record;
-	if (!weiri_budget_charge(bytes))
-		return NULL;
-	record = weiri_os_reserve(bytes, META_ALIGN_MAX);
-	if (record == NULL)
-		goto undo_charge;
-	if (weiri_os_commit(record, bytes) != 0)
-		goto undo_reserve;
-	weiri_mutex_lock(&meta_mutex);
-	WEIRI_BUMP(&meta_charged, bytes);
-	weiri_mutex_unlock(&meta_mutex);
-	return record;
-
-undo_reserve:
-	weiri_os_drop(record, bytes);
-undo_charge:
-	weiri_budget_uncharge(bytes);
-	return NULL;
-}
-
-/* Whole pages; the bytes that left the budget. */
-static size_t
-meta_unmap(void *record, size_t bytes)
-{
-	bool given = weiri_os_release(record, bytes) == 0;
-
-	weiri_mutex_lock(&meta_mutex);
-	if (given) {
-		WEIRI_STORE(&meta_charged, WEIRI_LOAD(&meta_charged) - bytes);
-	} else {
-		struct meta_kept *kept = record;
-
-		kept->bytes = bytes;
-		kept->next = meta_kept;
-		meta_kept = kept;
-	}
-	weiri_mutex_unlock(&meta_mutex);
-	if (!given)
-		return 0;
-	weiri_budget_uncharge(bytes);
-	return bytes;
-}
-
 /* ---- interface --------------------------------------------------------- */
 
 void *
@@ -585,7 +497,7 @@ weiri_meta_alloc_locked(size_t bytes)
 {
 	weiri_budget_start();
 	if (bytes > META_MAX)
-		return meta_map(bytes);
+		return weiri_meta_map(bytes);
 
 	unsigned class = meta_class(bytes);
 	bool fresh = false;
@@ -614,7 +526,7 @@ weiri_meta_free(void *record, size_t bytes)
 	if (record == NULL)
 		return;
 	if (bytes > META_MAX) {
-		(void)meta_unmap(record, meta_pages(bytes));
+		weiri_meta_unmap(record, bytes);
 		return;
 	}
 	weiri_mutex_lock(&meta_mutex);
@@ -625,28 +537,14 @@ weiri_meta_free(void *record, size_t bytes)
 size_t
 weiri_meta_trim(void)
 {
-	size_t bytes = 0;
-
 	(void)weiri_meta_purge(SIZE_MAX);
-	weiri_mutex_lock(&meta_mutex);
-
-	struct meta_kept *kept = meta_kept;
-
-	meta_kept = NULL;
-	weiri_mutex_unlock(&meta_mutex);
-	while (kept != NULL) {
-		struct meta_kept *next = kept->next;
-
-		bytes += meta_unmap(kept, kept->bytes);
-		kept = next;
-	}
-	return bytes;
+	return weiri_meta_map_trim();
 }
 
 uint64_t
 weiri_meta_charged(void)
 {
-	return WEIRI_LOAD(&meta_charged);
+	return WEIRI_LOAD(&meta_charged) + weiri_meta_map_charged();
 }
 
 /* Under the lock: what the units say is free. */
@@ -693,10 +591,12 @@ void
 weiri_meta_fork_lock(void)
 {
 	weiri_mutex_lock(&meta_mutex);
+	weiri_meta_map_fork_lock();
 }
 
 void
 weiri_meta_fork_unlock(void)
 {
+	weiri_meta_map_fork_unlock();
 	weiri_mutex_unlock(&meta_mutex);
 }

@@ -6,7 +6,7 @@
  * from high addresses down, so most of them are below.  The table is 2 MiB of
  * .bss, of which a process touches a page for each 128 MiB it uses.
  *
- * Invariant:
+ * Invariant (weiri_pages_check()):
  *
  *   N1  A unit that lies wholly in a slab's span has the span's tag, any other
  *       unit 0.

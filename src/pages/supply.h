@@ -100,4 +100,18 @@ const char *weiri_meta_check(void);
 void weiri_meta_fork_lock(void);
 void weiri_meta_fork_unlock(void);
 
+/* ---- meta_map.c: for meta.c ------------------------------------------------ */
+
+/* @bytes in whole pages of the system, and of ours. */
+size_t weiri_meta_pages(size_t bytes);
+
+/* A zeroed record with a mapping of its own, or NULL; and its end. */
+void *weiri_meta_map(size_t bytes);
+void weiri_meta_unmap(void *record, size_t bytes);
+/* Tries again what the system would not unmap; the bytes that it took. */
+size_t weiri_meta_map_trim(void);
+uint64_t weiri_meta_map_charged(void);
+void weiri_meta_map_fork_lock(void);
+void weiri_meta_map_fork_unlock(void);
+
 #endif /* WEIRI_SUPPLY_H */
