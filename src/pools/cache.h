@@ -151,6 +151,11 @@ int weiri_cache_check_policy(
     const struct weir_cache_config *config, size_t limit);
 
 /* What they mean for the depot. */
+/* Says which field of a configuration is wrong, and what is allowed, with
+ * @bound for its %u; -EINVAL. */
+int weiri_cache_invalid(
+    const char *field, uint64_t value, const char *allowed, uint64_t bound);
+
 struct weiri_wait_config weiri_cache_wait_config(
     const struct weir_cache_config *config);
 

@@ -42,8 +42,8 @@
 
 /* ---- the configuration ------------------------------------------------ */
 
-static int
-cache_invalid(
+int
+weiri_cache_invalid(
     const char *field, uint64_t value, const char *allowed, uint64_t bound)
 {
 	return weiri_invalid(
@@ -79,15 +79,15 @@ cache_check_sizes(const struct weir_cache_config *config)
 {
 	if (config->object_bytes == 0 ||
 	    config->object_bytes > WEIR_CACHE_OBJECT_BYTES_MAX)
-		return cache_invalid("object_bytes", config->object_bytes,
+		return weiri_cache_invalid("object_bytes", config->object_bytes,
 		    "1 .. %u", WEIR_CACHE_OBJECT_BYTES_MAX);
 	if (config->object_align != 0 &&
 	    (!weiri_is_pow2(config->object_align) ||
 		config->object_align > CACHE_ALIGN_MAX))
-		return cache_invalid("object_align", config->object_align,
+		return weiri_cache_invalid("object_align", config->object_align,
 		    "0 or a power of two up to %u", CACHE_ALIGN_MAX);
 	if (config->prealloc > cache_limit(config))
-		return cache_invalid("prealloc", config->prealloc,
+		return weiri_cache_invalid("prealloc", config->prealloc,
 		    "0 .. %u, the limit", cache_limit(config));
 	return 0;
 }
@@ -103,7 +103,7 @@ cache_check_config(const struct weir_cache_config *config)
 	if (error != 0)
 		return error;
 	if ((unsigned)config->check > WEIR_CHECK_BATCH)
-		return cache_invalid("check", (unsigned)config->check,
+		return weiri_cache_invalid("check", (unsigned)config->check,
 		    "0 (WEIR_CHECK_EACH) or %u (WEIR_CHECK_BATCH)",
 		    WEIR_CHECK_BATCH);
 	if ((config->flags & ~known) != 0)

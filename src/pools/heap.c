@@ -7,9 +7,10 @@
  *
  * A heap is a depot per size class and nothing beside an object.  One table of
  * 16-bit offsets leads from a size straight to the calling thread's cell of the
- * class, another from the tag of an object's slab to the cell it goes back to.  Offset 0 is the cell that is empty and full for ever: a class not used
- * yet, a foreign pointer, NULL, a depot without a cell and a heap that does not
- * exist yet all arrive in the slow path without a test of their own.
+ * class, another from the tag of an object's slab to the cell it goes back to.
+ * Offset 0 is the cell that is empty and full for ever: a class not used yet, a
+ * foreign pointer, NULL, a depot without a cell and a heap that does not exist
+ * yet all arrive in the slow path without a test of their own.
  *
  * Checks at the call (level `each`) need two answers: does an object start
  * here, and is it free already?  The first is a multiplication: the distance to

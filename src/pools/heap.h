@@ -82,7 +82,6 @@ struct weir_heap {
 
 	/* Atomic. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t mapped_bytes;
-	uint64_t mapped_peak;
 	uint64_t refused;      /* requests that no depot saw */
 	uint64_t run_requests; /* served */
 	uint64_t run_count, run_peak;

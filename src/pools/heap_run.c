@@ -44,7 +44,6 @@ run_try_charge(struct weir_heap *heap, size_t bytes)
 			return false;
 	} while (!__atomic_compare_exchange_n(&heap->mapped_bytes, &old,
 	    old + bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	run_raise(&heap->mapped_peak, old + bytes);
 	return true;
 }
 
