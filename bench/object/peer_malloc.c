@@ -17,12 +17,22 @@
 #endif
 
 #define PEER_NAME BENCH_PEER
-#define PEER_FLAGS (PEER_ANY_SIZE | PEER_GROWS | PEER_REMOTE)
-#define PEER_VALUES 0
 
-#define BENCH_STATELESS_POOL
+static inline void
+malloc_free(void *object)
+{
+#ifdef BENCH_SLOW
+	for (volatile int i = 0; i < 50; i++)
+		;
+#endif
+	free(object);
+}
+
+#define BENCH_ALLOC malloc
+#define BENCH_FREE malloc_free
+#define BENCH_USABLE malloc_usable_size
 #define BENCH_OWN_BEGIN
-#include "stateless.h"
+#include "malloc_like.h"
 
 /* Without the directories. */
 static const char *
@@ -57,36 +67,6 @@ peer_version(void)
 #else
 	return BENCH_VERSION;
 #endif
-}
-
-static BENCH_INLINE void *
-peer_alloc(struct peer_local local, struct peer_pool *pool, size_t bytes)
-{
-	(void)local;
-	(void)pool;
-	return malloc(bytes);
-}
-
-static BENCH_INLINE void
-peer_free(
-    struct peer_local local, struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)local;
-	(void)pool;
-	(void)bytes;
-#ifdef BENCH_SLOW
-	for (volatile int i = 0; i < 50; i++)
-		;
-#endif
-	free(object);
-}
-
-static size_t
-peer_usable(struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)pool;
-	(void)bytes;
-	return malloc_usable_size(object);
 }
 
 #include "worker.h"
