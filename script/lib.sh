@@ -23,8 +23,9 @@ usage() {
 # ---- what must be installed ----------------------------------------------
 
 # One line a package: name, and what shows that it is there - a command or, with
-# a slash, a file (a pattern is one whose directory has a machine's name in it).  Looking beats asking dpkg: it is faster, and it counts what
-# was installed in another way or on another distribution.
+# a slash, a file (a pattern is one whose directory has a machine's name in it).
+# Looking beats asking dpkg: it is faster, and it counts what was installed in
+# another way or on another distribution.
 packages_for() {
 	case $1 in
 	build)

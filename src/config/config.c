@@ -11,7 +11,8 @@
  *
  *   C1  config_ready is set once, after the options are complete.  Afterwards
  *       only the two limits and the decay change with their origins, by
- *       weir_set_limit() and weir_set_decay(), and at the end of the process the hooks, which become NULL.
+ *       weir_set_limit() and weir_set_decay(), and at the end of the process
+ *       the hooks, which become NULL.
  *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
  *       reads the environment and the control group.
  *   C3  The fork handlers are in place before config_mutex is ever taken.

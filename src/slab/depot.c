@@ -8,8 +8,9 @@
  * A thread holds two magazines, loaded and spare.  With one, a caller that
  * alternates at its edge would take the lock on every other call; with two, a
  * magazine of calls lies between two visits, whatever the pattern (Bonwick and
- * Adams, 2001), unless the stock had less than a magazine to give.  The spare lies in an atomic word, so that other
- * threads can take it: exhaustion, trim and thread exit work by taking spares.
+ * Adams, 2001), unless the stock had less than a magazine to give.  The spare
+ * lies in an atomic word, so that other threads can take it: exhaustion, trim
+ * and thread exit work by taking spares.
  *
  * Invariants (weiri_depot_check() tests them on a quiet depot):
  *
