@@ -14,6 +14,7 @@
 #define WEIRI_ENGINE_H
 
 #include "base/list.h"
+#include "net/spare.h"
 #include "os/os.h"
 
 #include <weir/cache.h>
@@ -172,8 +173,7 @@ struct weir_loop {
 	bool lending; /* weiri_conn_room() may take the reserve */
 	bool lent;    /* and has: the next free memory replaces it */
 
-	int spare_fd; /* given up to refuse a connection politely */
-	int poll_fd;  /* the back end's */
+	int poll_fd; /* the back end's */
 	struct {
 		uint8_t handle; /* WEIRI_HANDLE_WAKE */
 		int fd;
@@ -199,6 +199,7 @@ struct weir_net {
 	struct weiri_mutex lock; /* loops, retired */
 	struct weiri_list loops;
 	struct weiri_net_counters retired; /* of destroyed loops */
+	struct weiri_spare spare;
 
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t connections; /* atomic */
 	uint64_t starving; /* atomic: waiting connections of all loops */
@@ -316,12 +317,6 @@ bool weiri_listener_failed(struct weir_listener *listener, int error);
 
 /* Closes the socket; the object stays for its connections' handlers. */
 void weiri_listener_close(struct weir_listener *listener);
-
-/* A descriptor to give up when there are no others, or -1. */
-int weiri_spare_open(void);
-
-/* Closes a socket so that the peer sees a reset. */
-void weiri_socket_reset(int fd);
 
 /* ---- timer.c --------------------------------------------------------- */
 

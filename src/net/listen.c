@@ -2,12 +2,10 @@
 /*
  * listen.c - listeners: sockets, accepting, and what to do without room.
  *
- * A process without free descriptors cannot accept, and cannot even refuse: the
- * connection stays in the backlog, the listener stays ready, and a naive loop
- * spins.  So each loop keeps a spare descriptor and, when there are no others,
- * gives it up to accept a connection and reset it: the peer learns at once,
- * and the queue drains.  Where even that fails, accepting pauses for
- * LISTEN_PAUSE_NS.  Both are counted and warned of.
+ * Without free descriptors the engine's spare one (spare.c) is used to accept a
+ * connection and reset it: the peer learns at once, and the queue drains.  Where
+ * even that fails, accepting pauses for LISTEN_PAUSE_NS.  Both are counted and
+ * warned of.
  *
  * The kernel also reports as errors of accept what befell the connection that
  * would have been accepted; those mean nothing for the next one.  An error that
@@ -37,21 +35,6 @@
 
 /* The kernel cuts a longer backlog to its own limit, net.core.somaxconn. */
 #define LISTEN_BACKLOG_MAX 65535
-
-int
-weiri_spare_open(void)
-{
-	return open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-void
-weiri_socket_reset(int fd)
-{
-	struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	close(fd);
-}
 
 /* ---- accepting ------------------------------------------------------- */
 
@@ -95,6 +78,14 @@ undo_fd:
 	    loop, "connections refused without memory", loop->counters.refused);
 }
 
+static void
+listener_count_refused(struct weir_loop *loop)
+{
+	WEIRI_COUNT(loop, no_descriptor, 1);
+	weiri_loop_warn(loop, "connections closed for want of a descriptor",
+	    loop->counters.no_descriptor);
+}
+
 void
 weiri_listener_accepted(struct weir_listener *listener, int fd)
 {
@@ -102,6 +93,10 @@ weiri_listener_accepted(struct weir_listener *listener, int fd)
 	struct weir_net *net = loop->net;
 	uint32_t limit = net->config.connections_max;
 
+	if (weiri_spare_reclaim(&net->spare, fd)) {
+		listener_count_refused(loop);
+		return;
+	}
 	/* Counted first: two loops that accept at the same moment must not both
 	 * find room for one. */
 	uint64_t count =
@@ -124,8 +119,6 @@ listener_resume(struct weir_loop *loop, struct weir_timer *timer)
 
 	if (listener->fd < 0 || loop->stopping)
 		return;
-	if (loop->spare_fd < 0)
-		loop->spare_fd = weiri_spare_open();
 	if (loop->backend->listener_start(listener) == 0)
 		listener->accepting = true;
 	else
@@ -183,38 +176,14 @@ listener_lose(struct weir_listener *listener, int error)
 	weiri_listener_close(listener);
 }
 
-/* Gives up the spare descriptor for one connection; 0, or -errno. */
-static int
-listener_refuse_one(struct weir_listener *listener)
-{
-	struct weir_loop *loop = listener->loop;
-	int error = 0;
-	int fd;
-
-	if (loop->spare_fd < 0)
-		return -EMFILE;
-	close(loop->spare_fd);
-	fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0)
-		weiri_socket_reset(fd);
-	else
-		error = -errno;
-	loop->spare_fd = weiri_spare_open();
-	if (error != 0)
-		return error;
-	WEIRI_COUNT(loop, no_descriptor, 1);
-	weiri_loop_warn(loop, "connections closed for want of a descriptor",
-	    loop->counters.no_descriptor);
-	return 0;
-}
-
 bool
 weiri_listener_failed(struct weir_listener *listener, int error)
 {
 	/* The kernel looks for a descriptor before it looks for a connection,
 	 * so this may well end in EAGAIN. */
 	if (error == -EMFILE || error == -ENFILE)
-		error = listener_refuse_one(listener);
+		error = weiri_spare_refuse(
+		    &listener->loop->net->spare, listener->fd);
 	if (listener_is_lost(listener, error)) {
 		listener_lose(listener, error);
 		return false;
@@ -222,7 +191,9 @@ weiri_listener_failed(struct weir_listener *listener, int error)
 	switch (-error) {
 	case EAGAIN:
 		return false;
-	case 0: /* refused */
+	case 0:
+		listener_count_refused(listener->loop);
+		return true;
 	case EINTR:
 	case ECONNABORTED: /* the peer gave up: the next one may not */
 	case EPROTO:

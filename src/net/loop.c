@@ -460,8 +460,6 @@ static void
 loop_free(struct weir_loop *loop)
 {
 	weir_buffer_release(loop->reserve);
-	if (loop->spare_fd >= 0)
-		close(loop->spare_fd);
 	free(loop);
 }
 
@@ -483,7 +481,6 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .linger_timer = {.expired = weiri_linger_tick},
 	    .idle_timer = {.expired = loop_idle_tick},
 	    .grace_timer = {.expired = loop_grace_over},
-	    .spare_fd = weiri_spare_open(),
 	    .poll_fd = -1,
 	    .wake = {.handle = WEIRI_HANDLE_WAKE, .fd = -1},
 	};

@@ -198,6 +198,7 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 	memset(net, 0, sizeof(*net));
 	weiri_mutex_init(&net->lock);
 	weiri_list_init(&net->loops);
+	weiri_spare_init(&net->spare);
 	error = net_configure(net, config);
 	if (error == 0)
 		error = net_choose_backend(net);
@@ -206,6 +207,7 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 	else if (error == 0)
 		error = net_create_pools(net);
 	if (error != 0) {
+		weiri_spare_destroy(&net->spare);
 		weiri_mutex_destroy(&net->lock);
 		free(net);
 		return error;
@@ -222,6 +224,7 @@ weir_net_destroy(struct weir_net *net)
 		return;
 	WEIR_ASSERT(weiri_list_empty(&net->loops));
 	net_destroy_pools(net);
+	weiri_spare_destroy(&net->spare);
 	weiri_mutex_destroy(&net->lock);
 	free(net);
 }

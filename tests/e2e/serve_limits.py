@@ -173,6 +173,35 @@ def test_descriptors_run_out():
             assert server.errors.count("want of a descriptor") <= 20
 
 
+def answer(client):
+    """Echoed (True) or turned away (False); hanging is a failure."""
+    try:
+        return receive(client, 9) == packet(b"hello")
+    except (ConnectionError, AssertionError):
+        return False
+
+
+def test_descriptors_run_out_at_once():
+    """Two loops short of descriptors at the same moment: all are answered."""
+    with Server("--threads", "2", descriptors=48) as server:
+        for _ in range(25):
+            clients = []
+            for _ in range(120):
+                try:
+                    client = server.connect()
+                    clients.append(client)
+                    client.sendall(packet(b"hello"))
+                except ConnectionError:
+                    pass  # turned away so soon
+            served = sum(answer(client) for client in clients)
+            assert 10 <= served <= 48, served
+            for client in clients:
+                client.close()
+            wait_until(lambda: server.connections() <= 0)
+        server.end()
+        assert server.figure("closed without descriptor") >= 25
+
+
 def test_connection_limit():
     with Server("--connections-max", "5") as server:
         clients = [server.connect() for _ in range(5)]
