@@ -116,6 +116,7 @@ struct weir_net_memory {
 enum weir_net_backend {
 	WEIR_BACKEND_AUTO = 0,
 	WEIR_BACKEND_EPOLL = 1,
+	WEIR_BACKEND_IO_URING = 2,
 };
 
 /** Largest piece weir_conn_need() gathers and one receive takes. */
@@ -180,7 +181,8 @@ struct weir_net_figures {
  *
  * Returns:   0; -EINVAL (a field out of range, a reserved field set, a hook of
  *            the memory missing, or a limit for memory that is not weir's);
- *            -ENOSYS when the back end asked for does not work here; -ENOMEM.
+ *            -ENOSYS or what the system says (-EPERM) when the back end asked
+ *            for does not work here; -ENOMEM.
  * Ownership: the caller's until weir_net_destroy().
  * Threads:   any thread.
  * Cost:      makes a buffer pool and two caches, preallocated as asked.
@@ -194,7 +196,7 @@ WEIR_API WEIR_NODISCARD int weir_net_create(
  * weir_net_backend() - the name of the back end in use.
  * @net: a live engine.
  *
- * Returns:   "epoll".
+ * Returns:   "epoll" or "io_uring".
  * Ownership: a constant.
  * Threads:   any thread.
  * Cost:      a load.

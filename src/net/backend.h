@@ -30,7 +30,7 @@
 
 struct weiri_backend {
 	const char *name;
-	bool (*works)(void); /* here and now */
+	int (*works)(void); /* here and now: 0 or -errno */
 
 	int (*loop_start)(struct weir_loop *loop); /* 0 or -errno */
 	void (*loop_finish)(struct weir_loop *loop);
@@ -39,7 +39,9 @@ struct weiri_backend {
 	void (*listener_stop)(struct weir_listener *listener);
 
 	int (*conn_start)(struct weir_conn *conn);
-	void (*conn_stop)(struct weir_conn *conn);
+	/* End watching and close the socket, by reset if WEIRI_CONN_ABORT;
+	 * false: not yet, weiri_conn_stopped() will have it called again. */
+	bool (*conn_stop)(struct weir_conn *conn);
 	/* Stop receiving for a while, and start again. */
 	void (*conn_receive)(struct weir_conn *conn, bool on);
 	/* Receive for one that waited for memory; false: still none. */
@@ -59,5 +61,27 @@ struct weiri_backend {
 };
 
 extern const struct weiri_backend weiri_backend_epoll;
+#if WEIRI_HAVE_URING
+extern const struct weiri_backend weiri_backend_uring;
+#endif
+
+/* ---- socket.c: what the back ends of Linux share ---------------------- */
+
+/* Sends what goes now; fails the connection on errors. */
+void weiri_socket_send(struct weir_conn *conn);
+
+/* Throws away what a lingering connection got: left unread, it would turn the
+ * close into a reset. */
+void weiri_socket_discard(struct weir_conn *conn);
+
+/* Has the peer's system all of it? */
+bool weiri_socket_delivered(struct weir_conn *conn);
+
+/* Closes the connection's socket as its flags say. */
+void weiri_socket_end(struct weir_conn *conn);
+
+/* An eventfd: ends a wait, and was seen. */
+void weiri_socket_wake(int fd);
+void weiri_socket_woken(int fd);
 
 #endif /* WEIRI_BACKEND_H */

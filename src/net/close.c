@@ -77,7 +77,7 @@ weiri_conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
 	}
 	conn->reason = reason;
 	conn->state = WEIRI_CONN_LINGERING;
-	conn->received_ns = conn->linger_ns = loop->now_ns;
+	conn->received_ns = conn->held_ns = loop->now_ns;
 	weiri_conn_unstarve(conn);
 	weiri_conn_unhold(conn);
 	weiri_list_append(&loop->lingering, &conn->holding);
@@ -156,13 +156,19 @@ weiri_linger_tick(struct weir_loop *loop, struct weir_timer *timer)
 		struct weir_conn *conn =
 		    WEIRI_CONTAINER_OF(node, struct weir_conn, holding);
 		uint64_t quiet_ns = loop->now_ns - conn->received_ns;
-		if (loop->now_ns - conn->linger_ns >= limit_ns ||
+		if (loop->now_ns - conn->held_ns >= limit_ns ||
 		    (quiet_ns >= CLOSE_LINGER_QUIET_NS &&
 			backend->conn_delivered(conn)))
 			weiri_conn_linger_over(conn);
 	}
 	if (!weiri_list_empty(&loop->lingering))
 		weir_timer_start(loop, timer, CLOSE_LINGER_TICK_NS);
+}
+
+void
+weiri_conn_stopped(struct weir_conn *conn)
+{
+	weiri_list_append(&conn->loop->closing, &conn->holding);
 }
 
 void
@@ -173,10 +179,11 @@ weiri_conn_reap(struct weir_conn *conn)
 
 	WEIR_ASSERT(conn->state == WEIRI_CONN_CLOSING);
 	WEIR_ASSERT(!(conn->flags & WEIRI_CONN_SENDING));
-	loop->backend->conn_stop(conn);
+	weiri_list_remove(&conn->holding);
+	if (!loop->backend->conn_stop(conn))
+		return;
 	close_drop_carry(conn);
 	weiri_conn_cancel(conn);
-	weiri_list_remove(&conn->holding);
 	weiri_list_remove(&conn->member);
 	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, connections, -1);

@@ -330,7 +330,7 @@ conn_received_none(
 
 void
 weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
-    uint32_t room, ssize_t result)
+    uint32_t offset, uint32_t room, ssize_t result)
 {
 	struct weir_loop *loop = conn->loop;
 
@@ -350,7 +350,7 @@ weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
 		conn_carry_received(conn, bytes);
 		return;
 	}
-	struct weir_slice slice = {buffer, 0, bytes};
+	struct weir_slice slice = {buffer, offset, bytes};
 	conn->handlers->on_data(conn, slice);
 }
 

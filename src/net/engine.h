@@ -8,7 +8,11 @@
  *   close.c    the ways a connection ends
  *   listen.c   listeners and accepting
  *   timer.c    a heap of timers
+ *   spare.c    the descriptor kept to turn connections away with
+ *   socket.c   what back ends of Linux do in the same way
  *   epoll.c    a back end (backend.h)
+ *   uring.c    another, with uring_conn.c, over ring.c (one io_uring), supply.c
+ *              (buffers the kernel picks from), ring_probe.c (is all there?)
  */
 #ifndef WEIRI_ENGINE_H
 #define WEIRI_ENGINE_H
@@ -116,11 +120,13 @@ struct weir_conn {
 
 	struct weir_slice carry; /* handed back; valid if need > 0 */
 	void *user;
-	uint64_t received_ns; /* for idle_ms, and while it lingers */
-	uint64_t progress_ns; /* joined loop->holding: what it holds moved */
-	uint64_t held_ns;     /* joined loop->held: a period of hold_ms began */
-	uint64_t linger_ns;   /* when lingering began */
-	uint32_t held_moved;  /* bytes since held_ns, or more than fit */
+	uint64_t received_ns;   /* for idle_ms, and while it lingers */
+	uint64_t progress_ns;   /* joined loop->holding: what it holds moved */
+	uint64_t held_ns;       /* joined loop->held: a period of hold_ms began;
+				 or, while it lingers, when that began */
+	struct weiri_op *stash; /* the back end's: came while it could not be
+				   handed on; oldest first, unsent slices */
+	uint32_t held_moved;    /* bytes since held_ns, or more than fit */
 	enum weir_close_reason reason;
 	struct weiri_list member;  /* loop->conns */
 	struct weiri_list holding; /* loop->holding, lingering or closing */
@@ -266,7 +272,7 @@ bool weiri_conn_has_room(const struct weir_conn *conn);
 
 /* @result bytes arrived there, 0: end of stream, < 0: -errno. */
 void weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
-    uint32_t room, ssize_t result);
+    uint32_t offset, uint32_t room, ssize_t result);
 
 /* The next @bytes of the queue are with the system. */
 void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
@@ -304,8 +310,11 @@ void weiri_conn_linger_over(struct weir_conn *conn);
 /* Of loop->linger_timer: ends those who have waited enough. */
 void weiri_linger_tick(struct weir_loop *loop, struct weir_timer *timer);
 
-/* Frees a connection on loop->closing. */
+/* Frees a connection on loop->closing, or leaves it to weiri_conn_stopped(). */
 void weiri_conn_reap(struct weir_conn *conn);
+
+/* The system has let go of a connection whose conn_stop said not yet. */
+void weiri_conn_stopped(struct weir_conn *conn);
 
 /* ---- listen.c -------------------------------------------------------- */
 
@@ -315,8 +324,16 @@ void weiri_listener_accepted(struct weir_listener *listener, int fd);
 /* Accepting failed with -errno; true: try again at once.  May close it. */
 bool weiri_listener_failed(struct weir_listener *listener, int error);
 
+/* Accepts no more for a moment, and warns of @what. */
+void weiri_listener_pause(struct weir_listener *listener, const char *what);
+
 /* Closes the socket; the object stays for its connections' handlers. */
 void weiri_listener_close(struct weir_listener *listener);
+
+/* ---- socket.c -------------------------------------------------------- */
+
+/* Closes a socket so that the peer sees a reset. */
+void weiri_socket_reset(int fd);
 
 /* ---- timer.c --------------------------------------------------------- */
 

@@ -22,26 +22,13 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-#include <linux/sockios.h>
 
 static_assert((EPOLLIN | EPOLLOUT) <= UINT8_MAX, "interest is a byte");
 
-#define EPOLL_IOVECS 64 /* slices in one sendmsg */
-
-/* One connection may send so often in a flush, each time from what on_sent
- * queued; then the others have their turn. */
-#define EPOLL_SENDS 16
-
 /* Connections one listener may bring in a pass; more wait for the next. */
 #define EPOLL_ACCEPTS 64
-
-/* Bytes of a lingering connection thrown away in a pass. */
-#define EPOLL_DISCARD_BYTES 16384
 
 /* Events ahead of the current one whose connection is fetched. */
 #define EPOLL_AHEAD 2
@@ -88,7 +75,8 @@ epoll_receive(struct weir_conn *conn, struct weir_buffer *buffer,
 {
 	ssize_t result = recv(conn->fd, buffer->data + offset, room, 0);
 
-	weiri_conn_received(conn, buffer, room, result < 0 ? -errno : result);
+	weiri_conn_received(
+	    conn, buffer, offset, room, result < 0 ? -errno : result);
 }
 
 static bool
@@ -142,74 +130,14 @@ epoll_readable(struct weir_conn *conn)
 
 /* ---- sending --------------------------------------------------------- */
 
-/* Fills @iov from the queue; returns the entries used, and their bytes. */
-static size_t
-epoll_gather(struct weir_conn *conn, struct iovec *iov, size_t *bytes)
-{
-	size_t count = 0;
-
-	*bytes = 0;
-	for (struct weiri_op *op = conn->ops; op != NULL; op = op->next) {
-		for (size_t i = op->done; i < op->count; i++) {
-			const struct weir_slice *slice = &op->slice[i];
-			if (count == EPOLL_IOVECS)
-				return count;
-			iov[count].iov_base =
-			    slice->buffer->data + slice->offset;
-			iov[count].iov_len = slice->bytes;
-			*bytes += slice->bytes;
-			count++;
-		}
-	}
-	return count;
-}
-
-static ssize_t
-epoll_send_many(struct weir_conn *conn, size_t *bytes)
-{
-	struct iovec iov[EPOLL_IOVECS];
-	struct msghdr message = {.msg_iov = iov};
-
-	message.msg_iovlen = epoll_gather(conn, iov, bytes);
-	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
-}
-
-/* One system call; @bytes is what it was asked to send. */
-static ssize_t
-epoll_send_some(struct weir_conn *conn, size_t *bytes)
-{
-	const struct weiri_op *op = conn->ops;
-	const struct weir_slice *slice = &op->slice[op->done];
-
-	if (op->next != NULL || op->done + 1 < op->count)
-		return epoll_send_many(conn, bytes);
-	*bytes = slice->bytes;
-	return send(conn->fd, slice->buffer->data + slice->offset, slice->bytes,
-	    MSG_NOSIGNAL);
-}
-
 static void
 epoll_conn_send(struct weir_conn *conn)
 {
 	uint32_t interest;
 
-	for (int i = 0; i < EPOLL_SENDS && conn->ops != NULL; i++) {
-		size_t bytes;
-		ssize_t sent = epoll_send_some(conn, &bytes);
-		if (WEIR_UNLIKELY(sent < 0)) {
-			if (errno == EINTR)
-				continue;
-			if (errno == EAGAIN)
-				break;
-			weiri_conn_failed(conn, -errno);
-			return;
-		}
-		weiri_conn_sent(conn, (size_t)sent);
-		if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
-			return;
-		if ((size_t)sent < bytes)
-			break;
-	}
+	weiri_socket_send(conn);
+	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
+		return;
 	/* EPOLLOUT also brings back one whose turns are used up. */
 	interest = conn->interest & ~(uint32_t)EPOLLOUT;
 	if (WEIR_UNLIKELY(conn->ops != NULL))
@@ -226,27 +154,6 @@ epoll_conn_linger(struct weir_conn *conn)
 		return false;
 	epoll_set(conn, EPOLLIN);
 	return true;
-}
-
-static bool
-epoll_conn_delivered(struct weir_conn *conn)
-{
-	int bytes = 0; /* not acknowledged, the end of the stream included */
-
-	return ioctl(conn->fd, SIOCOUTQ, &bytes) != 0 || bytes == 0;
-}
-
-/* Left unread, the bytes would turn the close into a reset. */
-static void
-epoll_discard(struct weir_conn *conn)
-{
-	unsigned char scratch[EPOLL_DISCARD_BYTES];
-	ssize_t result = recv(conn->fd, scratch, sizeof(scratch), 0);
-
-	if (result > 0)
-		weiri_conn_discarded(conn);
-	else if (result == 0 || (errno != EAGAIN && errno != EINTR))
-		weiri_conn_linger_over(conn);
 }
 
 /* ---- listeners ------------------------------------------------------- */
@@ -293,21 +200,12 @@ epoll_conn_event(struct weir_conn *conn, uint32_t events)
 		if (WEIR_LIKELY(conn->state == WEIRI_CONN_OPEN))
 			epoll_readable(conn);
 		else if (conn->state == WEIRI_CONN_LINGERING)
-			epoll_discard(conn);
+			weiri_socket_discard(conn);
 		else
 			epoll_conn_receive(conn, false);
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
 		weiri_conn_failed(conn, -ECONNRESET);
 	}
-}
-
-static void
-epoll_drain_wake(struct weir_loop *loop)
-{
-	uint64_t count;
-	ssize_t result = read(loop->wake.fd, &count, sizeof(count));
-
-	(void)result; /* EAGAIN: somebody was faster, and that is as good */
 }
 
 static void
@@ -321,7 +219,7 @@ epoll_event(struct weir_loop *loop, const struct epoll_event *event)
 	else if (*handle == WEIRI_HANDLE_LISTENER)
 		epoll_accept(event->data.ptr);
 	else
-		epoll_drain_wake(loop);
+		weiri_socket_woken(loop->wake.fd);
 }
 
 static int
@@ -360,12 +258,7 @@ epoll_pass(struct weir_loop *loop, int64_t timeout_ns)
 static void
 epoll_wake(struct weir_loop *loop)
 {
-	int saved = errno; /* called in signal handlers */
-	uint64_t one = 1;
-	ssize_t result = write(loop->wake.fd, &one, sizeof(one));
-
-	(void)result; /* EAGAIN: so many wakes are pending that one is seen */
-	errno = saved;
+	weiri_socket_wake(loop->wake.fd);
 }
 
 static int
@@ -376,18 +269,15 @@ epoll_conn_start(struct weir_conn *conn)
 	    conn->loop->poll_fd, EPOLL_CTL_ADD, conn->fd, EPOLLIN, conn);
 }
 
-static void
+static bool
 epoll_conn_stop(struct weir_conn *conn)
 {
 	/* The kernel forgets the item with the socket's last descriptor, and
 	 * the child of a fork may hold one: its events would name an object
 	 * that is freed. */
 	(void)epoll_tell(conn->loop->poll_fd, EPOLL_CTL_DEL, conn->fd, 0, NULL);
-	if (conn->flags & WEIRI_CONN_ABORT)
-		weiri_socket_reset(conn->fd);
-	else
-		close(conn->fd);
-	conn->fd = -1;
+	weiri_socket_end(conn);
+	return true;
 }
 
 static void
@@ -428,14 +318,15 @@ undo:
 	return error;
 }
 
-static bool
+static int
 epoll_works(void)
 {
 	int fd = epoll_create1(EPOLL_CLOEXEC);
 
 	if (fd >= 0)
 		close(fd);
-	return fd >= 0 || errno != ENOSYS;
+	/* Out of descriptors, say, is for the loop to report. */
+	return fd < 0 && errno == ENOSYS ? -ENOSYS : 0;
 }
 
 const struct weiri_backend weiri_backend_epoll = {
@@ -451,7 +342,7 @@ const struct weiri_backend weiri_backend_epoll = {
     .conn_feed = epoll_conn_feed,
     .conn_send = epoll_conn_send,
     .conn_linger = epoll_conn_linger,
-    .conn_delivered = epoll_conn_delivered,
+    .conn_delivered = weiri_socket_delivered,
     .wait = epoll_pass,
     .wake = epoll_wake,
 };

@@ -125,8 +125,8 @@ listener_resume(struct weir_loop *loop, struct weir_timer *timer)
 		weir_timer_start(loop, timer, LISTEN_PAUSE_NS);
 }
 
-static void
-listener_pause(struct weir_listener *listener, const char *what)
+void
+weiri_listener_pause(struct weir_listener *listener, const char *what)
 {
 	struct weir_loop *loop = listener->loop;
 
@@ -209,11 +209,12 @@ weiri_listener_failed(struct weir_listener *listener, int error)
 	case ENFILE:
 	case ENOBUFS:
 	case ENOMEM:
-		listener_pause(listener,
+		weiri_listener_pause(listener,
 		    "accepting paused, the system is out of resources");
 		return false;
 	default:
-		listener_pause(listener, "accepting paused after an error");
+		weiri_listener_pause(
+		    listener, "accepting paused after an error");
 		return false;
 	}
 }

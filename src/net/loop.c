@@ -53,6 +53,9 @@
 /* Between two connections that have to give way. */
 #define LOOP_SHED_NS (5 * WEIRI_MS)
 
+/* How long to wait at a time for a back end to let go of connections. */
+#define LOOP_CLEAR_NS (100 * WEIRI_MS)
+
 /* Warnings of a loop are at least this far apart. */
 #define LOOP_WARN_NS (1000 * WEIRI_MS)
 
@@ -414,6 +417,19 @@ loop_pass_end(struct weir_loop *loop)
 	}
 }
 
+/* The back end is broken: it will not report the end of anything. */
+static void
+loop_give_up(struct weir_loop *loop)
+{
+	WEIRI_LIST_FOR(node, &loop->conns)
+	{
+		struct weir_conn *conn =
+		    WEIRI_CONTAINER_OF(node, struct weir_conn, member);
+		weiri_list_remove(&conn->holding);
+		weiri_conn_stopped(conn);
+	}
+}
+
 /* Ends every connection and listener at once. */
 static void
 loop_clear(struct weir_loop *loop)
@@ -421,6 +437,13 @@ loop_clear(struct weir_loop *loop)
 	loop_stop_now(loop, 0);
 	weiri_loop_flush(loop);
 	loop_reap(loop);
+	/* What the system still holds of them comes back in further passes. */
+	while (!weiri_list_empty(&loop->conns)) {
+		if (loop->backend->wait(loop, LOOP_CLEAR_NS) != 0)
+			loop_give_up(loop);
+		weiri_loop_flush(loop);
+		loop_reap(loop);
+	}
 }
 
 int

@@ -8,6 +8,9 @@
  */
 #include "net/backend.h"
 
+#include "base/text.h"
+#include "config/config.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,9 @@
 
 /* The best first. */
 static const struct weiri_backend *const net_backends[] = {
+#if WEIRI_HAVE_URING
+    &weiri_backend_uring,
+#endif
     &weiri_backend_epoll,
 };
 
@@ -161,14 +167,29 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	return 0;
 }
 
+static void
+net_tell_unusable(const char *name, int error)
+{
+	char line[96];
+	struct weiri_text text = {line, sizeof(line), 0};
+
+	weiri_text_str(&text, "net: ");
+	weiri_text_str(&text, name);
+	weiri_text_str(&text, " cannot be used here: errno ");
+	weiri_text_u64(&text, (uint64_t)-error);
+	weiri_message(WEIR_MESSAGE_INFO, line);
+}
+
 static int
 net_choose_backend(struct weir_net *net)
 {
 	static const char *const names[] = {
 	    [WEIR_BACKEND_AUTO] = NULL,
 	    [WEIR_BACKEND_EPOLL] = "epoll",
+	    [WEIR_BACKEND_IO_URING] = "io_uring",
 	};
 	size_t asked = (size_t)net->config.backend;
+	int error = -ENOSYS; /* left out of this build */
 
 	if (asked >= WEIRI_COUNT_OF(names))
 		return -EINVAL;
@@ -177,12 +198,14 @@ net_choose_backend(struct weir_net *net)
 		if (names[asked] != NULL &&
 		    strcmp(names[asked], backend->name) != 0)
 			continue;
-		if (!backend->works())
-			continue;
-		net->backend = backend;
-		return 0;
+		error = backend->works();
+		if (error == 0) {
+			net->backend = backend;
+			return 0;
+		}
+		net_tell_unusable(backend->name, error);
 	}
-	return -ENOSYS;
+	return error;
 }
 
 int

@@ -20,21 +20,12 @@
  *      finds the flag set.
  *  S2  Without the lock held, fd is -1 only if opening it again failed.
  */
-#include "net/spare.h"
+#include "net/engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-void
-weiri_socket_reset(int fd)
-{
-	struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	close(fd);
-}
 
 static bool
 spare_open(struct weiri_spare *spare)

@@ -28,7 +28,4 @@ int weiri_spare_refuse(struct weiri_spare *spare, int listener);
  * that the next peer can be answered. */
 bool weiri_spare_reclaim(struct weiri_spare *spare, int fd);
 
-/* Closes a socket so that the peer sees a reset. */
-void weiri_socket_reset(int fd);
-
 #endif /* WEIRI_NET_SPARE_H */

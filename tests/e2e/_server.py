@@ -20,6 +20,7 @@ import time
 import traceback
 
 CONFIG = os.environ.get("WEIR_CONFIG", "")
+BACKEND = os.environ.get("WEIR_TEST_BACKEND", "")
 SANITIZED = "asan" in CONFIG or "tsan" in CONFIG
 TEST_SECONDS = 60
 
@@ -50,6 +51,8 @@ class Server:
                 resource.setrlimit(resource.RLIMIT_NOFILE,
                                    (descriptors, descriptors))
 
+        if BACKEND and "--backend" not in options:
+            options += ("--backend", BACKEND)
         self.process = subprocess.Popen(
             weir_command("serve", "--port", str(port), *options),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -30,7 +30,7 @@
 
 #define SERVE_THREADS_MAX 256
 
-static const char *const serve_backends[] = {"auto", "epoll", NULL};
+static const char *const serve_backends[] = {"auto", "epoll", "io_uring", NULL};
 static const char *const serve_protocols[] = {"packet", "raw", NULL};
 static const char *const serve_memories[] = {"pool", "malloc", NULL};
 
@@ -227,8 +227,9 @@ serve_announce(const struct serve *serve)
 
 	fprintf(stderr, "weir serve: backend %s%s, %s, %llu thread%s\n",
 	    weir_net_backend(serve->net),
-	    set->backend == WEIR_BACKEND_AUTO ? " (auto: best of those built)"
-					      : "",
+	    set->backend == WEIR_BACKEND_AUTO
+		? " (auto: best of those that work here)"
+		: "",
 	    set->memory == SERVE_MALLOC ? "malloc" : "weir pools",
 	    (unsigned long long)set->threads, set->threads == 1 ? "" : "s");
 	if (address_parse(set->address, serve->port, &address, &bytes) == 0)

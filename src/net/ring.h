@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * net/ring.h - one io_uring: queues shared with the kernel, and the buffers it
+ * may receive into.
+ */
+#ifndef WEIRI_NET_RING_H
+#define WEIRI_NET_RING_H
+
+#include "net/engine.h"
+
+#include <linux/io_uring.h>
+
+struct weiri_ring {
+	int fd;
+	bool enabled; /* the thread that runs the loop is its only user */
+	bool dead;    /* a call failed for good */
+
+	uint32_t *sq_head; /* the kernel's */
+	uint32_t *sq_shared_tail;
+	uint32_t sq_tail; /* entries filled, not yet all submitted */
+	uint32_t sq_mask;
+	struct io_uring_sqe *sqes;
+
+	uint32_t *cq_head; /* ours */
+	uint32_t *cq_tail; /* the kernel's */
+	uint32_t cq_mask;
+	struct io_uring_cqe *cqes;
+
+	unsigned char *map;
+	size_t map_bytes;
+	size_t sqes_bytes;
+};
+
+/* Makes a ring that any thread may prepare and one thread uses from its first
+ * weiri_ring_wait() on.  0 or -errno. */
+int weiri_ring_open(struct weiri_ring *ring, uint32_t sq, uint32_t cq);
+
+/* Runs something on a thread that ends with it.  0 or -errno. */
+int weiri_ring_aside(void (*run)(void *argument), void *argument);
+
+/* Ends what is still armed, some time after the return. */
+void weiri_ring_close(struct weiri_ring *ring);
+
+/* The next entry to submit, zeroed; or NULL: full, and the kernel takes none.
+ */
+struct io_uring_sqe *weiri_ring_entry(struct weiri_ring *ring);
+
+/* Submits, and waits for a completion at most @timeout_ns: 0 not at all,
+ * INT64_MAX for ever.  0, also after a signal; or -errno, for good. */
+int weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns);
+
+/* Is what the back end needs there?  0 or -errno; and whether a multishot
+ * receive can be told to end its turn after some bytes. */
+int weiri_ring_probe(bool *bounds_turns);
+
+/* The next completion, or NULL; seen: the kernel may reuse it. */
+WEIRI_INLINE const struct io_uring_cqe *
+weiri_ring_completion(const struct weiri_ring *ring, uint32_t ahead)
+{
+	uint32_t at = *ring->cq_head + ahead;
+
+	if ((int32_t)(__atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE) - at) <=
+	    0)
+		return NULL;
+	return &ring->cqes[at & ring->cq_mask];
+}
+
+WEIRI_INLINE void
+weiri_ring_seen(struct weiri_ring *ring)
+{
+	__atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE);
+}
+
+/* ---- buffers the kernel picks from ----------------------------------- */
+
+struct weiri_supply {
+	struct io_uring_buf_ring *shared;
+	struct weir_buffer **buffers; /* by id; NULL: id is free */
+	uint16_t *free_ids;
+	uint16_t entries; /* a power of two */
+	uint16_t group;
+	uint16_t tail;
+	uint16_t published;
+	uint16_t window; /* as many should be */
+	uint16_t window_min, window_max;
+	uint16_t used;   /* since the last fill */
+	uint16_t peak;   /* of used, in this period */
+	uint16_t passes; /* of this period */
+	uint32_t bytes;  /* of each */
+	uint32_t armed;  /* the user's: receives that pick from it */
+};
+
+/* Registers group @group with up to @most buffers of @bytes.  0 or -errno. */
+int weiri_supply_open(struct weiri_supply *supply, struct weiri_ring *ring,
+    uint16_t group, uint16_t most, uint32_t bytes);
+
+/* After weiri_ring_close(), with no receive armed: gives the buffers back. */
+void weiri_supply_close(struct weiri_supply *supply);
+
+/* Buffer @id came back full; it is the caller's now. */
+struct weir_buffer *weiri_supply_take(struct weiri_supply *supply, uint16_t id);
+
+/* A receive found no buffer. */
+void weiri_supply_ran_out(struct weiri_supply *supply);
+
+/* Publishes @data, of supply->bytes, which is not a pool's; for the probe. */
+void weiri_supply_lend(struct weiri_supply *supply, unsigned char *data);
+
+/* Once a pass: lets the window follow the use, and fills it. */
+void weiri_supply_adapt(struct weiri_supply *supply);
+
+/* Publishes what is missing of the window, if there is memory. */
+void weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop);
+
+#endif /* WEIRI_NET_RING_H */

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * supply.c - buffers lent to the kernel, from which its receives pick.
+ *
+ * A connection that waits for bytes holds no buffer: the kernel takes one of
+ * these when bytes are there.  They come from the engine's memory like all
+ * others and leave for good with the bytes in them, so a slice a handler keeps
+ * costs the supply nothing but a refill.
+ *
+ * The kernel goes round all that was published before it reuses a warm buffer,
+ * and what was published cannot be withdrawn.  So only as many are as recent
+ * passes used, times two; the rest stays with the thread's pool, which is last
+ * in, first out.  A supply that runs dry costs a receive of its own each (the
+ * back end's), and the window doubles.
+ *
+ * Invariants:
+ *  P1  published counts the non-NULL buffers; free_ids[0 .. entries-published)
+ *      are the other ids.
+ *  P2  published <= entries, so the shared ring cannot overrun.
+ */
+#include "net/ring.h"
+
+#include "base/bits.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SUPPLY_WINDOW_MIN 16
+
+/* Passes after which a window that was too large shrinks. */
+#define SUPPLY_PERIOD 512
+
+/* Of a limited engine's memory, what one supply may withhold. */
+#define SUPPLY_LIMIT_PART 32
+
+static int
+supply_register(struct weiri_supply *supply, const struct weiri_ring *ring)
+{
+	struct io_uring_buf_reg reg = {
+	    .ring_addr = (uint64_t)(uintptr_t)supply->shared,
+	    .ring_entries = supply->entries,
+	    .bgid = supply->group,
+	};
+
+	return syscall(__NR_io_uring_register, ring->fd,
+		   IORING_REGISTER_PBUF_RING, &reg, 1) == 0
+		   ? 0
+		   : -errno;
+}
+
+int
+weiri_supply_open(struct weiri_supply *supply, struct weiri_ring *ring,
+    uint16_t group, uint16_t most, uint32_t bytes)
+{
+	size_t page = weiri_os_page_bytes();
+	size_t shared = most * sizeof(struct io_uring_buf);
+	int error = -ENOMEM;
+
+	*supply = (struct weiri_supply){
+	    .shared = aligned_alloc(page, weiri_round_up(shared, page)),
+	    .buffers = calloc(most, sizeof(struct weir_buffer *)),
+	    .free_ids = calloc(most, sizeof(uint16_t)),
+	    .entries = most,
+	    .group = group,
+	    .window = most < SUPPLY_WINDOW_MIN ? most : SUPPLY_WINDOW_MIN,
+	    .window_max = most,
+	    .bytes = bytes,
+	};
+	supply->window_min = supply->window;
+	if (supply->shared != NULL && supply->buffers != NULL &&
+	    supply->free_ids != NULL) {
+		memset(supply->shared, 0, shared);
+		for (uint16_t id = 0; id < most; id++)
+			supply->free_ids[id] = id;
+		error = supply_register(supply, ring);
+	}
+	if (error != 0)
+		weiri_supply_close(supply);
+	return error;
+}
+
+void
+weiri_supply_close(struct weiri_supply *supply)
+{
+	for (uint16_t id = 0; supply->buffers != NULL && id < supply->entries;
+	     id++)
+		weir_buffer_release(supply->buffers[id]);
+	free(supply->buffers);
+	free(supply->free_ids);
+	free(supply->shared);
+	*supply = (struct weiri_supply){.shared = NULL};
+}
+
+struct weir_buffer *
+weiri_supply_take(struct weiri_supply *supply, uint16_t id)
+{
+	struct weir_buffer *buffer = supply->buffers[id];
+
+	WEIR_ASSERT(buffer != NULL);
+	supply->buffers[id] = NULL;
+	supply->free_ids[supply->entries - supply->published] = id;
+	supply->published--;
+	supply->used++;
+	return buffer;
+}
+
+void
+weiri_supply_ran_out(struct weiri_supply *supply)
+{
+	supply->peak = (uint16_t)weiri_min(
+	    (uint64_t)supply->window, (uint64_t)supply->window_max);
+	supply->window = (uint16_t)weiri_min(
+	    (uint64_t)supply->window * 2, (uint64_t)supply->window_max);
+}
+
+/* Twice the most that a pass of this period used. */
+void
+weiri_supply_adapt(struct weiri_supply *supply)
+{
+	uint16_t wanted;
+
+	if (supply->used > supply->peak)
+		supply->peak = supply->used;
+	supply->used = 0;
+	wanted = (uint16_t)weiri_max(supply->window_min,
+	    weiri_min((uint64_t)supply->peak * 2, supply->window_max));
+	if (wanted > supply->window)
+		supply->window = wanted;
+	if (++supply->passes < SUPPLY_PERIOD)
+		return;
+	supply->window = wanted;
+	supply->passes = 0;
+	supply->peak = 0;
+}
+
+/* No window may take more than its part of a limited memory. */
+static uint16_t
+supply_allowed(const struct weiri_supply *supply, const struct weir_loop *loop)
+{
+	uint64_t limit = loop->net->config.buffer_limit_bytes;
+
+	if (limit == 0)
+		return supply->window;
+	limit = weiri_max(limit / SUPPLY_LIMIT_PART / supply->bytes, 1);
+	return (uint16_t)weiri_min(limit, supply->window);
+}
+
+static void
+supply_publish(struct weiri_supply *supply, uint16_t tail, unsigned char *data,
+    uint16_t id)
+{
+	struct io_uring_buf *entry =
+	    &supply->shared->bufs[tail & (supply->entries - 1)];
+
+	/* Not the whole entry: the first one's end is the tail. */
+	entry->addr = (uint64_t)(uintptr_t)data;
+	entry->len = supply->bytes;
+	entry->bid = id;
+}
+
+void
+weiri_supply_lend(struct weiri_supply *supply, unsigned char *data)
+{
+	supply_publish(supply, 0, data, 0);
+	__atomic_store_n(&supply->shared->tail, 1, __ATOMIC_RELEASE);
+}
+
+void
+weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
+{
+	uint16_t tail = supply->tail;
+	uint16_t allowed = supply_allowed(supply, loop);
+
+	while (supply->published < allowed) {
+		struct weir_buffer *buffer =
+		    weiri_loop_acquire(loop, supply->bytes);
+		if (WEIR_UNLIKELY(buffer == NULL))
+			break;
+		supply->published++;
+		uint16_t id =
+		    supply->free_ids[supply->entries - supply->published];
+		supply->buffers[id] = buffer;
+		supply_publish(supply, tail, buffer->data, id);
+		tail++;
+	}
+	if (tail != supply->tail) {
+		supply->tail = tail;
+		__atomic_store_n(&supply->shared->tail, tail, __ATOMIC_RELEASE);
+	}
+}

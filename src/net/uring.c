@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring.c - the back end over Linux io_uring: its loop and listeners.
+ *
+ * Bytes come in by multishot receives: armed once, they bring a completion and
+ * a buffer of the loop's supply (supply.c) each time there is something, so a
+ * packet costs neither a call to learn of it nor one to fetch it.  Bytes go out
+ * by plain non-blocking sends, as with epoll: what a peer takes at once is
+ * gone, its buffer back with the pool, before the next connection is looked at,
+ * and nothing of ours is with the kernel while it waits for a slow one.  A tail
+ * waits for a poll.  What that means for a connection is in uring_conn.c.
+ */
+#include "net/uring.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define URING_ENTRIES 512
+/* A crowd's completions; more than fit are kept by the kernel, at a price. */
+#define URING_COMPLETIONS 4096
+
+/* Buffers for those who send little, and for those who fill large ones. */
+#define URING_SMALL 1024
+#define URING_LARGE 16
+
+/* Connections accepted or refused by calls before the rest has its turn. */
+#define URING_ACCEPTS 64
+
+/* Completions ahead of the current one whose connection is fetched. */
+#define URING_AHEAD 2
+
+bool weiri_uring_bounds_turns;
+
+/* ---- entries --------------------------------------------------------- */
+
+struct io_uring_sqe *
+weiri_uring_entry(struct weir_loop *loop, uint8_t opcode, int fd,
+    const void *handle, enum uring_tag tag)
+{
+	struct io_uring_sqe *entry =
+	    weiri_ring_entry(&weiri_uring_of(loop)->ring);
+
+	if (WEIR_UNLIKELY(entry == NULL))
+		return NULL;
+	entry->opcode = opcode;
+	entry->fd = fd;
+	entry->user_data = weiri_uring_data(handle, tag);
+	return entry;
+}
+
+struct io_uring_sqe *
+weiri_uring_cancel(
+    struct weir_loop *loop, const void *handle, enum uring_tag tag)
+{
+	struct io_uring_sqe *entry = weiri_uring_entry(
+	    loop, IORING_OP_ASYNC_CANCEL, -1, NULL, URING_TAG_NONE);
+
+	if (entry != NULL)
+		entry->addr = weiri_uring_data(handle, tag);
+	return entry;
+}
+
+bool
+weiri_uring_poll(struct weir_loop *loop, int fd, uint32_t events,
+    const void *handle, enum uring_tag tag)
+{
+	struct io_uring_sqe *entry =
+	    weiri_uring_entry(loop, IORING_OP_POLL_ADD, fd, handle, tag);
+
+	if (entry != NULL)
+		entry->poll32_events = events;
+	return entry != NULL;
+}
+
+/* ---- listeners ------------------------------------------------------- */
+
+static bool
+uring_accept_arm(struct weir_listener *listener)
+{
+	struct io_uring_sqe *entry = weiri_uring_entry(listener->loop,
+	    IORING_OP_ACCEPT, listener->fd, listener, URING_TAG_MAIN);
+
+	if (entry == NULL)
+		return false;
+	entry->ioprio = IORING_ACCEPT_MULTISHOT;
+	entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+	return true;
+}
+
+static int
+uring_listener_start(struct weir_listener *listener)
+{
+	return uring_accept_arm(listener) ? 0 : -ENOMEM;
+}
+
+static void
+uring_listener_stop(struct weir_listener *listener)
+{
+	(void)weiri_uring_cancel(listener->loop, listener, URING_TAG_MAIN);
+	(void)weiri_uring_cancel(listener->loop, listener, URING_TAG_POLL);
+}
+
+/* After a failure the socket is asked with calls of our own until one is
+ * accepted or none is left: the kernel looks for a descriptor before it looks
+ * for a connection, so an accept armed without one would fail for ever. */
+static void
+uring_accept_again(struct weir_listener *listener, int error)
+{
+	bool short_of = error == -EMFILE || error == -ENFILE;
+
+	for (int i = 0; i < URING_ACCEPTS; i++) {
+		if (!weiri_listener_failed(listener, error))
+			break;
+		int fd = accept4(
+		    listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		error = fd < 0 ? -errno : 0;
+		short_of = error == -EMFILE || error == -ENFILE ||
+			   (short_of && fd < 0);
+		if (fd >= 0) {
+			weiri_listener_accepted(listener, fd);
+			break;
+		}
+	}
+	if (!listener->accepting)
+		return;
+	if (!(short_of ? weiri_uring_poll(listener->loop, listener->fd, POLLIN,
+			     listener, URING_TAG_POLL)
+		       : uring_accept_arm(listener)))
+		weiri_listener_pause(listener, "accepting paused, queue full");
+}
+
+static void
+uring_accepted(struct weir_listener *listener, const struct io_uring_cqe *cqe)
+{
+	if (!listener->accepting) {
+		if (cqe->res >= 0)
+			weiri_socket_reset(cqe->res);
+		return;
+	}
+	if (cqe->res >= 0)
+		weiri_listener_accepted(listener, cqe->res);
+	else if (cqe->res == -ECANCELED)
+		return; /* by a stop before this start */
+	if (!(cqe->flags & IORING_CQE_F_MORE))
+		uring_accept_again(listener, cqe->res < 0 ? cqe->res : -EINTR);
+}
+
+/* ---- the loop -------------------------------------------------------- */
+
+static void
+uring_woken(struct weir_loop *loop, const struct io_uring_cqe *cqe)
+{
+	weiri_socket_woken(loop->wake.fd);
+	if (!(cqe->flags & IORING_CQE_F_MORE) &&
+	    !weiri_uring_poll(
+		loop, loop->wake.fd, POLLIN, &loop->wake, URING_TAG_MAIN))
+		weiri_uring_of(loop)->ring.dead =
+		    true; /* nothing could stop it */
+}
+
+static void
+uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
+{
+	enum uring_tag tag = cqe->user_data & URING_TAGS;
+	/* The first byte of each handle is its kind. */
+	uint8_t *handle = (uint8_t *)(uintptr_t)(cqe->user_data - tag);
+
+	if (WEIR_UNLIKELY(tag == URING_TAG_NONE))
+		return;
+	if (WEIR_LIKELY(*handle == WEIRI_HANDLE_CONN)) {
+		if (WEIR_LIKELY(tag == URING_TAG_MAIN))
+			weiri_uring_received((void *)handle, cqe);
+		else if (tag == URING_TAG_WATCH)
+			weiri_uring_watched((void *)handle, cqe->res);
+		else if (tag == URING_TAG_CANCEL)
+			weiri_uring_cancelled((void *)handle);
+		else
+			weiri_uring_polled((void *)handle);
+	} else if (*handle == WEIRI_HANDLE_LISTENER) {
+		if (tag == URING_TAG_MAIN)
+			uring_accepted((void *)handle, cqe);
+		else if (((struct weir_listener *)(void *)handle)->accepting &&
+			 cqe->res != -ECANCELED)
+			uring_accept_again((void *)handle, -EINTR);
+	} else {
+		uring_woken(loop, cqe);
+	}
+}
+
+static void
+uring_fetch_ahead(const struct weiri_ring *ring)
+{
+	const struct io_uring_cqe *next =
+	    weiri_ring_completion(ring, URING_AHEAD);
+
+	if (next != NULL)
+		__builtin_prefetch((void *)(uintptr_t)next->user_data);
+}
+
+static int
+uring_pass(struct weir_loop *loop, int64_t timeout_ns)
+{
+	struct uring *uring = weiri_uring_of(loop);
+	struct weiri_ring *ring = &uring->ring;
+	const struct io_uring_cqe *cqe;
+	int error;
+
+	if (WEIR_LIKELY(weiri_list_empty(&loop->starved)))
+		for (int i = 0; i < URING_GROUPS; i++)
+			if (uring->supply[i].armed > 0) {
+				weiri_supply_adapt(&uring->supply[i]);
+				weiri_supply_fill(&uring->supply[i], loop);
+			}
+	if (!weiri_list_empty(&uring->resumed))
+		timeout_ns = 0;
+	error = weiri_ring_wait(ring, timeout_ns);
+	loop->now_ns = weiri_os_now_ns();
+	if (WEIR_UNLIKELY(error != 0))
+		return error;
+	weiri_uring_resume(loop);
+	for (uint32_t i = 0; i < loop->net->config.batch; i++) {
+		cqe = weiri_ring_completion(ring, 0);
+		if (cqe == NULL)
+			break;
+		uring_fetch_ahead(ring);
+		uring_completed(loop, cqe);
+		weiri_ring_seen(ring);
+	}
+	return 0;
+}
+
+/* ---- life ------------------------------------------------------------ */
+
+static void
+uring_loop_finish(struct weir_loop *loop)
+{
+	struct uring *uring = weiri_uring_of(loop);
+
+	if (loop->wake.fd >= 0)
+		close(loop->wake.fd);
+	if (uring == NULL)
+		return;
+	weiri_ring_close(&uring->ring);
+	for (int i = 0; i < URING_GROUPS; i++)
+		weiri_supply_close(&uring->supply[i]);
+	free(uring);
+	loop->events = NULL;
+}
+
+/* Only where memory is not short: they are large, and lent out idle. */
+static bool
+uring_has_large(const struct weir_net_config *config)
+{
+	uint64_t all = (uint64_t)URING_LARGE * config->receive_bytes_max;
+
+	return config->receive_bytes_max > config->receive_bytes_min &&
+	       (config->buffer_limit_bytes == 0 ||
+		   config->buffer_limit_bytes / 16 >= all);
+}
+
+static int
+uring_open(struct weir_loop *loop, struct uring *uring)
+{
+	const struct weir_net_config *config = &loop->net->config;
+	int error =
+	    weiri_ring_open(&uring->ring, URING_ENTRIES, URING_COMPLETIONS);
+
+	if (error == 0)
+		error = weiri_supply_open(&uring->supply[URING_GROUP_SMALL],
+		    &uring->ring, URING_GROUP_SMALL, URING_SMALL,
+		    config->receive_bytes_min);
+	if (error == 0 && uring_has_large(config))
+		error = weiri_supply_open(&uring->supply[URING_GROUP_LARGE],
+		    &uring->ring, URING_GROUP_LARGE, URING_LARGE,
+		    config->receive_bytes_max);
+	return error;
+}
+
+static int
+uring_loop_start(struct weir_loop *loop)
+{
+	struct uring *uring = calloc(1, sizeof(*uring));
+	int error;
+
+	if (uring == NULL)
+		return -ENOMEM;
+	uring->ring.fd = -1;
+	weiri_list_init(&uring->resumed);
+	loop->events = uring;
+	error = uring_open(loop, uring);
+	if (error != 0)
+		goto undo;
+	loop->wake.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (loop->wake.fd < 0) {
+		error = -errno;
+		goto undo;
+	}
+	if (weiri_uring_poll(
+		loop, loop->wake.fd, POLLIN, &loop->wake, URING_TAG_MAIN))
+		return 0;
+	error = -ENOMEM;
+undo:
+	uring_loop_finish(loop);
+	return error;
+}
+
+static void
+uring_wake(struct weir_loop *loop)
+{
+	weiri_socket_wake(loop->wake.fd);
+}
+
+static int
+uring_works(void)
+{
+	bool bounds_turns = false;
+	int error = weiri_ring_probe(&bounds_turns);
+
+	WEIRI_STORE(&weiri_uring_bounds_turns, bounds_turns);
+	return error;
+}
+
+const struct weiri_backend weiri_backend_uring = {
+    .name = "io_uring",
+    .works = uring_works,
+    .loop_start = uring_loop_start,
+    .loop_finish = uring_loop_finish,
+    .listener_start = uring_listener_start,
+    .listener_stop = uring_listener_stop,
+    .conn_start = weiri_uring_conn_start,
+    .conn_stop = weiri_uring_conn_stop,
+    .conn_receive = weiri_uring_conn_receive,
+    .conn_feed = weiri_uring_conn_feed,
+    .conn_send = weiri_uring_conn_send,
+    .conn_linger = weiri_uring_conn_linger,
+    .conn_delivered = weiri_socket_delivered,
+    .wait = uring_pass,
+    .wake = uring_wake,
+};
