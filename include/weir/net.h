@@ -25,7 +25,7 @@
  * client that drips bytes to look alive keeps its memory no longer than that.
  * What a closed one gives back goes to the head of the queue.  A crowd that
  * comes first still has its turns first, so whoever serves strangers limits
- * the connections of each.
+ * the connections of each (address_max).
  *
  * Loops and engines must not be used in the child of a fork, nor destroyed
  * there: it shares the parent's sockets and its epoll instance.  A child that
@@ -146,7 +146,11 @@ struct weir_net_config {
 	 * break and moves fewer bytes than hold_bytes in it is closed. */
 	uint32_t hold_ms;     /* 5000; UINT32_MAX: for as long as it likes */
 	uint32_t hold_bytes;  /* 65536; the bytes of what it holds */
-	uint64_t reserved[3]; /* must be zero */
+	/* Connections of one IPv4 address or IPv6 network of 64 bits; 0: as
+	 * many as it likes.  More are reset at once. */
+	uint32_t address_max;
+	uint32_t reserved32;  /* must be zero, as */
+	uint64_t reserved[2]; /* these */
 };
 
 #define WEIR_NET_STATS_VERSION 1u
@@ -157,8 +161,9 @@ struct weir_net_figures {
 	uint32_t version;     /* WEIR_NET_STATS_VERSION, set by the library */
 	uint64_t connections; /* open now */
 	uint64_t accepted;
-	uint64_t refused;       /* reset at once: connections_max reached, no
-				   memory for the object, or not watchable */
+	uint64_t refused;       /* reset at once: connections_max or
+				   address_max reached, no memory for the
+				   object, or not watchable */
 	uint64_t no_descriptor; /* reset at once: none left for them */
 	uint64_t accept_pauses; /* accepting stopped for a moment */
 	uint64_t receives;

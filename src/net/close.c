@@ -58,7 +58,7 @@ close_end(struct weir_conn *conn, enum weir_close_reason reason)
 {
 	if (conn->state == WEIRI_CONN_CLOSING)
 		return;
-	conn->reason = reason;
+	conn->reason = (uint8_t)reason;
 	conn->state = WEIRI_CONN_CLOSING;
 	weiri_conn_unstarve(conn);
 	weiri_conn_unhold(conn); /* or off the list of those that linger */
@@ -75,7 +75,7 @@ weiri_conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
 		close_end(conn, reason);
 		return;
 	}
-	conn->reason = reason;
+	conn->reason = (uint8_t)reason;
 	conn->state = WEIRI_CONN_LINGERING;
 	conn->received_ns = conn->held_ns = loop->now_ns;
 	weiri_conn_unstarve(conn);
@@ -98,7 +98,7 @@ void
 weiri_conn_linger_over(struct weir_conn *conn)
 {
 	WEIR_ASSERT(conn->state == WEIRI_CONN_LINGERING);
-	close_end(conn, conn->reason);
+	close_end(conn, (enum weir_close_reason)conn->reason);
 }
 
 /* The program's reason may be no reason at all; it becomes an index. */
@@ -121,7 +121,7 @@ weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
 		return;
 	}
 	conn->state = WEIRI_CONN_FLUSHING;
-	conn->reason = reason;
+	conn->reason = (uint8_t)reason;
 	weiri_conn_unstarve(conn);
 	weiri_conn_queue(conn); /* settle stops receiving if a tail stays */
 }
@@ -185,10 +185,12 @@ weiri_conn_reap(struct weir_conn *conn)
 	close_drop_carry(conn);
 	weiri_conn_cancel(conn);
 	weiri_list_remove(&conn->member);
+	weiri_peers_leave(&net->peers, conn->peer);
 	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, connections, -1);
 	WEIRI_COUNT(loop, closed[conn->reason], 1);
 	if (conn->handlers->on_close != NULL)
-		conn->handlers->on_close(conn, conn->reason);
+		conn->handlers->on_close(
+		    conn, (enum weir_close_reason)conn->reason);
 	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
 }

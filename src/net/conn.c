@@ -536,7 +536,7 @@ weiri_conn_settle(struct weir_conn *conn)
 			loop->backend->conn_receive(conn, true);
 		}
 	} else if (conn->ops == NULL) {
-		weiri_conn_linger(conn, conn->reason);
+		weiri_conn_linger(conn, (enum weir_close_reason)conn->reason);
 	}
 }
 

@@ -8,6 +8,7 @@
  *   close.c    the ways a connection ends
  *   listen.c   listeners and accepting
  *   timer.c    a heap of timers
+ *   peers.c    how many connections each address has
  *   spare.c    the descriptor kept to turn connections away with
  *   socket.c   what back ends of Linux do in the same way
  *   epoll.c    a back end (backend.h)
@@ -18,6 +19,7 @@
 #define WEIRI_ENGINE_H
 
 #include "base/list.h"
+#include "net/peers.h"
 #include "net/spare.h"
 #include "os/os.h"
 
@@ -127,7 +129,8 @@ struct weir_conn {
 	struct weiri_op *stash; /* the back end's: came while it could not be
 				   handed on; oldest first, unsent slices */
 	uint32_t held_moved;    /* bytes since held_ns, or more than fit */
-	enum weir_close_reason reason;
+	uint32_t reason : 8;    /* enum weir_close_reason */
+	uint32_t peer : 24;     /* weiri_peers_enter(), or 0 */
 	struct weiri_list member;  /* loop->conns */
 	struct weiri_list holding; /* loop->holding, lingering or closing */
 	struct weiri_list held;    /* loop->held */
@@ -206,6 +209,7 @@ struct weir_net {
 	struct weiri_list loops;
 	struct weiri_net_counters retired; /* of destroyed loops */
 	struct weiri_spare spare;
+	struct weiri_peers peers; /* used if there is a limit for each */
 
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t connections; /* atomic */
 	uint64_t starving; /* atomic: waiting connections of all loops */

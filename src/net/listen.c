@@ -38,46 +38,6 @@
 
 /* ---- accepting ------------------------------------------------------- */
 
-/* The caller has counted it in net->connections. */
-static void
-listener_open(struct weir_listener *listener, int fd)
-{
-	struct weir_loop *loop = listener->loop;
-	struct weir_net *net = loop->net;
-	struct weir_conn *conn =
-	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
-
-	if (conn == NULL)
-		goto undo_fd;
-	memset(conn, 0, sizeof(*conn));
-	conn->handle = WEIRI_HANDLE_CONN;
-	conn->fd = fd;
-	conn->hint = net->config.receive_bytes_min;
-	conn->loop = loop;
-	conn->handlers = &listener->handlers;
-	conn->received_ns = loop->now_ns;
-	weiri_list_init(&conn->holding);
-	weiri_list_init(&conn->held);
-	weiri_list_init(&conn->waiting);
-	if (loop->backend->conn_start(conn) != 0)
-		goto undo_conn;
-	weiri_list_append(&loop->conns, &conn->member);
-	WEIRI_COUNT(loop, connections, 1);
-	WEIRI_COUNT(loop, accepted, 1);
-	if (conn->handlers->on_accept != NULL)
-		conn->handlers->on_accept(conn);
-	return;
-
-undo_conn:
-	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
-undo_fd:
-	weiri_socket_reset(fd);
-	__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
-	WEIRI_COUNT(loop, refused, 1);
-	weiri_loop_warn(
-	    loop, "connections refused without memory", loop->counters.refused);
-}
-
 static void
 listener_count_refused(struct weir_loop *loop)
 {
@@ -86,12 +46,58 @@ listener_count_refused(struct weir_loop *loop)
 	    loop->counters.no_descriptor);
 }
 
+/* Undoes what was counted, and resets the socket. */
+static void
+listener_refuse(struct weir_loop *loop, int fd, uint32_t peer, const char *what)
+{
+	weiri_socket_reset(fd);
+	weiri_peers_leave(&loop->net->peers, peer);
+	__atomic_fetch_sub(&loop->net->connections, 1, __ATOMIC_RELAXED);
+	WEIRI_COUNT(loop, refused, 1);
+	weiri_loop_warn(loop, what, loop->counters.refused);
+}
+
+/* False: no memory for it, or it cannot be watched. */
+static bool
+listener_open(struct weir_listener *listener, int fd, uint32_t peer)
+{
+	struct weir_loop *loop = listener->loop;
+	struct weir_net *net = loop->net;
+	struct weir_conn *conn =
+	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
+
+	if (conn == NULL)
+		return false;
+	memset(conn, 0, sizeof(*conn));
+	conn->handle = WEIRI_HANDLE_CONN;
+	conn->fd = fd;
+	conn->peer = peer & WEIRI_PEERS_MAX;
+	conn->hint = net->config.receive_bytes_min;
+	conn->loop = loop;
+	conn->handlers = &listener->handlers;
+	conn->received_ns = loop->now_ns;
+	weiri_list_init(&conn->holding);
+	weiri_list_init(&conn->held);
+	weiri_list_init(&conn->waiting);
+	if (loop->backend->conn_start(conn) != 0) {
+		weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
+		return false;
+	}
+	weiri_list_append(&loop->conns, &conn->member);
+	WEIRI_COUNT(loop, connections, 1);
+	WEIRI_COUNT(loop, accepted, 1);
+	if (conn->handlers->on_accept != NULL)
+		conn->handlers->on_accept(conn);
+	return true;
+}
+
 void
 weiri_listener_accepted(struct weir_listener *listener, int fd)
 {
 	struct weir_loop *loop = listener->loop;
 	struct weir_net *net = loop->net;
-	uint32_t limit = net->config.connections_max;
+	const struct weir_net_config *config = &net->config;
+	uint32_t peer = 0;
 
 	if (weiri_spare_reclaim(&net->spare, fd)) {
 		listener_count_refused(loop);
@@ -101,15 +107,17 @@ weiri_listener_accepted(struct weir_listener *listener, int fd)
 	 * find room for one. */
 	uint64_t count =
 	    __atomic_add_fetch(&net->connections, 1, __ATOMIC_RELAXED);
-	if (limit != 0 && count > limit) {
-		__atomic_fetch_sub(&net->connections, 1, __ATOMIC_RELAXED);
-		weiri_socket_reset(fd);
-		WEIRI_COUNT(loop, refused, 1);
-		weiri_loop_warn(loop, "connections refused at the limit",
-		    loop->counters.refused);
-		return;
-	}
-	listener_open(listener, fd);
+	if (config->connections_max != 0 && count > config->connections_max)
+		listener_refuse(
+		    loop, fd, peer, "connections refused at the limit");
+	else if (config->address_max != 0 &&
+		 weiri_peers_enter(
+		     &net->peers, fd, config->address_max, &peer) != 0)
+		listener_refuse(loop, fd, peer,
+		    "connections refused at the limit of one address");
+	else if (!listener_open(listener, fd, peer))
+		listener_refuse(
+		    loop, fd, peer, "connections refused without memory");
 }
 
 static void

@@ -141,6 +141,8 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	for (size_t i = 0; i < WEIRI_COUNT_OF(c->reserved); i++)
 		if (c->reserved[i] != 0)
 			return -EINVAL;
+	if (c->reserved32 != 0)
+		return -EINVAL;
 	net_default(&c->receive_bytes_min, NET_RECEIVE_BYTES_MIN);
 	net_default(&c->receive_bytes_max, WEIR_NET_BUFFER_BYTES_MAX);
 	net_default(&c->send_quota_bytes, NET_SEND_QUOTA_BYTES);
@@ -222,6 +224,7 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 	weiri_mutex_init(&net->lock);
 	weiri_list_init(&net->loops);
 	weiri_spare_init(&net->spare);
+	weiri_peers_init(&net->peers);
 	error = net_configure(net, config);
 	if (error == 0)
 		error = net_choose_backend(net);
@@ -230,6 +233,7 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 	else if (error == 0)
 		error = net_create_pools(net);
 	if (error != 0) {
+		weiri_peers_destroy(&net->peers);
 		weiri_spare_destroy(&net->spare);
 		weiri_mutex_destroy(&net->lock);
 		free(net);
@@ -247,6 +251,7 @@ weir_net_destroy(struct weir_net *net)
 		return;
 	WEIR_ASSERT(weiri_list_empty(&net->loops));
 	net_destroy_pools(net);
+	weiri_peers_destroy(&net->peers);
 	weiri_spare_destroy(&net->spare);
 	weiri_mutex_destroy(&net->lock);
 	free(net);

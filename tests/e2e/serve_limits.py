@@ -222,6 +222,32 @@ def test_connection_limit():
         assert server.figure("refused connections") >= 10
 
 
+def test_address_limit():
+    """One address has its share; another is served beside it."""
+    for threads in ("1", "2"):
+        with Server("--address", "0.0.0.0", "--address-max", "20",
+                    "--threads", threads) as server:
+            for _ in range(3):
+                clients = []
+                refused = 0
+                for i in range(120):
+                    try:
+                        client = socket.create_connection(
+                            ("127.0.0.1", server.port), 10,
+                            (f"127.0.0.{2 + i % 4}", 0))
+                        echo(client, b"in")
+                        clients.append(client)
+                    except (ConnectionError, AssertionError):
+                        refused += 1
+                assert (len(clients), refused) == (80, 40), refused
+                for client in clients:
+                    echo(client, b"still")
+                    client.close()
+                wait_until(lambda: server.connections() == 0)
+            server.end()
+            assert server.figure("refused connections") == 120
+
+
 def test_little_memory_serves_many():
     """Far more connections than buffers; each gets every byte, in turn."""
     with Server("--buffer-limit", "128k") as server:

@@ -916,7 +916,8 @@ TEST(net_bad_configurations_are_refused)
 	    {.buffer_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN - 1},
 	    {.memory = &partial},
 	    {.memory = &memory, .buffer_limit_bytes = 1 << 20},
-	    {.reserved = {0, 0, 1}},
+	    {.reserved = {0, 1}},
+	    {.reserved32 = 1},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

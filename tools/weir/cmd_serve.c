@@ -44,6 +44,7 @@ struct serve_settings {
 	uint64_t port;
 	uint64_t threads;
 	uint64_t connections_max;
+	uint64_t address_max;
 	uint64_t buffer_limit;
 	uint64_t send_quota;
 	uint64_t prealloc;
@@ -102,6 +103,7 @@ serve_create_net(struct serve *serve)
 	struct weir_net_config config = {
 	    .backend = (enum weir_net_backend)set->backend,
 	    .connections_max = (uint32_t)set->connections_max,
+	    .address_max = (uint32_t)set->address_max,
 	    .buffer_limit_bytes = set->buffer_limit,
 	    .send_quota_bytes = (uint32_t)set->send_quota,
 	    .stall_ms =
@@ -515,6 +517,13 @@ static const struct cli_option serve_options[] = {
 	.value_name = "N",
 	.help = "refuse connections above this many; 0: what "
 		"descriptors allow"},
+    {.name = "address-max",
+	.kind = CLI_U64,
+	.target = &serve_set.address_max,
+	.max = UINT32_MAX,
+	.value_name = "N",
+	.help = "refuse connections above this many of one "
+		"address; 0: none"},
     {.name = "buffer-limit",
 	.kind = CLI_BYTES,
 	.target = &serve_set.buffer_limit,
