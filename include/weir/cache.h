@@ -61,8 +61,13 @@ typedef bool (*weir_cache_visit_fn)(void *object, void *context);
  * request failed.  No lock of the library is held: it may allocate from @cache
  * and free to it, but not destroy it.  A request of its own that fails makes
  * another call due, which comes at the earliest with the next free outside.
- * Frees made inside any hook of the library, as by a dtor for parts of its
- * object, do not call either: the next free outside does.
+ * What a free inside a hook of the library makes due, as by a dtor for parts of
+ * its object, comes when the thread's outermost hook ends.
+ * Where it was not the limit that refused a request but memory, and no more than
+ * notify_at objects are in use, it is called with the next free, or as soon as
+ * there is memory: on the thread that gave memory of the quota back or raised
+ * its limit, or, if the process was short of memory, on one in weir_maintain(),
+ * whose passes try to get some for the cache.
  * Calls for one cache may overlap if requests fail meanwhile.
  */
 typedef void (*weir_cache_notify_fn)(struct weir_cache *cache, void *context);
@@ -157,8 +162,8 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  * Ownership: the caller's until weir_cache_free(), on any thread.
  * Threads:   any number of threads.  No shared line is written while this
  *            thread's magazine has objects.  Not async-signal-safe.
- * Cost:      12 instructions at WEIR_CHECK_BATCH, 21 at WEIR_CHECK_EACH, 30
- *            there for small objects, 88 for those of 32 KiB and more; one
+ * Cost:      12 instructions at WEIR_CHECK_BATCH, 20 at WEIR_CHECK_EACH, 27
+ *            there for small objects, 87 for those of 32 KiB and more; one
  *            short lock per magazine, at most 126 objects;
  *            a system call only when the page supply grows.
  * Errors:    NULL at the limit or when memory is exhausted, counted in the
@@ -200,7 +205,12 @@ WEIR_API WEIR_NODISCARD void *weir_cache_alloc_wait(
  *            that could be given back were: the old limit stays, and a line
  *            with the figures goes to the message hook.  Objects in being are
  *            those in use and the free ones in slabs with them.
- * Ownership: nothing changes hands.
+ * Ownership: nothing changes hands.  A limit that is set holds at once.  Free
+ *            objects in magazines of other threads are out of reach until those
+ *            threads exchange a magazine of the cache or call weir_maintain()
+ *            or weir_thread_poll(): from then on they withhold no more than
+ *            the 16th of the new limit.  A limit that was refused calls them
+ *            back as well, so that it may be granted later.
  * Threads:   any thread.  Requests that wait are served at once if there is
  *            room now.  Not async-signal-safe.
  * Cost:      that of weir_cache_trim() if @limit is below what is in being.
@@ -219,8 +229,8 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  * Threads:   any thread, not only the one that allocated.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      14 instructions at WEIR_CHECK_BATCH, 34 at WEIR_CHECK_EACH, 42
- *            there for small objects, 101 for those of 32 KiB and more; one
+ * Cost:      14 instructions at WEIR_CHECK_BATCH, 33 at WEIR_CHECK_EACH, 41
+ *            there for small objects, 102 for those of 32 KiB and more; one
  *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer and an
  *            object of another cache are faults (weir/guard.h).
@@ -362,7 +372,7 @@ WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;
  * Returns:   as weir_cache_alloc().
  * Ownership: as there.
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      9 instructions at WEIR_CHECK_BATCH, 18 at WEIR_CHECK_EACH, 27
+ * Cost:      9 instructions at WEIR_CHECK_BATCH, 17 at WEIR_CHECK_EACH, 24
  *            there for small objects.
  * Errors:    as weir_cache_alloc().
  * Since:     0.1
@@ -389,7 +399,7 @@ weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
  *
  * Ownership: as weir_cache_free().
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      10 instructions at WEIR_CHECK_BATCH, 32 at WEIR_CHECK_EACH, 40
+ * Cost:      10 instructions at WEIR_CHECK_BATCH, 31 at WEIR_CHECK_EACH, 39
  *            there for small objects; two more where the compiler cannot
  *            know that @object is not NULL.
  * Errors:    as weir_cache_free().

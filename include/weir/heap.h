@@ -17,7 +17,13 @@
  * foreign, interior or misaligned pointer, an object of another heap and a
  * wrong size, and reports it through weir/guard.h.  The mark that tells a free
  * object lies in its first word; a program that writes there after a free, or
- * frees once more after the memory was handed out again, is not caught there.
+ * frees once more after the memory was handed out again or went back to the
+ * system, is not caught there.
+ *
+ * What is free in one class is for the others, without any call: a heap keeps an
+ * eighth of what is in use, and 128 KiB, in its magazines at most, and pages of
+ * classes that a program does not use any more go back to the system while it
+ * frees; not with WEIR_DECAY_NEVER.  weir_maintain() gives back the rest.
  */
 #ifndef WEIR_HEAP_H
 #define WEIR_HEAP_H
@@ -426,7 +432,10 @@ WEIR_API size_t weir_heap_trim(struct weir_heap *heap) WEIR_NOEXCEPT;
  * @out:  filled whole; set out->size to sizeof(*out) first.
  *
  * Objects are slots and runs; the heap's limit is in bytes, so out->limit is
- * always UINT64_MAX.
+ * always UINT64_MAX.  Requests for slots leave no trace in a magazine: requests
+ * and hits are lower bounds, from magazines that were loaded and found empty
+ * later; requests for runs, misses and failures are exact, as is all else when
+ * the heap is quiet.
  *
  * Returns:   0, or -EINVAL when out->size is none this library knows.
  * Ownership: copies into the caller's storage.

@@ -66,9 +66,10 @@ WEIR_API WEIR_NODISCARD int weir_quota_create(const char *name,
  *
  * Ownership: nothing changes hands: below what is used, no pool grows until
  *            enough was given back.
- * Threads:   any thread.  A request that waits in one of the pools is served by
- *            what is freed there, not by a higher limit.
- * Cost:      one store.
+ * Threads:   any thread.  Requests that wait in one of the pools for memory are
+ *            served, and pools that notify do, by a higher limit as by what any
+ *            of the pools gives back.
+ * Cost:      one store; a look at each pool if one of them waits.
  * Errors:    none.
  * Since:     0.1
  */

@@ -79,6 +79,17 @@ weir_local(void) WEIR_NOEXCEPT
 #define WEIR_ABI_INLINE
 #endif
 
+/* Comes first, but what comes second is not rare either: told that it is, a
+ * compiler has it jump to the end of the first. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_expect_with_probability)
+#define WEIR_ABI_OFTEN(x) (__builtin_expect_with_probability(!!(x), 1, 0.6))
+#endif
+#endif
+#ifndef WEIR_ABI_OFTEN
+#define WEIR_ABI_OFTEN(x) (x)
+#endif
+
 /* What is looked at when an object is put. */
 enum weir_abi_check {
 	WEIR_ABI_CHECK_OTHER = 0, /* nothing, or more than is in line */
@@ -140,79 +151,118 @@ weir_abi_owns(const struct weir_abi_head *head, const void *address)
 	       head->tag;
 }
 
-/* Takes the newest slot of the cell's magazine; false if that is not all. */
+/*
+ * Takes the newest slot of the cell's magazine; false if that is not all, and
+ * *object is to be forgotten.
+ *
+ * Here and in weir_abi_put() each case ends by itself, with nothing to do in
+ * common: a jump that is taken costs more than the instructions it saves.
+ */
 WEIR_ABI_INLINE static inline bool
 weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
 	uintptr_t word = *cursor;
 
-	if (WEIR_UNLIKELY((word & head->take_plain) != 0)) {
-		if (WEIR_LIKELY((word & head->take_word) == 0))
-			((uint64_t *)word)[-1] = head->live;
-		else if (WEIR_LIKELY((word & head->take_table) == 0))
-			*weir_abi_entry(head, (void *)word) = (uint16_t)word;
-		else
-			return false;
-		weir_abi_count(cell);
-	}
-	__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 	*object = (void *)word;
-	return true;
-}
-
-/* Marks an object free if it is one in use; false if that needs a closer look:
- * nothing was changed then. */
-WEIR_ABI_INLINE static inline bool
-weir_abi_retire(const struct weir_abi_head *head, void *object)
-{
-	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD)) {
-		/* The word is what is read, so it must be the pool's. */
-		uint64_t *word = (uint64_t *)((uintptr_t)object - 8);
-
-		if (WEIR_UNLIKELY(!weir_abi_owns(head, word)))
-			return false;
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-		if (WEIR_UNLIKELY(*word != head->live))
-			return false;
-		*word = 0;
+	if (WEIR_ABI_OFTEN((word & head->take_plain) == 0)) {
+		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 		return true;
 	}
-	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_TABLE)) {
-		uint16_t live = (uint16_t)(uintptr_t)object;
-
-		if (WEIR_UNLIKELY(!weir_abi_owns(head, object)))
-			return false;
-
-		uint16_t *entry = weir_abi_entry(head, object);
-
-		if (WEIR_UNLIKELY(*entry != live))
-			return false;
-		*entry = (uint16_t)(live ^ WEIR_ABI_TABLE_FREE);
+	if (WEIR_ABI_OFTEN((word & head->take_word) == 0)) {
+		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
+		weir_abi_count(cell);
+		((uint64_t *)word)[-1] = head->live;
+		return true;
+	}
+	if (WEIR_LIKELY((word & head->take_table) == 0)) {
+		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
+		weir_abi_count(cell);
+		*weir_abi_entry(head, (void *)word) = (uint16_t)word;
 		return true;
 	}
 	return false;
 }
 
-/* Puts @object into the cell's magazine; false if that is not all. */
+/* Marks an object free whose state is the word before it, if it is one in use;
+ * false if that needs a closer look: nothing was changed then. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_retire_word(const struct weir_abi_head *head, void *object)
+{
+	/* The word is what is read, so it must be the pool's. */
+	uint64_t *word = (uint64_t *)((uintptr_t)object - 8);
+
+	if (WEIR_UNLIKELY(!weir_abi_owns(head, word)))
+		return false;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
+	if (WEIR_UNLIKELY(*word != head->live))
+		return false;
+	*word = 0;
+	return true;
+}
+
+/* The same of one whose state is in its slab's table. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_retire_entry(const struct weir_abi_head *head, void *object)
+{
+	uint16_t live = (uint16_t)(uintptr_t)object;
+
+	if (WEIR_UNLIKELY(!weir_abi_owns(head, object)))
+		return false;
+
+	uint16_t *entry = weir_abi_entry(head, object);
+
+	if (WEIR_UNLIKELY(*entry != live))
+		return false;
+	*entry = (uint16_t)(live ^ WEIR_ABI_TABLE_FREE);
+	return true;
+}
+
+/* The same of one whose state is wherever the pool's are. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_retire(const struct weir_abi_head *head, void *object)
+{
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD))
+		return weir_abi_retire_word(head, object);
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_TABLE))
+		return weir_abi_retire_entry(head, object);
+	return false;
+}
+
+/* Puts @object into the cell's magazine; false if that is not all.  The cursor
+ * is released, so that the child of a fork() that sees it sees the object. */
 WEIR_ABI_INLINE static inline bool
 weir_abi_put(const struct weir_abi_head *head, uintptr_t **cell, void *object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
+	uintptr_t *next = cursor + 1;
 
-	if (WEIR_UNLIKELY(((uint32_t)(uintptr_t)cursor & head->put_mask) ==
-			      head->put_full ||
-			  object == NULL)) {
-		if (((uintptr_t)cursor & (WEIR_ABI_MAGAZINE_BYTES - 1)) ==
-			WEIR_ABI_MAGAZINE_FULL ||
-		    !weir_abi_retire(head, object))
-			return false;
+	if (WEIR_LIKELY(((uint32_t)(uintptr_t)cursor & head->put_mask) !=
+			    head->put_full &&
+			object != NULL)) {
+		*next = (uintptr_t)object;
+		__atomic_store_n(cell, next, __ATOMIC_RELEASE);
+		return true;
 	}
-	cursor[1] = (uintptr_t)object;
-	/* Released, so that the child of a fork() that sees the cursor sees
-	 * the object. */
-	__atomic_store_n(cell, cursor + 1, __ATOMIC_RELEASE);
-	return true;
+	if (WEIR_UNLIKELY(((uintptr_t)cursor & (WEIR_ABI_MAGAZINE_BYTES - 1)) ==
+			  WEIR_ABI_MAGAZINE_FULL))
+		return false;
+	/* What lies above the cursor is nobody's. */
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD)) {
+		*next = (uintptr_t)object;
+		if (WEIR_UNLIKELY(!weir_abi_retire_word(head, object)))
+			return false;
+		__atomic_store_n(cell, next, __ATOMIC_RELEASE);
+		return true;
+	}
+	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_TABLE)) {
+		*next = (uintptr_t)object;
+		if (WEIR_UNLIKELY(!weir_abi_retire_entry(head, object)))
+			return false;
+		__atomic_store_n(cell, next, __ATOMIC_RELEASE);
+		return true;
+	}
+	return false;
 }
 
 WEIR_END_DECLS

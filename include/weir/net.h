@@ -144,8 +144,8 @@ struct weir_net_config {
 	uint32_t buffers_prealloc;     /* of receive_bytes_min */
 	/* While others wait for memory, who holds some for hold_ms without a
 	 * break and moves fewer bytes than hold_bytes in it is closed. */
-	uint32_t hold_ms;     /* 5000; UINT32_MAX: for as long as it likes */
-	uint32_t hold_bytes;  /* 65536; the bytes of what it holds */
+	uint32_t hold_ms;    /* 5000; UINT32_MAX: for as long as it likes */
+	uint32_t hold_bytes; /* 65536; the bytes of what it holds */
 	/* Connections of one IPv4 address or IPv6 network of 64 bits; 0: as
 	 * many as it likes.  More are reset at once. */
 	uint32_t address_max;

@@ -176,8 +176,9 @@ WEIR_API size_t weir_trim(void) WEIR_NOEXCEPT;
  *
  * Returns:   true when more is due now than the budget allowed.
  * Ownership: objects in use are untouched; fini hooks of pools may run.
- * Threads:   any number; one at a time does the work, the others return.  Not
- *            from inside a hook that the library calls.
+ * Threads:   any number; one at a time does the work, for the others it is
+ *            weir_thread_poll().  Not from inside a hook that the library
+ *            calls.
  * Cost:      one clock reading when nothing is due, 30 ns.  A pass costs
  *            another 100 ns a pool, and some 0.2 ms a MiB that goes back, 2 ms
  *            where it was objects of 16 bytes.
@@ -224,7 +225,7 @@ WEIR_API void weir_maintain_stop(void) WEIR_NOEXCEPT;
  * back.  A thread that does not call weir_maintain() and may sit idle calls this
  * in its loop; it acts when a pass of weir_maintain(), by whomever, came by
  * since its last call, and gives back the magazines of pools that the thread has
- * not used in between.
+ * not used in between, and of those whose limit was lowered.
  *
  * Ownership: objects in use are untouched.
  * Threads:   any thread, not from inside a hook.

@@ -90,8 +90,9 @@ struct weir_pool_stats {
 	uint64_t bytes_overhead;  /* heads, colours, rests, descriptors */
 
 	/* In the child of a fork: objects of in_use, at most, that other
-	 * threads of the parent were moving at that moment, those of bulk
-	 * calls excepted; they are lost. */
+	 * threads of the parent were moving at that moment, a magazine and an
+	 * object each, and what bulk calls had in their arrays; they are
+	 * lost. */
 	uint64_t lost_in_fork;
 	uint64_t reserved[2];
 };

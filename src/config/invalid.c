@@ -44,6 +44,12 @@ weiri_invalid_text(struct weiri_text *text, const struct weiri_invalid *invalid)
 {
 	weiri_text_str(text, invalid->call);
 	weiri_text_str(text, ": ");
+	if (invalid->kind != NULL) {
+		weiri_text_str(text, invalid->kind);
+		weiri_text_str(text, " \"");
+		weiri_text_str(text, invalid->name);
+		weiri_text_str(text, "\": ");
+	}
 	invalid_field(text, invalid);
 	weiri_text_str(text, " is ");
 	if (invalid->bits)

@@ -6,6 +6,10 @@
  * Each call that takes a configuration tells the message hook first:
  *
  *     weir_buffer_pool_create: tier[2].bytes is 3000; allowed: 1 .. 2048
+ *
+ * With the name of what was to be made, where it has one:
+ *
+ *     weir_cache_create: cache "conn": object_bytes is 0; allowed: 1 .. 1048576
  */
 #ifndef WEIRI_INVALID_H
 #define WEIRI_INVALID_H
@@ -19,6 +23,8 @@
  */
 struct weiri_invalid {
 	const char *call; /* "weir_buffer_pool_create" */
+	const char *kind; /* "cache", with @name fit for a line; or NULL */
+	const char *name;
 	const char *field;
 	size_t index;
 	uint64_t value;

@@ -288,6 +288,32 @@ weiri_span_resize(struct weiri_span *span, size_t bytes)
 	return error;
 }
 
+void
+weiri_span_mend(const struct weiri_span *span)
+{
+	for (char *at = span->base; at < span->base + span->bytes;
+	     at += WEIRI_PAGE)
+		if (weiri_span_of(at) != span)
+			weiri_map_set(at, WEIRI_PAGE, span);
+}
+
+bool
+weiri_span_void(const struct weiri_span *span, size_t offset, size_t bytes)
+{
+	const struct weiri_extent *extent = span->extent;
+	bool done = false;
+
+	/* Larger pages of the system's would have to be asked for whole. */
+	if (!extent->block.may_trim || extent->grain != 1)
+		return false;
+	weiri_supply_lock();
+	if (!extent->frozen)
+		done = weiri_source_decommit(
+		    &extent->block, span->base + offset, bytes);
+	weiri_supply_unlock();
+	return done;
+}
+
 size_t
 weiri_pages_trim(void)
 {

@@ -56,6 +56,18 @@ void weiri_span_free(struct weiri_span *span);
  */
 int weiri_span_resize(struct weiri_span *span, size_t bytes);
 
+/* In the child of a fork: a thread that is not there may have been resizing the
+ * span.  The page map says again what the descriptor does. */
+void weiri_span_mend(const struct weiri_span *span);
+
+/*
+ * The memory of these whole pages of a span goes back to the system; they stay
+ * the span's, stay charged, and read as anything.  False: nothing happened.
+ * A depot's lock may be held.
+ */
+bool weiri_span_void(
+    const struct weiri_span *span, size_t offset, size_t bytes);
+
 /* ---- page map: any address -> span ------------------------------------ */
 
 /* 0 for an address that is not weir's; never touches @address. */
@@ -114,6 +126,10 @@ size_t weiri_pages_trim(void);
  * never with UINT64_MAX, all at 0.  True: more is due.  No lock may be held.
  */
 bool weiri_pages_purge(uint64_t now_ns, uint64_t epoch_ns);
+
+/* A step of at most a MiB of what is owed, whatever the clock says; the bytes
+ * given back.  No lock may be held. */
+size_t weiri_pages_settle(void);
 
 /* True when a step's worth of what is owed came together. */
 bool weiri_pages_owing(void);

@@ -101,15 +101,13 @@ purge_extents(size_t bytes, struct weiri_list *gone)
 	return weiri_extent_purge(bytes, &purge_from, gone);
 }
 
-static bool
-purge_pages(uint64_t now_ns, uint64_t epoch_ns)
+/* Under the lock, which it gives up: a step of @want; the bytes that went. */
+static size_t
+purge_step(uint64_t want)
 {
 	struct weiri_list gone = WEIRI_LIST_INITIALIZER(gone);
 	size_t given = 0;
-	uint64_t want;
 
-	weiri_supply_lock();
-	want = purge_want(now_ns, epoch_ns);
 	if (want >= WEIRI_PAGE) {
 		given = purge_extents(weiri_min(want, PURGE_STEP_BYTES), &gone);
 		weiri_decay_done(&supply.retained, given);
@@ -124,7 +122,26 @@ purge_pages(uint64_t now_ns, uint64_t epoch_ns)
 		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all));
 	}
 	purge_pay(&purge_owed, given);
+	return given;
+}
+
+static bool
+purge_pages(uint64_t now_ns, uint64_t epoch_ns)
+{
+	weiri_supply_lock();
+
+	uint64_t want = purge_want(now_ns, epoch_ns);
+	size_t given = purge_step(want);
+
 	return given > 0 && want > given;
+}
+
+size_t
+weiri_pages_settle(void)
+{
+	weiri_supply_lock();
+	return purge_step(
+	    weiri_min(WEIRI_LOAD(&purge_owed), supply.bytes_retained));
 }
 
 static bool

@@ -55,6 +55,7 @@ static WEIRI_COLD WEIRI_NORETURN void
 cache_fault(const struct weir_cache *cache, enum weir_fault_class fault_class,
     const void *object, const char *detail)
 {
+	weiri_wait_abandon();
 	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
 	    .pool_kind = "cache",
 	    .pool_name = cache->pool.name,
@@ -82,6 +83,16 @@ weiri_cache_report(const struct weir_cache *cache, const void *object)
 	cache_fault(cache, WEIR_FAULT_CORRUPTION, object, overwritten);
 }
 
+/* Not in line: calls without a hook are not to save registers for one. */
+static WEIRI_NOINLINE void
+cache_run_hook(
+    const struct weir_cache *cache, weir_cache_hook_fn hook, void *object)
+{
+	weiri_wait_enter();
+	hook(object, cache->context);
+	weiri_wait_leave();
+}
+
 /* ---- alloc ------------------------------------------------------------ */
 
 void
@@ -97,11 +108,8 @@ weiri_cache_finish_alloc(struct weir_cache *cache, void *object)
 	weiri_cache_mark(cache, slab, slot, object, true);
 	if (cache->zero)
 		memset(object, 0, cache->object_bytes);
-	if (cache->ctor != NULL) {
-		weiri_wait_depth++;
-		cache->ctor(object, cache->context);
-		weiri_wait_depth--;
-	}
+	if (cache->ctor != NULL)
+		cache_run_hook(cache, cache->ctor, object);
 }
 
 /* The edge of a magazine, and caches with more to do. */
@@ -157,11 +165,8 @@ weiri_cache_free_slow(struct weir_cache *cache, void *object)
 		if (cache->handles)
 			weiri_handle_retire(slab, slot);
 	}
-	if (cache->dtor != NULL) {
-		weiri_wait_depth++;
-		cache->dtor(object, cache->context);
-		weiri_wait_depth--;
-	}
+	if (cache->dtor != NULL)
+		cache_run_hook(cache, cache->dtor, object);
 	weiri_depot_put(&cache->depot, object);
 	if (cache->depot.wait.config.policy == WEIRI_WAIT_NOTIFY)
 		weiri_wait_freed(&cache->depot);

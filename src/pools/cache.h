@@ -148,14 +148,14 @@ WEIRI_COLD WEIRI_NORETURN void weiri_cache_report(
 
 /* 0 or -EINVAL: the fields that say what happens at @limit. */
 int weiri_cache_check_policy(
-    const struct weir_cache_config *config, size_t limit);
+    const char *name, const struct weir_cache_config *config, size_t limit);
 
-/* What they mean for the depot. */
 /* Says which field of a configuration is wrong, and what is allowed, with
  * @bound for its %u; -EINVAL. */
-int weiri_cache_invalid(
-    const char *field, uint64_t value, const char *allowed, uint64_t bound);
+int weiri_cache_invalid(const char *name, const char *field, uint64_t value,
+    const char *allowed, uint64_t bound);
 
+/* What the fields mean for the depot. */
 struct weiri_wait_config weiri_cache_wait_config(
     const struct weir_cache_config *config);
 

@@ -38,32 +38,45 @@ bulk_mark(const struct weir_cache *cache, size_t count, void *const *objects)
 static WEIRI_NOINLINE size_t
 bulk_alloc_slow(struct weir_cache *cache, size_t count, void **objects)
 {
-	size_t got = weiri_depot_get_bulk(&cache->depot, count, objects);
+	uint32_t cell = cache->depot.cell, outer = 0;
+	struct weir_local *local =
+	    cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
+	size_t got;
 
+	if (count == 0)
+		return 0;
+	if (local != NULL)
+		outer = weiri_local_begin(local, cell);
+	got = weiri_depot_get_bulk(&cache->depot, local, count, objects);
 	if (!cache->long_take)
 		bulk_mark(cache, got, objects);
 	else
 		for (size_t i = 0; i < got; i++)
 			weiri_cache_finish_alloc(cache, objects[i]);
+	if (local != NULL)
+		weiri_local_end(local, outer);
 	return got;
 }
 
 size_t
 weir_cache_alloc_bulk(struct weir_cache *cache, size_t count, void **objects)
 {
-	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
+	struct weir_local *local = weiri_local();
+	uintptr_t **cell = weiri_local_cell(local, cache->head.cell);
 	uintptr_t *cursor = WEIRI_LOAD(cell);
 
 	/* None is no case for memcpy(). */
 	if (WEIR_UNLIKELY(
 		cache->long_take || count - 1 >= weiri_cursor_count(cursor)))
 		return bulk_alloc_slow(cache, count, objects);
+	weiri_local_copy(local, cache->head.cell, count);
 	cursor -= count;
 	memcpy(objects, cursor + 1, count * sizeof(*objects));
 	WEIRI_STORE(cell, cursor);
 	if (cache->depot.counted)
 		WEIRI_BUMP(weiri_cell_requests(cell), count);
 	bulk_mark(cache, count, objects);
+	weiri_local_copied(local);
 	return count;
 }
 
@@ -104,16 +117,23 @@ bulk_retire(const struct weir_cache *cache, size_t count, void *const *objects)
 WEIRI_INLINE size_t
 bulk_put(struct weir_cache *cache, size_t count, void *const *objects)
 {
-	uintptr_t **cell = weiri_local_cell(weiri_local(), cache->head.cell);
+	struct weir_local *local = weiri_local();
+	uintptr_t **cell = weiri_local_cell(local, cache->head.cell);
 	uintptr_t *cursor = WEIRI_LOAD(cell);
 	size_t room =
 	    WEIRI_MAGAZINE_LAST -
 	    ((uintptr_t)cursor & WEIRI_MAGAZINE_LOW) / sizeof(uintptr_t);
 
-	count = bulk_retire(cache, weiri_min(count, room), objects);
+	/* Also of a thread without magazines, whose state is not its own. */
+	if (room == 0)
+		return 0;
+	count = weiri_min(count, room);
+	weiri_local_copy(local, cache->head.cell, count);
+	count = bulk_retire(cache, count, objects);
 	memcpy(cursor + 1, objects, count * sizeof(*objects));
 	/* Released, as by a single free. */
 	__atomic_store_n(cell, cursor + count, __ATOMIC_RELEASE);
+	weiri_local_copied(local);
 	return count;
 }
 

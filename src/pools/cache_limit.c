@@ -23,47 +23,50 @@
 
 /* The fields that only WEIR_LIMIT_NOTIFY has a use for. */
 static int
-limit_check_notify(const struct weir_cache_config *config, size_t limit)
+limit_check_notify(
+    const char *name, const struct weir_cache_config *config, size_t limit)
 {
 	if (config->notify_fd < 0)
-		return weiri_cache_invalid("notify_fd",
+		return weiri_cache_invalid(name, "notify_fd",
 		    (uint64_t)(unsigned)config->notify_fd,
 		    "a descriptor, or 0 for none", 0);
 	if (config->policy != WEIR_LIMIT_NOTIFY) {
 		if (config->notify_at != 0)
-			return weiri_cache_invalid("notify_at",
+			return weiri_cache_invalid(name, "notify_at",
 			    config->notify_at,
 			    "0 without policy WEIR_LIMIT_NOTIFY", 0);
 		if (config->notify != NULL || config->notify_fd != 0)
-			return weiri_cache_invalid("policy",
+			return weiri_cache_invalid(name, "policy",
 			    (unsigned)config->policy,
 			    "%u (WEIR_LIMIT_NOTIFY) with notify or notify_fd",
 			    WEIR_LIMIT_NOTIFY);
 		return 0;
 	}
 	if (config->notify == NULL && config->notify_fd == 0)
-		return weiri_cache_invalid("notify", 0,
+		return weiri_cache_invalid(name, "notify", 0,
 		    "a function, or notify_fd, with WEIR_LIMIT_NOTIFY", 0);
 	if (limit == SIZE_MAX && config->notify_at == 0)
-		return weiri_cache_invalid(
-		    "notify_at", 0, "1 or more in a cache without limit", 0);
+		return weiri_cache_invalid(name, "notify_at", 0,
+		    "1 or more in a cache without limit", 0);
 	if (config->notify_at >= limit && limit > 0)
-		return weiri_cache_invalid("notify_at", config->notify_at,
+		return weiri_cache_invalid(name, "notify_at", config->notify_at,
 		    "0 .. %u, below the limit", limit - 1);
 	return 0;
 }
 
 int
-weiri_cache_check_policy(const struct weir_cache_config *config, size_t limit)
+weiri_cache_check_policy(
+    const char *name, const struct weir_cache_config *config, size_t limit)
 {
 	if ((unsigned)config->policy > WEIR_LIMIT_NOTIFY)
-		return weiri_cache_invalid("policy", (unsigned)config->policy,
+		return weiri_cache_invalid(name, "policy",
+		    (unsigned)config->policy,
 		    "0 .. %u, those of enum weir_limit_policy",
 		    WEIR_LIMIT_NOTIFY);
 	if (config->policy != WEIR_LIMIT_WAIT && config->timeout_ns != 0)
-		return weiri_cache_invalid("timeout_ns", config->timeout_ns,
-		    "0 without policy WEIR_LIMIT_WAIT", 0);
-	return limit_check_notify(config, limit);
+		return weiri_cache_invalid(name, "timeout_ns",
+		    config->timeout_ns, "0 without policy WEIR_LIMIT_WAIT", 0);
+	return limit_check_notify(name, config, limit);
 }
 
 /* No lock is held. */

@@ -43,11 +43,13 @@
 /* ---- the configuration ------------------------------------------------ */
 
 int
-weiri_cache_invalid(
-    const char *field, uint64_t value, const char *allowed, uint64_t bound)
+weiri_cache_invalid(const char *name, const char *field, uint64_t value,
+    const char *allowed, uint64_t bound)
 {
 	return weiri_invalid(
 	    &(struct weiri_invalid){.call = "weir_cache_create",
+		.kind = "cache",
+		.name = name,
 		.field = field,
 		.value = value,
 		.allowed = allowed,
@@ -55,10 +57,12 @@ weiri_cache_invalid(
 }
 
 static int
-cache_invalid_flags(uint64_t flags, const char *allowed)
+cache_invalid_flags(const char *name, uint64_t flags, const char *allowed)
 {
 	return weiri_invalid(
 	    &(struct weiri_invalid){.call = "weir_cache_create",
+		.kind = "cache",
+		.name = name,
 		.field = "flags",
 		.value = flags,
 		.bits = true,
@@ -75,44 +79,47 @@ cache_limit(const struct weir_cache_config *config)
 
 /* 0 or -EINVAL; the sizes. */
 static int
-cache_check_sizes(const struct weir_cache_config *config)
+cache_check_sizes(const char *name, const struct weir_cache_config *config)
 {
 	if (config->object_bytes == 0 ||
 	    config->object_bytes > WEIR_CACHE_OBJECT_BYTES_MAX)
-		return weiri_cache_invalid("object_bytes", config->object_bytes,
-		    "1 .. %u", WEIR_CACHE_OBJECT_BYTES_MAX);
+		return weiri_cache_invalid(name, "object_bytes",
+		    config->object_bytes, "1 .. %u",
+		    WEIR_CACHE_OBJECT_BYTES_MAX);
 	if (config->object_align != 0 &&
 	    (!weiri_is_pow2(config->object_align) ||
 		config->object_align > CACHE_ALIGN_MAX))
-		return weiri_cache_invalid("object_align", config->object_align,
-		    "0 or a power of two up to %u", CACHE_ALIGN_MAX);
+		return weiri_cache_invalid(name, "object_align",
+		    config->object_align, "0 or a power of two up to %u",
+		    CACHE_ALIGN_MAX);
 	if (config->prealloc > cache_limit(config))
-		return weiri_cache_invalid("prealloc", config->prealloc,
+		return weiri_cache_invalid(name, "prealloc", config->prealloc,
 		    "0 .. %u, the limit", cache_limit(config));
 	return 0;
 }
 
 static int
-cache_check_config(const struct weir_cache_config *config)
+cache_check_config(const char *name, const struct weir_cache_config *config)
 {
 	const unsigned known =
 	    WEIR_CACHE_COUNT | WEIR_CACHE_ZERO | WEIR_CACHE_HANDLES;
 	size_t word;
-	int error = cache_check_sizes(config);
+	int error = cache_check_sizes(name, config);
 
 	if (error != 0)
 		return error;
 	if ((unsigned)config->check > WEIR_CHECK_BATCH)
-		return weiri_cache_invalid("check", (unsigned)config->check,
+		return weiri_cache_invalid(name, "check",
+		    (unsigned)config->check,
 		    "0 (WEIR_CHECK_EACH) or %u (WEIR_CHECK_BATCH)",
 		    WEIR_CHECK_BATCH);
 	if ((config->flags & ~known) != 0)
 		return cache_invalid_flags(
-		    config->flags, "those of enum weir_cache_flags");
+		    name, config->flags, "those of enum weir_cache_flags");
 	if (config->init != NULL && (config->flags & WEIR_CACHE_ZERO) != 0)
-		return cache_invalid_flags(config->flags,
+		return cache_invalid_flags(name, config->flags,
 		    "no WEIR_CACHE_ZERO beside init, whose work it would undo");
-	error = weiri_cache_check_policy(config, cache_limit(config));
+	error = weiri_cache_check_policy(name, config, cache_limit(config));
 	if (error != 0)
 		return error;
 	word = weiri_invalid_word(
@@ -120,6 +127,8 @@ cache_check_config(const struct weir_cache_config *config)
 	if (word < WEIRI_COUNT_OF(config->reserved))
 		return weiri_invalid(
 		    &(struct weiri_invalid){.call = "weir_cache_create",
+			.kind = "cache",
+			.name = name,
 			.field = "reserved[]",
 			.index = word,
 			.value = config->reserved[word],
@@ -245,11 +254,13 @@ int
 weir_cache_create(const char *name, const struct weir_cache_config *config,
     struct weir_cache **out)
 {
+	char told[WEIRI_NAME_BYTES];
 	struct weir_cache *cache;
 	int error;
 
 	*out = NULL;
-	error = cache_check_config(config);
+	weiri_name_set(told, name);
+	error = cache_check_config(told, config);
 	if (error != 0)
 		return error;
 	(void)weiri_config(); /* starts the library */

@@ -32,7 +32,7 @@
  * Invariants (weir_heap_check()):
  *
  *   H1  The depot of each class is sound.
- *   H2  mapped_bytes is the sum of slabs and runs, and within the limit.
+ *   H2  mapped_bytes is the sum of slabs and runs, and within the limit (M1).
  *   H3  Each page of a run has the run's descriptor in the page map; the
  *       counters of runs are the sums over their list.
  *   H4  A table's entry is 0, or leads to the smallest class that holds the
@@ -40,7 +40,8 @@
  *
  * Memory order: entries of the tables are relaxed.  A thread that sees an
  * offset early finds its own cell there, which is at the dummy; the slow path
- * takes the bin's address with acquire.
+ * takes the bin's address with acquire, and with it the class's shape, which is
+ * written before: whoever has an object of a class has seen its shape.
  */
 #include "pools/heap.h"
 

@@ -3,7 +3,8 @@
  * heap.h - heaps from the inside: between heap.c, heap_run.c and heap_pool.c.
  *
  * heap.c holds the calls a program makes often, heap_run.c what is larger than
- * a class, heap_pool.c creation and end, heap_check.c figures and the walk.
+ * a class, heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c creation and end,
+ * heap_check.c figures and the walk.
  */
 #ifndef WEIRI_POOLS_HEAP_H
 #define WEIRI_POOLS_HEAP_H
@@ -82,12 +83,19 @@ struct weir_heap {
 
 	/* Atomic. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t mapped_bytes;
+	uint32_t under_way;    /* see heap_limit.c */
+	uint32_t forks;        /* counts afresh: one in each child */
 	uint64_t refused;      /* requests that no depot saw */
 	uint64_t run_requests; /* served */
 	uint64_t run_count, run_peak;
 	uint64_t run_bytes, run_asked;
 	uint64_t
 	    trim_idle; /* weiri_pages_idle at a trim that brought nothing */
+	uint64_t came_bytes;  /* into the stock since the last look */
+	uint64_t round_bytes; /*   and since classes were emptied */
+	uint64_t round_ns;    /* when that was */
+	uint32_t turn;        /* the class that growth empties next */
+	bool compacting;      /* too much lies in magazines */
 
 	/* A leaf: list operations only under it. */
 	struct weiri_mutex lock;
@@ -166,12 +174,28 @@ void weiri_heap_fill_stats(
 /* ---- limit -------------------------------------------------------------- */
 
 /* Adds to what the heap maps, giving idle slabs of it back if that makes room;
- * false at the limit.  No lock may be held. */
+ * false at the limit.  After a success, weiri_heap_settle() says that what the
+ * bytes are for is in its list, or uncharged.  No lock may be held. */
 bool weiri_heap_charge(struct weir_heap *heap, size_t bytes);
 void weiri_heap_uncharge(struct weir_heap *heap, size_t bytes);
+void weiri_heap_settle(struct weir_heap *heap);
+
+/* As a charge of nothing: for who gives memory back that is still charged. */
+void weiri_heap_begin(struct weir_heap *heap);
+
+/* In the child of a fork: counts what is in the lists. */
+void weiri_heap_recount(struct weir_heap *heap);
 
 /* A request that ends with NULL without any depot having seen it. */
 WEIRI_COLD void *weiri_heap_refuse(struct weir_heap *heap);
+
+/* ---- idle memory --------------------------------------------------------- */
+
+/* A slab was opened for a class; no lock may be held. */
+void weiri_heap_compact_others(const struct weiri_heap_bin *grows);
+
+/* A depot's hook: a full magazine came into the stock. */
+void weiri_heap_stocked(void *owner, size_t slots);
 
 /* ---- runs --------------------------------------------------------------- */
 

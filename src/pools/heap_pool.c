@@ -72,7 +72,10 @@ heap_slab_open(struct weiri_slab *slab, void *owner)
 
 	/* What heap_is_slot() believes: no colours. */
 	WEIR_ASSERT(slab->first == slab->span.base + bin->shape.head);
-	return weiri_heap_charge(bin->heap, slab->span.bytes);
+	if (!weiri_heap_charge(bin->heap, slab->span.bytes))
+		return false;
+	weiri_heap_compact_others(bin);
+	return true;
 }
 
 static void
@@ -83,9 +86,19 @@ heap_slab_close(struct weiri_slab *slab, void *owner)
 	weiri_heap_uncharge(bin->heap, slab->span.bytes);
 }
 
+static void
+heap_slab_settled(void *owner)
+{
+	struct weiri_heap_bin *bin = owner;
+
+	weiri_heap_settle(bin->heap);
+}
+
 static const struct weiri_depot_hooks heap_hooks = {
     .slab_open = heap_slab_open,
+    .slab_settled = heap_slab_settled,
     .slab_close = heap_slab_close,
+    .stocked = weiri_heap_stocked,
 };
 
 struct weiri_heap_bin *
@@ -157,7 +170,14 @@ heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
 	bin->index = (uint32_t)index;
 	bin->below = index > 0 ? heap->class_bytes[index - 1] : 0;
 	bin->shape = shape;
-	return weiri_depot_init(&bin->depot, &config);
+
+	int error = weiri_depot_init(&bin->depot, &config);
+
+	/* Before anyone can have an object of it: what leads others to the bin
+	 * leads them to its shape. */
+	if (error == 0 && bin->depot.cell != WEIRI_CELL_NONE)
+		weiri_heap_shape[bin->depot.index] = shape;
+	return error;
 }
 
 /* Has the tables of heap.c lead to the bin; one without a cell stays in the
@@ -171,7 +191,6 @@ heap_bin_publish(struct weir_heap *heap, const struct weiri_heap_bin *bin)
 
 	if (bin->depot.cell == WEIRI_CELL_NONE)
 		return;
-	weiri_heap_shape[bin->depot.index] = bin->shape;
 	WEIRI_STORE(&heap->tag_offset[bin->depot.index],
 	    (uint16_t)(offset | (heap->each ? WEIRI_HEAP_EACH : 0)));
 	for (size_t bytes = bin->below; bytes <= last; bytes += WEIR_HEAP_ALIGN)
@@ -235,11 +254,18 @@ heap_fork_unlock(struct weiri_pool *pool)
 	weiri_mutex_unlock(&heap_of_pool(pool)->lock);
 }
 
+static void
+heap_fork_child(struct weiri_pool *pool)
+{
+	weiri_heap_recount(heap_of_pool(pool));
+}
+
 static const struct weiri_pool_ops heap_pool_ops = {
     .stats = weiri_heap_fill_stats,
     .trim = heap_trim_pool,
     .fork_lock = heap_fork_lock,
     .fork_unlock = heap_fork_unlock,
+    .fork_child = heap_fork_child,
 };
 
 /* ---- configuration ---------------------------------------------------------- */
@@ -470,16 +496,4 @@ weir_heap_destroy(struct weir_heap *heap)
 	}
 	weiri_mutex_destroy(&heap->lock);
 	weiri_meta_free(heap, sizeof(*heap));
-}
-
-/* ---- idle memory ---------------------------------------------------------------- */
-
-size_t
-weir_heap_trim(struct weir_heap *heap)
-{
-	size_t bytes = 0;
-
-	WEIRI_HEAP_FOR_BIN(bin, heap)
-	bytes += weiri_depot_trim(&bin->depot);
-	return bytes;
 }

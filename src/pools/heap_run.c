@@ -32,54 +32,6 @@ run_raise(uint64_t *peak, uint64_t value)
 		;
 }
 
-/* ---- limit --------------------------------------------------------------- */
-
-static bool
-run_try_charge(struct weir_heap *heap, size_t bytes)
-{
-	uint64_t old = WEIRI_LOAD(&heap->mapped_bytes);
-
-	do {
-		if (old > heap->limit_bytes || bytes > heap->limit_bytes - old)
-			return false;
-	} while (!__atomic_compare_exchange_n(&heap->mapped_bytes, &old,
-	    old + bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return true;
-}
-
-/*
- * At the limit the slabs of other classes that lie idle make room.  A trim that
- * brought nothing is not repeated before some pool got slots back: a program
- * that lives at its limit must not walk all classes for every refusal.
- */
-bool
-weiri_heap_charge(struct weir_heap *heap, size_t bytes)
-{
-	if (WEIR_LIKELY(run_try_charge(heap, bytes)))
-		return true;
-
-	uint64_t idle = WEIRI_LOAD(&weiri_pages_idle);
-
-	if (bytes > heap->limit_bytes || WEIRI_LOAD(&heap->trim_idle) == idle)
-		return false;
-	if (weir_heap_trim(heap) == 0)
-		WEIRI_STORE(&heap->trim_idle, idle);
-	return run_try_charge(heap, bytes);
-}
-
-void
-weiri_heap_uncharge(struct weir_heap *heap, size_t bytes)
-{
-	__atomic_fetch_sub(&heap->mapped_bytes, bytes, __ATOMIC_RELAXED);
-}
-
-void *
-weiri_heap_refuse(struct weir_heap *heap)
-{
-	__atomic_fetch_add(&heap->refused, 1, __ATOMIC_RELAXED);
-	return NULL;
-}
-
 /* ---- birth and end ------------------------------------------------------- */
 
 struct weiri_heap_run *
@@ -107,10 +59,26 @@ run_count(struct weir_heap *heap, const struct weiri_heap_run *run, bool in)
 	    __atomic_add_fetch(&heap->run_count, one, __ATOMIC_RELAXED));
 }
 
+/* Ends what a charge of @bytes began when heap->forks was @forks. */
+static void
+run_settle(struct weir_heap *heap, uint32_t forks, size_t bytes, bool keeps)
+{
+	bool counted = WEIRI_LOAD(&heap->forks) == forks;
+
+	if (counted && !keeps)
+		weiri_heap_uncharge(heap, bytes);
+	else if (!counted && keeps)
+		__atomic_fetch_add(
+		    &heap->mapped_bytes, bytes, __ATOMIC_RELAXED);
+	if (counted)
+		weiri_heap_settle(heap);
+}
+
 static struct weiri_heap_run *
 run_open(struct weir_heap *heap, size_t bytes, size_t align)
 {
 	size_t whole = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE);
+	uint32_t forks = WEIRI_LOAD(&heap->forks);
 	struct weiri_heap_run *run;
 
 	if (!weiri_heap_charge(heap, whole))
@@ -126,13 +94,14 @@ run_open(struct weir_heap *heap, size_t bytes, size_t align)
 	weiri_mutex_lock(&heap->lock);
 	weiri_list_append(&heap->runs, &run->span.link);
 	run_count(heap, run, true);
+	run_settle(heap, forks, whole, true);
 	weiri_mutex_unlock(&heap->lock);
 	return run;
 
 undo_record:
 	weiri_meta_free(run, sizeof(*run));
 undo_charge:
-	weiri_heap_uncharge(heap, whole);
+	run_settle(heap, forks, whole, false);
 	return NULL;
 }
 
@@ -208,17 +177,28 @@ run_resize_here(struct weiri_heap_run *run, size_t bytes, size_t whole)
 {
 	struct weir_heap *heap = run->heap;
 	size_t old = run->span.bytes;
+	uint32_t forks = WEIRI_LOAD(&heap->forks);
+	bool grows = whole > old;
 
-	if (whole > old && !weiri_heap_charge(heap, whole - old))
+	if (grows && !weiri_heap_charge(heap, whole - old))
 		return false;
-	if (whole != old && weiri_span_resize(&run->span, whole) != 0) {
-		if (whole > old)
+
+	bool done = whole == old || weiri_span_resize(&run->span, whole) == 0;
+
+	/* In a child that came to be in a hook, the count saw the pages. */
+	if (WEIRI_LOAD(&heap->forks) == forks) {
+		if (grows && !done)
 			weiri_heap_uncharge(heap, whole - old);
-		return false;
+		else if (!grows && done)
+			weiri_heap_uncharge(heap, old - whole);
+		if (grows)
+			weiri_heap_settle(heap);
+		if (done)
+			__atomic_fetch_add(
+			    &heap->run_bytes, whole - old, __ATOMIC_RELAXED);
 	}
-	if (whole < old)
-		weiri_heap_uncharge(heap, old - whole);
-	__atomic_fetch_add(&heap->run_bytes, whole - old, __ATOMIC_RELAXED);
+	if (!done)
+		return false;
 	__atomic_fetch_add(
 	    &heap->run_asked, bytes - run->bytes, __ATOMIC_RELAXED);
 	run->bytes = bytes;

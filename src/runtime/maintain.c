@@ -105,8 +105,12 @@ weir_maintain(uint64_t budget_ns)
 		weir_thread_poll();
 		return false;
 	}
-	if (__atomic_exchange_n(&maintain_busy, true, __ATOMIC_ACQUIRE))
+	if (__atomic_exchange_n(&maintain_busy, true, __ATOMIC_ACQUIRE)) {
+		/* The pass is another's; this thread's magazines are not. */
+		if (!maintain_inside)
+			weir_thread_poll();
 		return false;
+	}
 	maintain_inside = true;
 	more = maintain_go_on(now_ns, budget_ns);
 	maintain_inside = false;

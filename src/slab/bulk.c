@@ -14,6 +14,9 @@
  * The figures come out as those of as many single calls: each slot is a
  * request, a get that nothing was left for is one more and a failure, and each
  * visit to the lock is a miss.
+ *
+ * Until the call returns, nobody but it knows what its array holds: the thread
+ * says how many they are, for the child of a fork (local.h).
  */
 #include "base/bits.h"
 #include "slab/cursor.h"
@@ -97,23 +100,24 @@ bulk_wants_stock(const struct weiri_depot *depot,
 	       weiri_spare_count(WEIRI_LOAD(&local->spare[depot->cell])) == 0;
 }
 
-size_t
-weiri_depot_get_bulk(struct weiri_depot *depot, size_t count, void **into)
+/* What comes next into the caller's hands, beside the @got slots there. */
+static void
+bulk_carry(struct weir_local *local, size_t got, size_t count)
 {
-	uintptr_t **cell = weiri_local_cell(weiri_local(), depot->fast_offset);
-	size_t got = bulk_pop(depot, cell, count, into);
-
-	if (WEIR_LIKELY(got == count))
-		return got;
-
-	struct weir_local *local =
-	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
-
 	if (local != NULL)
-		cell = &local->cursor[depot->cell];
+		weiri_local_carry(
+		    local, got + weiri_min(count - got, WEIRI_ROUNDS_MAX));
+}
+
+/* More than the magazine had; what it holds again after each step comes too. */
+static size_t
+bulk_get(struct weiri_depot *depot, struct weir_local *local, size_t got,
+    size_t count, void **into)
+{
 	while (got < count) {
 		size_t before = got;
 
+		bulk_carry(local, got, count);
 		if (bulk_wants_stock(depot, local, count - got)) {
 			got += bulk_supply(depot, count - got, into + got);
 			weiri_depot_note_bulk(depot, local, got - before);
@@ -126,13 +130,28 @@ weiri_depot_get_bulk(struct weiri_depot *depot, size_t count, void **into)
 				break;
 			into[got++] = slot;
 		}
+		bulk_carry(local, got, count);
 		/* Without supply, too: an OOM hook may have freed into it. */
 		if (local != NULL)
-			got += bulk_pop(depot, cell, count - got, into + got);
+			got += bulk_pop(depot, &local->cursor[depot->cell],
+			    count - got, into + got);
 		if (got == before) {
 			weiri_depot_note_refusal(depot, local);
 			break;
 		}
 	}
 	return got;
+}
+
+size_t
+weiri_depot_get_bulk(struct weiri_depot *depot, struct weir_local *local,
+    size_t count, void **into)
+{
+	size_t got = 0;
+
+	if (local != NULL) {
+		bulk_carry(local, got, count);
+		got = bulk_pop(depot, &local->cursor[depot->cell], count, into);
+	}
+	return bulk_get(depot, local, got, count, into);
 }

@@ -50,10 +50,9 @@
 #include "slab/cursor.h"
 #include "slab/stock.h"
 
-/* After so many trips the rounds are thought over: faster than the one, the
- * trips cost over a ten-thousandth of a processor, slower than the other, the
- * thread can as well take them more often. */
-#define DEPOT_WINDOW_TRIPS 16
+/* WEIRI_WINDOW_TRIPS faster than the one cost over a ten-thousandth of a
+ * processor; slower than the other, the thread can as well take them more
+ * often. */
 #define DEPOT_WINDOW_FAST_NS UINT64_C(16000000)
 #define DEPOT_WINDOW_SLOW_NS UINT64_C(16000000000)
 
@@ -96,7 +95,7 @@ depot_withhold(struct weiri_depot *depot)
 }
 
 /* A magazine of @has rounds gives way to one of @wants; false if that would be
- * too many. */
+ * too many, as the one it has may be since the limit was lowered. */
 static bool
 depot_withhold_other(struct weiri_depot *depot, unsigned has, unsigned wants)
 {
@@ -104,8 +103,7 @@ depot_withhold_other(struct weiri_depot *depot, unsigned has, unsigned wants)
 	int64_t withheld = WEIRI_LOAD(&depot->withheld);
 
 	do {
-		if (more > 0 &&
-		    more > WEIRI_LOAD(&depot->withheld_max) - withheld)
+		if (more > WEIRI_LOAD(&depot->withheld_max) - withheld)
 			return false;
 	} while (!__atomic_compare_exchange_n(&depot->withheld, &withheld,
 	    withheld + more, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
@@ -120,6 +118,8 @@ depot_adapt(struct weiri_depot *depot)
 {
 	uint64_t now_ns = weiri_os_now_ns();
 	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->window_ns);
+
+	WEIRI_STORE(&depot->window_trips, 0);
 	size_t rounds = WEIRI_LOAD(&depot->rounds);
 
 	WEIRI_STORE(&depot->window_ns, now_ns);
@@ -138,21 +138,25 @@ weiri_depot_cool(struct weiri_depot *depot)
 
 /* ---- get ---------------------------------------------------------------- */
 
-/* A get that came to the lock: how it ended. */
+/* A get that came to the lock and was counted. */
+static void
+depot_end_miss(struct weiri_depot *depot)
+{
+	if (WEIR_UNLIKELY(
+		WEIRI_LOAD(&depot->window_trips) >= WEIRI_WINDOW_TRIPS) &&
+	    depot->cell != WEIRI_CELL_NONE)
+		depot_adapt(depot);
+}
+
+/* One that was not: how it ended. */
 void
 weiri_depot_note_miss(struct weiri_depot *depot, bool refused)
 {
-	bool adapt;
-
 	weiri_mutex_lock(&depot->lock);
-	depot->misses++;
+	weiri_stock_count_miss(depot);
 	depot->failures += refused;
-	adapt = ++depot->window_trips == DEPOT_WINDOW_TRIPS;
-	if (adapt)
-		depot->window_trips = 0;
 	weiri_mutex_unlock(&depot->lock);
-	if (WEIR_UNLIKELY(adapt) && depot->cell != WEIRI_CELL_NONE)
-		depot_adapt(depot);
+	depot_end_miss(depot);
 }
 
 /* Takes one slot of a magazine that is nobody's and holds @count; the rest goes
@@ -254,9 +258,7 @@ depot_find_empty(struct weiri_depot *depot, struct weir_local *local)
 		return weiri_spare_magazine(seen);
 	}
 	weiri_mutex_lock(&depot->lock);
-	empty = weiri_magazine_pop(&depot->empty_list);
-	depot->empty_count -= empty != NULL;
-	weiri_decay_note(&depot->empty_decay, depot->empty_count);
+	empty = weiri_stock_pop_empty(depot);
 	weiri_mutex_unlock(&depot->lock);
 	return empty != NULL ? empty : depot_magazine_new(depot);
 }
@@ -266,8 +268,7 @@ static void
 depot_put_empty(struct weiri_depot *depot, struct weiri_magazine *empty)
 {
 	weiri_mutex_lock(&depot->lock);
-	weiri_magazine_push(&depot->empty_list, empty);
-	depot->empty_count++;
+	weiri_stock_push_empty(depot, empty);
 	weiri_mutex_unlock(&depot->lock);
 }
 
@@ -364,26 +365,25 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 	unsigned rounds = weiri_magazine_rounds(hand);
 	uintptr_t *bottom = weiri_magazine_bottom(hand);
 
-	switch (weiri_stock_supply(depot, bottom + 1, rounds, &taken, &full)) {
+	switch (weiri_stock_exchange(depot, hand, &taken, &full)) {
 	case WEIRI_STOCK_NOTHING:
 		weiri_stock_loose(depot, rounds);
 		depot_put_empty(depot, hand);
-		break;
+		/* An OOM hook may have freed into the cell. */
+		slot = weiri_cell_pop(cell);
+		weiri_depot_note_miss(depot, slot == NULL);
+		return slot;
 	case WEIRI_STOCK_SLOTS:
 		weiri_stock_note_given(depot, hand, taken);
 		depot_load(depot, local, bottom + taken);
 		break;
 	case WEIRI_STOCK_MAGAZINE:
-		depot_put_empty(depot, hand);
 		slot = depot_load_found(depot, local, rounds, full, taken);
 		break;
 	}
 
-	/* Even without supply: an OOM hook may have freed into the cell. */
-	if (slot == NULL)
-		slot = weiri_cell_pop(cell);
-	weiri_depot_note_miss(depot, slot == NULL);
-	return slot;
+	depot_end_miss(depot);
+	return slot != NULL ? slot : weiri_cell_pop(cell);
 }
 
 /* A thread without cells counts in the depot. */
@@ -515,7 +515,7 @@ depot_put_locked(struct weiri_depot *depot, void *slot)
 
 /*
  * The thread's full magazine becomes its spare.  Returns the spare before it if
- * that was empty; a full one goes to the depot.
+ * that was empty; for a full one the depot gives an empty one, if it has any.
  */
 static struct weiri_magazine *
 depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
@@ -526,18 +526,18 @@ depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
 
 	weiri_stock_take_back(depot, full, rounds);
 	weiri_stock_loose(depot, rounds);
-	weiri_pages_note_idle();
 	weiri_local_load(local, depot->cell, WEIRI_CURSOR_DUMMY);
 
 	uintptr_t before = __atomic_exchange_n(&local->spare[depot->cell],
 	    weiri_spare_word(full, rounds), __ATOMIC_ACQ_REL);
 
+	/* Once it is there: who counted before finds it, or counts again. */
+	weiri_pages_note_idle();
 	weiri_stock_spares(
 	    depot, (int64_t)rounds - (int64_t)weiri_spare_count(before));
 	if (weiri_spare_count(before) == 0)
 		return weiri_spare_magazine(before);
-	weiri_stock_put_magazine(depot, weiri_spare_magazine(before));
-	return NULL;
+	return weiri_stock_put_magazine(depot, weiri_spare_magazine(before));
 }
 
 /* Gives the thread an empty magazine to free into; false without memory. */

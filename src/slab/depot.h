@@ -37,6 +37,8 @@ struct weiri_slab {
 	uint32_t carved;     /* slots [0, carved) exist */
 	uint32_t free_count; /* set bits of free_bits */
 	uint32_t header_bytes;
+	uint32_t voided;      /* pages whose memory is not there; compact.c */
+	uint32_t void_below;  /*   is done when fewer slots than this are out */
 	bool idle;            /* every slot rests; at the end of its list */
 	uint64_t free_bits[]; /* 1: carved and resting in the slab */
 };
@@ -45,10 +47,14 @@ struct weiri_slab {
 struct weiri_depot_hooks {
 	/* A slab enters; may attach a companion; false refuses it. */
 	bool (*slab_open)(struct weiri_slab *slab, void *owner);
+	/* It is in the depot's list, or closed again. */
+	void (*slab_settled)(void *owner);
 	void (*slab_close)(struct weiri_slab *slab, void *owner);
 	/* A slot comes into being, and ends with its slab. */
 	void (*slot_init)(struct weiri_slab *slab, void *slot, void *owner);
 	void (*slot_fini)(struct weiri_slab *slab, void *slot, void *owner);
+	/* A full magazine of @slots came into the stock. */
+	void (*stocked)(void *owner, size_t slots);
 };
 
 struct weiri_depot_config {
@@ -97,6 +103,7 @@ struct weiri_depot {
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) int64_t spare_slots;
 	int64_t withheld;     /* rounds of all loaded magazines */
 	int64_t withheld_max; /* limit / 16 */
+	uint64_t recall;      /* weiri_local_round: until it, all is due back */
 	uint64_t given;       /* lower bound of gets, the loaded slots in it */
 	uint64_t peak;
 	uint16_t rounds;     /* what magazines are given now */
@@ -106,13 +113,15 @@ struct weiri_depot {
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_mutex lock;
 	struct weiri_magazine *full_list, *empty_list;
 	uint32_t full_count, empty_count;
-	uint64_t full_slots;       /* in full_list */
+	uint64_t full_slots;       /* in full_list; racing reads */
 	struct weiri_list partial; /* slabs with a slot to give */
 	struct weiri_list full;    /* slabs without */
 	uint64_t slab_count;
+	uint64_t voided;  /* pages: sum over slabs; racing reads */
 	uint64_t colours; /* slabs opened; atomic */
 	uint64_t carved;  /* slots in being: sum of slab->carved */
 	uint64_t resting; /* sum of slab->free_count */
+	uint64_t inside;  /* resting + full_slots; racing reads */
 	uint64_t outside; /* carved - resting - full_slots; racing reads */
 	uint64_t misses;  /* gets that came to the lock */
 	uint64_t failures;
@@ -126,6 +135,7 @@ struct weiri_depot {
 	uint64_t idle_owed;             /* of them, by decay of magazines */
 	uint64_t kept;                  /* slots not to decay: prepared ones */
 	uint64_t lost;                  /* slots at most, by fork */
+	uint64_t retire_misses;         /* misses at weiri_depot_retire() */
 	uint64_t turn_misses;           /* misses when the epoch began */
 	uint32_t visitors;              /* under weiri_local_lock() */
 	bool leaving;                   /*   takes no more of them */
@@ -162,9 +172,10 @@ WEIRI_COLD void *weiri_depot_get_slow(struct weiri_depot *depot);
 WEIRI_COLD void weiri_depot_put_slow(struct weiri_depot *depot, void *slot);
 
 /* As many gets as there are slots for, @count at most; their number.  What
- * comes behind them in @into is as it was. */
-size_t weiri_depot_get_bulk(
-    struct weiri_depot *depot, size_t count, void **into);
+ * comes behind them in @into is as it was.  @local is the thread's own, in a
+ * call that weiri_local_begin() began, or NULL if it has none or no cell. */
+size_t weiri_depot_get_bulk(struct weiri_depot *depot, struct weir_local *local,
+    size_t count, void **into);
 
 /* Calls @visit for each slot that is out: neither resting nor in a magazine.
  * @visit may put the slot it is given, and nothing else; false ends the walk.
@@ -186,6 +197,20 @@ int weiri_depot_prepare(struct weiri_depot *depot, size_t count);
 /* Takes this thread's magazines and all threads' spares, empties the depot's
  * magazines into the slabs and gives empty slabs back; returns their bytes. */
 size_t weiri_depot_trim(struct weiri_depot *depot);
+
+/*
+ * Empties up to @magazines of the stock into the slabs, closes slabs that are
+ * at rest, and gives free pages of the others back to the system; the bytes of
+ * the slabs.  No lock may be held.  Not for depots with slot hooks.
+ */
+size_t weiri_depot_compact(struct weiri_depot *depot, unsigned magazines);
+
+/*
+ * What nobody used since this was called last: the calling thread's magazine,
+ * and all threads' spares; and all there is if no get came to the lock.  Not
+ * within a call of the depot.  The bytes of the slabs closed.
+ */
+size_t weiri_depot_retire(struct weiri_depot *depot);
 
 /* Magazines start small again; for a depot that is idle. */
 void weiri_depot_cool(struct weiri_depot *depot);
@@ -254,6 +279,11 @@ void weiri_slab_close(struct weiri_slab *slab);
  * new ones; *carved tells how many of the last are new. */
 size_t weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
     size_t carve_max, size_t *carved);
+/* Slots of it are about to be used: their pages will be there. */
+WEIRI_COLD void weiri_slab_unvoid(
+    struct weiri_slab *slab, const uintptr_t *words, size_t count);
+/* K1 of compact.c. */
+bool weiri_slab_check_voided(const struct weiri_slab *slab);
 /* Lets one slot rest; false if the depot has it already. */
 bool weiri_slab_rest(struct weiri_slab *slab, size_t slot);
 

@@ -17,6 +17,7 @@ struct depot_sum {
 	uint64_t loaded; /* in threads' magazines */
 	uint64_t spare;
 	uint64_t requests;
+	bool moving; /* some thread is in a call that moves slots */
 };
 
 /* Under weiri_local_lock(). */
@@ -29,12 +30,17 @@ depot_sum_threads(const struct weiri_depot *depot, struct depot_sum *sum)
 	{
 		uint64_t requests = WEIRI_LOAD(&local->requests[depot->cell]);
 
+		sum->moving |=
+		    __atomic_load_n(&local->calls, __ATOMIC_ACQUIRE) != 0;
 		sum->loaded += weiri_cursor_estimate(
 		    WEIRI_LOAD(&local->cursor[depot->cell]),
 		    weiri_requests_rounds(requests));
 		sum->spare +=
 		    weiri_spare_count(WEIRI_LOAD(&local->spare[depot->cell]));
 		sum->requests += weiri_requests_count(requests);
+		/* Nor in between; pairs with weiri_local_end(). */
+		sum->moving |=
+		    __atomic_load_n(&local->calls, __ATOMIC_ACQUIRE) != 0;
 	}
 }
 
@@ -42,6 +48,27 @@ static uint64_t
 depot_minus(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;
+}
+
+/*
+ * What is neither in the stock nor in a magazine is in use, or on its way
+ * between them.  While calls are under way the peak bounds it; when none is, it
+ * is exact, and it is the peak that may be behind: two threads that each move a
+ * term of it at the same moment may both see the other's as it was, and the
+ * child of a fork was never told of what it lost.
+ */
+static uint64_t
+depot_in_use(struct weiri_depot *depot, uint64_t used, bool moving)
+{
+	uint64_t peak = WEIRI_LOAD(&depot->peak);
+
+	if (moving)
+		return weiri_min(used, peak);
+	while (
+	    used > peak && !__atomic_compare_exchange_n(&depot->peak, &peak,
+			       used, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return used;
 }
 
 void
@@ -84,9 +111,9 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	weiri_local_unlock();
 
 	out->cached = sum.loaded + sum.spare;
+	out->in_use =
+	    depot_in_use(depot, depot_minus(outside, out->cached), sum.moving);
 	out->peak = WEIRI_LOAD(&depot->peak);
-	/* A magazine on its way counts as in use; the peak knows better. */
-	out->in_use = weiri_min(depot_minus(outside, out->cached), out->peak);
 	out->requests = requests;
 	out->hits = requests - out->misses;
 }
@@ -120,9 +147,10 @@ struct depot_walk {
 	uint64_t loaded;   /* slots met in magazines */
 	uint64_t borrowed; /* of them, those whose bit is not given back yet */
 	uint64_t idle;     /* slabs at rest */
-	uint64_t full;     /* of them, those in full_list */
-	int64_t withheld;  /* rounds of loaded magazines */
-	int64_t spare;     /* slots in spares */
+	uint64_t voided;
+	uint64_t full;    /* of them, those in full_list */
+	int64_t withheld; /* rounds of loaded magazines */
+	int64_t spare;    /* slots in spares */
 };
 
 /* The first thing that is wrong is the one to tell. */
@@ -151,10 +179,12 @@ depot_check_slab(struct depot_walk *walk, const struct weiri_slab *slab)
 		DEPOT_REQUIRE(walk,
 		    weiri_span_of(slab->span.base + at) == &slab->span,
 		    "S3: page map");
+	DEPOT_REQUIRE(walk, weiri_slab_check_voided(slab), "K1: voided");
 	if (walk->depot->verify)
 		for (size_t i = 0; i < slab->carved; i++)
 			walk->stocked +=
 			    (slab->state[i] & WEIRI_STATE_STOCKED) != 0;
+	walk->voided += (uint64_t)__builtin_popcount(slab->voided);
 	walk->slabs++;
 	walk->carved += slab->carved;
 	walk->resting += slab->free_count;
@@ -304,6 +334,7 @@ depot_walk_all(struct depot_walk *walk)
 		    depot->lost,
 	    "D5: slots marked as stocked");
 	DEPOT_REQUIRE(walk, walk->full == depot->full_slots, "D2: full_slots");
+	DEPOT_REQUIRE(walk, walk->voided == depot->voided, "K2: voided");
 	DEPOT_REQUIRE(walk,
 	    depot->outside ==
 		depot->carved - depot->resting - depot->full_slots,

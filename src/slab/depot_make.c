@@ -228,16 +228,26 @@ weiri_depot_set_limit(struct weiri_depot *depot, size_t limit)
 {
 	bool fits;
 
-	/* Slots that nobody uses are no reason to refuse. */
-	if (limit < WEIRI_LOAD(&depot->carved))
-		(void)weiri_depot_trim(depot);
 	weiri_mutex_lock(&depot->lock);
 	fits = limit >= depot->carved;
+	if (!fits) {
+		/* Slots that nobody uses are no reason to refuse. */
+		weiri_mutex_unlock(&depot->lock);
+		(void)weiri_depot_trim(depot);
+		weiri_mutex_lock(&depot->lock);
+		fits = limit >= depot->carved;
+	}
 	if (fits) {
 		WEIRI_STORE(&depot->limit, limit);
 		depot_set_withheld_max(depot);
 	}
 	weiri_mutex_unlock(&depot->lock);
+	/* What other threads have loaded is theirs to give back: of a limit that
+	 * is refused, that may be the reason. */
+	if (depot->cell != WEIRI_CELL_NONE &&
+	    (!fits || WEIRI_LOAD(&depot->withheld) >
+			  WEIRI_LOAD(&depot->withheld_max)))
+		weiri_local_recall(depot);
 	if (!fits)
 		return -EBUSY;
 	if (depot->wait.config.policy == WEIRI_WAIT_TURN)

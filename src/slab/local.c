@@ -217,10 +217,12 @@ weiri_local_leave(uint16_t index)
 /* Steps of maintain.c take microseconds; as in registry.c. */
 #define LOCAL_WAIT_NS UINT64_C(50000)
 
-/* The depot this thread has pinned: the only pin that lives on in a fork's
- * child. */
-static __thread struct weiri_depot *local_pinned
+/* The depots this thread has pinned, one in a hook of another: the only pins
+ * that live on in a fork's child. */
+#define LOCAL_PINS 4
+static __thread struct weiri_depot *local_pinned[LOCAL_PINS]
     __attribute__((tls_model("initial-exec")));
+static __thread unsigned local_pins __attribute__((tls_model("initial-exec")));
 
 struct weiri_depot *
 weiri_local_pin(uint32_t *index)
@@ -237,7 +239,11 @@ weiri_local_pin(uint32_t *index)
 	if (depot != NULL)
 		depot->visitors++;
 	weiri_local_unlock();
-	local_pinned = depot;
+	if (depot != NULL) {
+		if (local_pins < LOCAL_PINS)
+			local_pinned[local_pins] = depot;
+		local_pins++;
+	}
 	return depot;
 }
 
@@ -247,7 +253,17 @@ weiri_local_unpin(struct weiri_depot *depot)
 	weiri_local_lock();
 	depot->visitors--;
 	weiri_local_unlock();
-	local_pinned = NULL;
+	local_pins--;
+}
+
+static uint32_t
+local_own_pins(const struct weiri_depot *depot)
+{
+	uint32_t pins = 0;
+
+	for (unsigned i = 0; i < weiri_min(local_pins, LOCAL_PINS); i++)
+		pins += local_pinned[i] == depot;
+	return pins;
 }
 
 void
@@ -271,10 +287,21 @@ weiri_local_evict(struct weiri_depot *depot)
 
 uint64_t weiri_local_round;
 
+void
+weiri_local_recall(struct weiri_depot *depot)
+{
+	/* Under the lock: of two at once, the later has the higher round. */
+	weiri_local_lock();
+	WEIRI_STORE(&depot->recall, WEIRI_LOAD(&weiri_local_round) + 1);
+	__atomic_fetch_add(&weiri_local_round, 1, __ATOMIC_RELEASE);
+	weiri_local_unlock();
+}
+
 /* Under the lock, which keeps the depots from ending: from *cell on, until a
- * step is full. */
+ * step is full.  @since is the round the thread was last here. */
 static void
-local_shed_step(struct weir_local *local, uint32_t *cell, struct local_bad *bad)
+local_shed_step(struct weir_local *local, uint64_t since, uint32_t *cell,
+    struct local_bad *bad)
 {
 	unsigned count = 0;
 
@@ -284,8 +311,11 @@ local_shed_step(struct weir_local *local, uint32_t *cell, struct local_bad *bad)
 		struct weiri_depot *depot = local_depots[*cell];
 		uintptr_t *cursor = local->cursor[*cell];
 
-		if (depot == NULL || cursor == WEIRI_CURSOR_DUMMY ||
-		    !weiri_cursor_idle(cursor, local->requests[*cell]))
+		if (depot == NULL || cursor == WEIRI_CURSOR_DUMMY)
+			continue;
+		/* Looked at in any case: it notes where the cursor is. */
+		if (!weiri_cursor_idle(cursor, local->requests[*cell]) &&
+		    since >= WEIRI_LOAD(&depot->recall))
 			continue;
 
 		void *slot = weiri_depot_adopt(depot, local);
@@ -301,15 +331,17 @@ weiri_local_shed(void)
 {
 	struct weir_local *local = weiri_local_tls;
 	struct local_bad bad = {NULL, NULL};
+	uint64_t since = local->round;
 	uint32_t cell = 1;
 	bool more = true;
 
 	if (local == &weiri_local_none)
 		return;
-	local->round = WEIRI_LOAD(&weiri_local_round);
+	/* Pairs with weiri_local_recall(). */
+	local->round = __atomic_load_n(&weiri_local_round, __ATOMIC_ACQUIRE);
 	while (more) {
 		weiri_local_lock();
-		local_shed_step(local, &cell, &bad);
+		local_shed_step(local, since, &cell, &bad);
 		more = cell < local_depots_end && cell < WEIRI_CELLS;
 		weiri_local_unlock();
 	}
@@ -337,24 +369,42 @@ weiri_local_fork_unlock(void)
 	weiri_local_unlock();
 }
 
+/* Slots of cell @i that a thread's calls had in their hands, at most. */
+static uint64_t
+local_carried(const struct weir_local *local, uint32_t i)
+{
+	size_t calls = weiri_min(local->calls, WEIRI_LOCAL_CALLS);
+	uint64_t slots = 0;
+
+	for (size_t c = 0; c < calls; c++)
+		if (local->call[c].cell == i)
+			slots += local->call[c].slots != 0
+				     ? local->call[c].slots
+				     : local_depots[i]->rounds_max;
+	if (local->copy_offset == local_depots[i]->fast_offset)
+		slots += local->copy_slots;
+	return slots;
+}
+
 /*
- * What a thread that does not exist here may have had in its hands: a magazine,
- * if it was in a slow call, and an object between its magazine and its caller.
- * Most had neither; what is counted is a bound.
+ * What a thread that does not exist here may have had in its hands: what its
+ * calls say, and an object between its magazine and its caller.  Most had
+ * neither; what is counted is a bound.
  */
 static void
 local_count_lost(const struct weir_local *local)
 {
 	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++) {
 		struct weiri_depot *depot = local_depots[i];
+		uint64_t carried;
 
 		if (depot == NULL)
 			continue;
+		carried = local_carried(local, i);
+		depot->lost += carried;
 		depot->lost += local->cursor[i] != WEIRI_CURSOR_DUMMY ||
 			       local->spare[i] != 0 ||
-			       local->requests[i] != 0 || local->under_way == i;
-		if (local->under_way == i)
-			depot->lost += depot->rounds_max;
+			       local->requests[i] != 0 || carried != 0;
 	}
 }
 
@@ -389,7 +439,7 @@ weiri_local_fork_child(void)
 		if (depot == NULL)
 			continue;
 		weiri_stock_recount_spares(depot);
-		depot->visitors = depot == local_pinned;
+		depot->visitors = local_own_pins(depot);
 	}
 	weiri_local_unlock();
 	if (bad.slot != NULL)

@@ -28,6 +28,15 @@ struct weiri_depot;
  */
 #define WEIRI_REQUESTS_BITS 56
 
+/* A slow call that a thread is in. */
+struct weiri_local_call {
+	uint32_t cell;
+	uint32_t slots; /* in its hands at most; 0: a magazine of the depot */
+};
+
+/* Calls within calls, from hooks; deeper ones are not told. */
+#define WEIRI_LOCAL_CALLS 8
+
 struct weir_local {
 	/* Hot: written by the owner only, read by statistics. */
 	uintptr_t *cursor[WEIRI_CELLS];
@@ -36,10 +45,13 @@ struct weir_local {
 	/* Written by the owner; counted for depots that count. */
 	uint64_t requests[WEIRI_CELLS];
 	struct weiri_list link;
-	uint32_t under_way; /* cell of the slow call the thread is in, or 0 */
-	uint32_t padding0;
 	uint64_t round; /* of maintain.c, when the thread saw to its cells */
-	uint64_t padding[28];
+	struct weiri_local_call call[WEIRI_LOCAL_CALLS]; /* outermost first */
+	uint32_t calls; /* how many of them are under way */
+	/* A call without hooks, of the cell at that offset; see local_copy. */
+	uint32_t copy_offset, copy_slots;
+	uint32_t padding0;
+	uint64_t padding[19];
 };
 
 static_assert(sizeof(struct weir_local) == 16384, "fills a metadata class");
@@ -67,25 +79,56 @@ weiri_requests_rounds(uint64_t requests)
 }
 
 /*
- * Around what moves magazines: what a thread had in its hands at a fork is lost
- * to the child, which counts it.  A call within another, from a hook, is named
- * instead of it; the outer one then holds nothing but an empty magazine.
+ * Around what moves slots: what a thread had in its hands at a fork is lost to
+ * the child, which counts it.  Hooks in between make calls of their own.
  */
 WEIRI_INLINE uint32_t
 weiri_local_begin(struct weir_local *local, uint32_t cell)
 {
-	uint32_t outer = local->under_way;
+	uint32_t outer = local->calls;
 
-	WEIRI_STORE(&local->under_way, cell);
+	if (WEIR_LIKELY(outer < WEIRI_LOCAL_CALLS)) {
+		WEIRI_STORE(&local->call[outer].cell, cell);
+		WEIRI_STORE(&local->call[outer].slots, 0);
+	}
+	__atomic_store_n(&local->calls, outer + 1, __ATOMIC_RELEASE);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return outer;
+}
+
+/* The innermost call has, or is about to have, @slots slots in its hands. */
+WEIRI_INLINE void
+weiri_local_carry(struct weir_local *local, size_t slots)
+{
+	uint32_t call = local->calls - 1;
+
+	if (WEIR_LIKELY(call < WEIRI_LOCAL_CALLS))
+		WEIRI_STORE(&local->call[call].slots,
+		    slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Around copying @slots slots from or to the magazine of the cell at @offset:
+ * cheap, and with nothing in between that calls anybody. */
+WEIRI_INLINE void
+weiri_local_copy(struct weir_local *local, uint32_t offset, size_t slots)
+{
+	WEIRI_STORE(&local->copy_offset, offset);
+	WEIRI_STORE(&local->copy_slots, (uint32_t)slots);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+WEIRI_INLINE void
+weiri_local_copied(struct weir_local *local)
+{
+	__atomic_store_n(&local->copy_slots, 0, __ATOMIC_RELEASE);
 }
 
 WEIRI_INLINE void
 weiri_local_end(struct weir_local *local, uint32_t outer)
 {
 	/* Pairs with fork(): a child that sees this sees where all went. */
-	__atomic_store_n(&local->under_way, outer, __ATOMIC_RELEASE);
+	__atomic_store_n(&local->calls, outer, __ATOMIC_RELEASE);
 }
 
 /* Gives the calling thread's cell a cursor. */
@@ -133,12 +176,15 @@ void weiri_local_unpin(struct weiri_depot *depot);
 /* Waits until nobody has the depot pinned, and keeps them off. */
 void weiri_local_evict(struct weiri_depot *depot);
 
-/* Counts passes of maintain.c; atomic. */
+/* Counts passes of maintain.c, and recalls; atomic. */
 extern uint64_t weiri_local_round;
 
 /* The calling thread gives back its magazines of depots that it has not used
- * since its last call of this. */
+ * since its last call of this, or that were recalled since. */
 void weiri_local_shed(void);
+
+/* Every thread's magazines of a depot are due at its next shed. */
+void weiri_local_recall(struct weiri_depot *depot);
 
 /* Enters a depot: sets its index (1 ..) and cell; false when all are taken. */
 bool weiri_local_enter(struct weiri_depot *depot, bool wants_cell);

@@ -62,6 +62,9 @@ maintain_arrive(
 	weiri_mutex_unlock(&depot->lock);
 	if (bad != NULL)
 		weiri_stock_report(depot, bad);
+	/* Whoever memory was refused to: nobody tells when there is some. */
+	if (depot->wait.config.policy != WEIRI_WAIT_FAIL)
+		weiri_wait_look(depot);
 }
 
 /* Locked. */

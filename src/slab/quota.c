@@ -12,42 +12,66 @@
  *
  *   Q1  used is the sum of the slabs of all members, and those being opened.
  *   Q2  A charge leaves used <= limit.  (Lowering the limit may not.)
+ *   Q3  starved is set while a pool that would wait for memory, or wants to be
+ *       told of it, was refused and nobody looked again since (wait.c).
  */
 #include "slab/quota.h"
 
 #include "guard/fault.h"
 #include "pages/pages.h"
+#include "slab/wait.h"
+#include "watch/registry.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define QUOTA_NAME_BYTES 48
-
 struct weir_quota {
 	uint64_t used, peak, limit, failures;
 	uint32_t members;
-	char name[QUOTA_NAME_BYTES];
+	uint32_t starved; /* atomic */
+	char name[WEIRI_NAME_BYTES];
 };
 
-bool
-weiri_quota_charge(struct weir_quota *quota, size_t bytes)
+static_assert(
+    sizeof(((struct weir_quota_figures *)0)->name) == WEIRI_NAME_BYTES,
+    "a name is copied whole");
+
+/* As weiri_quota_charge(), uncounted; *used is what it was, then what it is. */
+static bool
+quota_take(struct weir_quota *quota, size_t bytes, uint64_t *used)
 {
+	*used = __atomic_load_n(&quota->used, __ATOMIC_SEQ_CST);
+	do {
+		uint64_t limit =
+		    __atomic_load_n(&quota->limit, __ATOMIC_SEQ_CST);
+
+		if (*used > limit || bytes > limit - *used)
+			return false;
+	} while (!__atomic_compare_exchange_n(&quota->used, used, *used + bytes,
+	    true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	*used += bytes;
+	return true;
+}
+
+bool
+weiri_quota_charge(struct weir_quota *quota, size_t bytes, bool waits)
+{
+	uint64_t used;
+	bool taken;
+
 	if (quota == NULL)
 		return true;
-
-	uint64_t used = WEIRI_LOAD(&quota->used);
-
-	do {
-		uint64_t limit = WEIRI_LOAD(&quota->limit);
-
-		if (used > limit || bytes > limit - used) {
-			__atomic_fetch_add(
-			    &quota->failures, 1, __ATOMIC_RELAXED);
-			return false;
-		}
-	} while (!__atomic_compare_exchange_n(&quota->used, &used, used + bytes,
-	    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	used += bytes;
+	taken = quota_take(quota, bytes, &used);
+	if (!taken && waits) {
+		/* Written first and looked at then, as it is the other way
+		 * round in quota_has_room(). */
+		__atomic_store_n(&quota->starved, 1, __ATOMIC_SEQ_CST);
+		taken = quota_take(quota, bytes, &used);
+	}
+	if (!taken) {
+		__atomic_fetch_add(&quota->failures, 1, __ATOMIC_RELAXED);
+		return false;
+	}
 
 	uint64_t peak = WEIRI_LOAD(&quota->peak);
 
@@ -58,11 +82,35 @@ weiri_quota_charge(struct weir_quota *quota, size_t bytes)
 	return true;
 }
 
+/* After `used` fell or the limit rose. */
+static void
+quota_has_room(struct weir_quota *quota)
+{
+	if (__atomic_load_n(&quota->starved, __ATOMIC_SEQ_CST) != 0 &&
+	    __atomic_exchange_n(&quota->starved, 0, __ATOMIC_SEQ_CST) != 0)
+		weiri_wait_look_again();
+}
+
+void
+weiri_quota_undo(struct weir_quota *quota, size_t bytes)
+{
+	if (quota != NULL)
+		__atomic_fetch_sub(&quota->used, bytes, __ATOMIC_SEQ_CST);
+}
+
 void
 weiri_quota_return(struct weir_quota *quota, size_t bytes)
 {
+	weiri_quota_undo(quota, bytes);
 	if (quota != NULL)
-		__atomic_fetch_sub(&quota->used, bytes, __ATOMIC_RELAXED);
+		quota_has_room(quota);
+}
+
+bool
+weiri_quota_starved(const struct weir_quota *quota)
+{
+	return quota != NULL &&
+	       __atomic_load_n(&quota->starved, __ATOMIC_SEQ_CST) != 0;
 }
 
 void
@@ -90,8 +138,7 @@ weir_quota_create(
 	if (quota == NULL)
 		return -ENOMEM;
 	quota->limit = limit_bytes;
-	(void)strncpy(quota->name, name != NULL ? name : "unnamed",
-	    sizeof(quota->name) - 1);
+	weiri_name_set(quota->name, name);
 	*out = quota;
 	return 0;
 }
@@ -99,7 +146,8 @@ weir_quota_create(
 void
 weir_quota_set_limit(struct weir_quota *quota, uint64_t limit_bytes)
 {
-	WEIRI_STORE(&quota->limit, limit_bytes);
+	__atomic_store_n(&quota->limit, limit_bytes, __ATOMIC_SEQ_CST);
+	quota_has_room(quota);
 }
 
 int

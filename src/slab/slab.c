@@ -68,6 +68,7 @@ slab_open(struct weiri_depot *depot)
 	weiri_list_init(&slab->link);
 	slab->depot = depot;
 	slab->slot_count = (uint32_t)slots;
+	slab->void_below = (uint32_t)slots;
 	slab->header_bytes = (uint32_t)header_bytes;
 	if (depot->state_bytes)
 		slab->state = (uint8_t *)slab->free_bits + bitmap;
@@ -95,14 +96,15 @@ weiri_slab_open(struct weiri_depot *depot)
 {
 	struct weiri_slab *slab;
 
-	if (!weiri_quota_charge(depot->quota, depot->slab_bytes))
+	if (!weiri_quota_charge(depot->quota, depot->slab_bytes,
+		depot->wait.config.policy != WEIRI_WAIT_FAIL))
 		return NULL;
 	/* The owner's hook, and the page supply's, may come to run. */
-	weiri_wait_depth++;
+	weiri_wait_enter();
 	slab = slab_open(depot);
-	weiri_wait_depth--;
 	if (slab == NULL)
-		weiri_quota_return(depot->quota, depot->slab_bytes);
+		weiri_quota_undo(depot->quota, depot->slab_bytes);
+	weiri_wait_leave();
 	return slab;
 }
 
@@ -113,17 +115,17 @@ weiri_slab_close(struct weiri_slab *slab)
 	const struct weiri_depot_hooks *hooks = depot->hooks;
 	void *owner = depot->owner;
 
-	weiri_wait_depth++;
+	weiri_wait_enter();
 	if (hooks != NULL && hooks->slot_fini != NULL)
 		for (size_t i = 0; i < slab->carved; i++)
 			hooks->slot_fini(
 			    slab, weiri_slab_address(slab, i), owner);
 	if (hooks != NULL && hooks->slab_close != NULL)
 		hooks->slab_close(slab, owner);
-	weiri_wait_depth--;
 	weiri_span_free(&slab->span);
 	weiri_meta_free(slab, slab->header_bytes);
 	weiri_quota_return(depot->quota, depot->slab_bytes);
+	weiri_wait_leave();
 }
 
 size_t
@@ -173,6 +175,9 @@ weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
 		    (uintptr_t)weiri_slab_address(slab, slab->carved + i);
 	WEIRI_BUMP(&slab->carved, (uint32_t)fresh);
 	*carved = fresh;
+	slab->void_below = slab->slot_count;
+	if (WEIR_UNLIKELY(slab->voided != 0))
+		weiri_slab_unvoid(slab, into, taken + fresh);
 	return taken + fresh;
 }
 

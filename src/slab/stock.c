@@ -39,8 +39,10 @@ weiri_stock_note_peak(struct weiri_depot *depot)
 void
 weiri_stock_update(struct weiri_depot *depot)
 {
-	WEIRI_STORE(&depot->outside,
-	    depot->carved - depot->resting - depot->full_slots);
+	uint64_t inside = depot->resting + depot->full_slots;
+
+	WEIRI_STORE(&depot->inside, inside);
+	WEIRI_STORE(&depot->outside, depot->carved - inside);
 }
 
 /* ---- slots at rest ------------------------------------------------------ */
@@ -93,6 +95,8 @@ weiri_stock_unlist_slab(struct weiri_depot *depot)
 	depot->slab_count--;
 	depot->carved -= slab->carved;
 	depot->resting -= slab->free_count;
+	WEIRI_STORE(&depot->voided,
+	    depot->voided - (uint64_t)__builtin_popcount(slab->voided));
 	weiri_stock_update(depot);
 	return slab;
 }
@@ -138,7 +142,8 @@ weiri_stock_pop_full(struct weiri_depot *depot)
 
 	if (full != NULL) {
 		depot->full_count--;
-		depot->full_slots -= weiri_magazine_rounds(full);
+		WEIRI_STORE(&depot->full_slots,
+		    depot->full_slots - weiri_magazine_rounds(full));
 	}
 	return full;
 }
@@ -146,7 +151,10 @@ weiri_stock_pop_full(struct weiri_depot *depot)
 void *
 weiri_stock_unpack(struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	weiri_stock_unmark(depot, full);
+	void *bad = weiri_stock_unmark(depot, full);
+
+	if (WEIR_UNLIKELY(bad != NULL))
+		return bad;
 	return weiri_stock_rest_all(
 	    depot, weiri_magazine_bottom(full) + 1, weiri_magazine_top(full));
 }
@@ -186,11 +194,11 @@ stock_take(
 /* ---- growth and theft --------------------------------------------------- */
 
 /*
- * True if it is worth looking again.  Whoever had the same need may have listed
+ * Whoever had the same need may have listed
  * a slab, or returned slots, meanwhile; then this one would only lie idle.
  */
-static bool
-stock_grow(struct weiri_depot *depot)
+bool
+weiri_stock_grow(struct weiri_depot *depot)
 {
 	struct weiri_slab *slab = weiri_slab_open(depot);
 	bool needed;
@@ -204,6 +212,8 @@ stock_grow(struct weiri_depot *depot)
 	weiri_mutex_unlock(&depot->lock);
 	if (!needed)
 		weiri_slab_close(slab);
+	if (depot->hooks != NULL && depot->hooks->slab_settled != NULL)
+		depot->hooks->slab_settled(depot->owner);
 	return true;
 }
 
@@ -249,8 +259,8 @@ stock_steal(struct weiri_depot *depot, size_t *count)
 
 /* ---- supply ------------------------------------------------------------- */
 
-static bool
-stock_may_grow(struct weiri_depot *depot)
+bool
+weiri_stock_may_grow(struct weiri_depot *depot)
 {
 	bool may_grow;
 
@@ -266,7 +276,7 @@ weiri_stock_init_slots(
 {
 	if (depot->hooks == NULL || depot->hooks->slot_init == NULL)
 		return;
-	weiri_wait_depth++;
+	weiri_wait_enter();
 	for (size_t i = 0; i < count; i++) {
 		void *slot = (void *)words[i];
 
@@ -274,13 +284,13 @@ weiri_stock_init_slots(
 		    (struct weiri_slab *)weiri_span_of(slot), slot,
 		    depot->owner);
 	}
-	weiri_wait_depth--;
+	weiri_wait_leave();
 }
 
-/* One look into the stock, under the lock. */
+/* One look into the stock, under the lock; @hand, if any, for a full magazine. */
 static enum weiri_stock_find
-stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
-    size_t *taken, struct weiri_magazine **full)
+stock_look(struct weiri_depot *depot, struct weiri_magazine *hand,
+    uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full)
 {
 	size_t carved = 0;
 
@@ -290,12 +300,19 @@ stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
 		*taken = weiri_magazine_rounds(*full);
 		weiri_decay_note(&depot->full_decay, depot->full_count);
 		weiri_stock_update(depot);
+		if (hand != NULL)
+			weiri_stock_push_empty(depot, hand);
 	} else {
 		*taken = stock_take(depot, into, count, &carved);
 	}
+	if (hand != NULL && *taken > 0)
+		weiri_stock_count_miss(depot);
 	weiri_mutex_unlock(&depot->lock);
 	if (*full != NULL) {
-		weiri_stock_unmark(depot, *full);
+		void *bad = weiri_stock_unmark_for_use(depot, *full);
+
+		if (WEIR_UNLIKELY(bad != NULL))
+			weiri_stock_report(depot, bad);
 		return WEIRI_STOCK_MAGAZINE;
 	}
 	if (*taken == 0)
@@ -304,31 +321,61 @@ stock_look(struct weiri_depot *depot, uintptr_t *into, size_t count,
 	return WEIRI_STOCK_SLOTS;
 }
 
-enum weiri_stock_find
-weiri_stock_supply(struct weiri_depot *depot, uintptr_t *into, size_t count,
+/* A magazine that was a thread's spare, for @hand if there is one. */
+static enum weiri_stock_find
+stock_look_abroad(struct weiri_depot *depot, struct weiri_magazine *hand,
     size_t *taken, struct weiri_magazine **full)
+{
+	*full = stock_steal(depot, taken);
+	if (*full == NULL)
+		return WEIRI_STOCK_NOTHING;
+	if (hand != NULL) {
+		weiri_mutex_lock(&depot->lock);
+		weiri_stock_push_empty(depot, hand);
+		weiri_stock_count_miss(depot);
+		weiri_mutex_unlock(&depot->lock);
+	}
+	return WEIRI_STOCK_MAGAZINE;
+}
+
+static enum weiri_stock_find
+stock_supply(struct weiri_depot *depot, struct weiri_magazine *hand,
+    uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full)
 {
 	enum weiri_stock_find found;
 
 	for (;;) {
-		found = stock_look(depot, into, count, taken, full);
+		found = stock_look(depot, hand, into, count, taken, full);
 		if (found != WEIRI_STOCK_NOTHING)
 			break;
-		if (stock_may_grow(depot) && stock_grow(depot))
+		if (weiri_stock_may_grow(depot) && weiri_stock_grow(depot))
 			continue;
-		*full = stock_steal(depot, taken);
-		if (*full != NULL) {
-			found = WEIRI_STOCK_MAGAZINE;
+		found = stock_look_abroad(depot, hand, taken, full);
+		if (found != WEIRI_STOCK_NOTHING)
 			break;
-		}
 		/* An OOM hook, a trim or a thread's end may have put slots
 		 * here since the look that found none. */
-		found = stock_look(depot, into, count, taken, full);
+		found = stock_look(depot, hand, into, count, taken, full);
 		break;
 	}
 	if (found != WEIRI_STOCK_NOTHING)
 		weiri_stock_note_peak(depot);
 	return found;
+}
+
+enum weiri_stock_find
+weiri_stock_supply(struct weiri_depot *depot, uintptr_t *into, size_t count,
+    size_t *taken, struct weiri_magazine **full)
+{
+	return stock_supply(depot, NULL, into, count, taken, full);
+}
+
+enum weiri_stock_find
+weiri_stock_exchange(struct weiri_depot *depot, struct weiri_magazine *hand,
+    size_t *taken, struct weiri_magazine **full)
+{
+	return stock_supply(depot, hand, weiri_magazine_bottom(hand) + 1,
+	    weiri_magazine_rounds(hand), taken, full);
 }
 
 /* ---- giving back -------------------------------------------------------- */
@@ -399,6 +446,7 @@ weiri_depot_adopt(struct weiri_depot *depot, struct weir_local *local)
 	depot->requests_gone +=
 	    weiri_requests_count(local->requests[depot->cell]);
 	WEIRI_STORE(&local->requests[depot->cell], 0);
+	weiri_pages_note_idle();
 	weiri_stock_update(depot);
 	weiri_mutex_unlock(&depot->lock);
 	return bad != NULL ? bad : other;

@@ -23,6 +23,17 @@ enum weiri_stock_find {
 enum weiri_stock_find weiri_stock_supply(struct weiri_depot *depot,
     uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full);
 
+/* As above, into the empty magazine @hand, which is left to the stock when a
+ * full one is found.  Whatever is found counts as a miss. */
+enum weiri_stock_find weiri_stock_exchange(struct weiri_depot *depot,
+    struct weiri_magazine *hand, size_t *taken, struct weiri_magazine **full);
+
+/* Does the limit leave room for another slot? */
+bool weiri_stock_may_grow(struct weiri_depot *depot);
+/* A new slab, unless there is no memory: then false.  True if it is worth
+ * looking again.  Runs hooks; no lock. */
+bool weiri_stock_grow(struct weiri_depot *depot);
+
 /* Runs slot_init; no lock. */
 void weiri_stock_init_slots(
     struct weiri_depot *depot, const uintptr_t *words, size_t count);
@@ -38,23 +49,45 @@ void *weiri_stock_rest_all(
  * A full magazine comes in.  A depot that verifies looks at each slot: one that
  * is none of its own, or lies in the stock already, was freed wrongly, and is
  * reported; then the magazine is dropped, its other slots being lost, since
- * nobody knows which of them are true.
+ * nobody knows which of them are true.  Returns an empty one, or NULL if there
+ * is none: who gives a full one away wants that next.
  */
-void weiri_stock_put_magazine(
+struct weiri_magazine *weiri_stock_put_magazine(
     struct weiri_depot *depot, struct weiri_magazine *full);
 
 /* Of a magazine that went out, before anything uses it: its slots are no longer
- * with the depot. */
-void weiri_stock_unmark(
+ * with the depot.  Returns one that was not, having come in twice, or NULL.
+ * The second fetches them into the processor's cache as well. */
+void *weiri_stock_unmark_for_use(
+    const struct weiri_depot *depot, struct weiri_magazine *full);
+void *weiri_stock_unmark(
     const struct weiri_depot *depot, struct weiri_magazine *full);
 
 /* Locked: onto the list. */
 WEIRI_INLINE void
 weiri_stock_list_full(struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	depot->full_slots += weiri_magazine_rounds(full);
+	WEIRI_BUMP(&depot->full_slots, weiri_magazine_rounds(full));
 	depot->full_count++;
 	weiri_magazine_push(&depot->full_list, full);
+}
+
+/* Locked: an empty magazine comes in, or leaves; NULL if there is none. */
+WEIRI_INLINE void
+weiri_stock_push_empty(struct weiri_depot *depot, struct weiri_magazine *empty)
+{
+	weiri_magazine_push(&depot->empty_list, empty);
+	depot->empty_count++;
+}
+
+WEIRI_INLINE struct weiri_magazine *
+weiri_stock_pop_empty(struct weiri_depot *depot)
+{
+	struct weiri_magazine *empty = weiri_magazine_pop(&depot->empty_list);
+
+	depot->empty_count -= empty != NULL;
+	weiri_decay_note(&depot->empty_decay, depot->empty_count);
+	return empty;
 }
 
 /* Locked: a new slab enters, with what rests in it. */
@@ -104,6 +137,17 @@ weiri_stock_take_back(struct weiri_depot *depot,
 
 /* In the child of a fork: counts afresh what may have been torn. */
 void weiri_stock_recount_spares(struct weiri_depot *depot);
+
+/* After so many misses the rounds of magazines are thought over; depot.c. */
+#define WEIRI_WINDOW_TRIPS 16
+
+/* Locked: a get that came to the lock. */
+WEIRI_INLINE void
+weiri_stock_count_miss(struct weiri_depot *depot)
+{
+	depot->misses++;
+	WEIRI_BUMP(&depot->window_trips, 1);
+}
 
 /* After a magazine went to a get. */
 void weiri_stock_note_peak(struct weiri_depot *depot);

@@ -6,9 +6,14 @@
  * there, and at any level two frees of one object at the same moment can both
  * pass.  So each slot of a magazine that comes to the depot is looked at: it
  * must be the start of a slot of this depot, and not be with the depot already,
- * which its state byte tells (D5 in depot.c).  A magazine carries up to 126
- * slots, found outside the lock and marked under it: some ten instructions a
- * slot, on every 126th call.
+ * which its state byte tells (D5 in depot.c).  That is some thirty instructions
+ * a slot for the way in and out, on every 126th call.
+ *
+ * The marks are set before the magazine is listed and taken away after it left,
+ * by the one thread that holds it, without the lock: of a slot freed once nobody
+ * else has the state byte.  Of one that two magazines bring at the same moment,
+ * both may find it unmarked.  Then the mark is gone when the second of them
+ * leaves, and it is found there.
  */
 #include "slab/stock.h"
 
@@ -20,6 +25,7 @@ static WEIRI_COLD WEIRI_NORETURN void
 verify_fault(const struct weiri_depot *depot, enum weir_fault_class fault_class,
     const void *slot, const char *other, const char *detail)
 {
+	weiri_wait_abandon();
 	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
 	    .pool_kind = depot->kind,
 	    .pool_name = depot->name,
@@ -65,128 +71,121 @@ weiri_stock_report(const struct weiri_depot *depot, const void *slot)
 
 /* A slab, and what finding one of its slots takes, at hand for the next. */
 struct verify_view {
-	const char *base;
-	uintptr_t mask; /* of an address in any slab: the slab's base */
-	char *first;
+	uintptr_t first;
+	uintptr_t bytes; /* of its carved slots */
 	uint8_t *state;
-	uint64_t inverse;
-	size_t slot_bytes;
-	size_t carved;
+	uint64_t inverse; /* the depot's; a store to a state byte hides that
+			     it is the same as before */
 };
 
-WEIRI_INLINE struct verify_view
-verify_view_init(const struct weiri_depot *depot)
+#define VERIFY_FRACTION ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) - 1)
+
+/* The state byte of the slot that starts at @word; NULL if none of the depot
+ * does.  Neighbours in a magazine are often of one slab. */
+WEIRI_INLINE uint8_t *
+verify_state(
+    const struct weiri_depot *depot, struct verify_view *view, uintptr_t word)
 {
-	return (struct verify_view){
-	    .mask = ~(uintptr_t)(depot->slab_bytes - 1),
-	    .inverse = depot->slot_inverse,
-	    .slot_bytes = depot->slot_bytes,
-	};
+	if (WEIR_UNLIKELY(word - view->first >= view->bytes)) {
+		uint64_t entry = weiri_page_entry((void *)word);
+		struct weiri_slab *slab =
+		    (struct weiri_slab *)weiri_entry_span(entry);
+
+		if (weiri_entry_tag(entry) != depot->index)
+			return NULL;
+		view->first = (uintptr_t)slab->first;
+		view->bytes =
+		    (uintptr_t)WEIRI_LOAD(&slab->carved) * depot->slot_bytes;
+		view->state = slab->state;
+		if (word - view->first >= view->bytes)
+			return NULL;
+	}
+
+	/* The integer part is the slot.  What rounding up the inverse adds is
+	 * less than the inverse; a distance within the slot adds one or more. */
+	uint64_t product = (word - view->first) * view->inverse;
+
+	if (WEIR_UNLIKELY((product & VERIFY_FRACTION) >= view->inverse))
+		return NULL;
+	return &view->state[product >> WEIRI_INVERSE_SHIFT];
 }
 
-/* False if the slot is in no slab of the depot.  Neighbours in a magazine are
- * often of one slab. */
-WEIRI_INLINE bool
-verify_view_at(
-    struct verify_view *view, const struct weiri_depot *depot, uintptr_t word)
-{
-	if (WEIR_LIKELY((word & view->mask) == (uintptr_t)view->base))
-		return true;
-
-	uint64_t entry = weiri_page_entry((void *)word);
-	struct weiri_slab *slab = (struct weiri_slab *)weiri_entry_span(entry);
-
-	if (weiri_entry_tag(entry) != depot->index)
-		return false;
-	view->base = slab->span.base;
-	view->first = slab->first;
-	view->state = slab->state;
-	view->carved = WEIRI_LOAD(&slab->carved);
-	return true;
-}
-
-WEIRI_INLINE size_t
-verify_view_index(const struct verify_view *view, uintptr_t word)
-{
-	return (size_t)(((word - (uintptr_t)view->first) * view->inverse) >>
-			WEIRI_INVERSE_SHIFT);
-}
-
-/* Where the state byte of each slot of a full magazine lies, without the lock;
- * or the slot that is none of the depot's. */
+/* Marks the slots of a magazine that comes in; returns one that is none of the
+ * depot's, or is marked already, or NULL. */
 static void *
-verify_find_states(const struct weiri_depot *depot, struct weiri_magazine *full,
-    uint8_t **state)
+verify_mark(const struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
-	const unsigned rounds = weiri_magazine_rounds(full);
-	struct verify_view view = verify_view_init(depot);
+	struct verify_view view = {.inverse = depot->slot_inverse};
+	const uintptr_t *const top = weiri_magazine_top(full);
 
-	for (size_t i = 0; i < rounds; i++) {
-		if (WEIR_UNLIKELY(!verify_view_at(&view, depot, word[i])))
-			return (void *)word[i];
-
-		size_t index = verify_view_index(&view, word[i]);
+	for (const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	     word <= top; word++) {
+		uint8_t *state = verify_state(depot, &view, *word);
+		uint8_t was = state != NULL ? WEIRI_LOAD(state) : 0;
 
 		if (WEIR_UNLIKELY(
-			index >= view.carved ||
-			(uintptr_t)view.first + index * view.slot_bytes !=
-			    word[i]))
-			return (void *)word[i];
-		state[i] = &view.state[index];
+			state == NULL || (was & WEIRI_STATE_STOCKED) != 0))
+			return (void *)*word;
+		WEIRI_STORE(state, (uint8_t)(was | WEIRI_STATE_STOCKED));
 	}
 	return NULL;
 }
 
-/* Locked: marks the slots; one that is marked already came twice. */
-static void *
-verify_mark(struct weiri_magazine *full, uint8_t *const *state)
+/* Takes the marks away; returns a slot that had none, or NULL. */
+WEIRI_INLINE void *
+verify_unmark(
+    const struct weiri_depot *depot, struct weiri_magazine *full, bool for_use)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
-	const unsigned rounds = weiri_magazine_rounds(full);
+	struct verify_view view = {.inverse = depot->slot_inverse};
+	const uintptr_t *const top = weiri_magazine_top(full);
 
-	for (size_t i = 0; i < rounds; i++) {
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-		if (WEIR_UNLIKELY(*state[i] & WEIRI_STATE_STOCKED))
-			return (void *)word[i];
-		*state[i] |= WEIRI_STATE_STOCKED;
+	for (const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	     word <= top; word++) {
+		uint8_t *state = verify_state(depot, &view, *word);
+		uint8_t was = state != NULL ? WEIRI_LOAD(state) : 0;
+
+		if (WEIR_UNLIKELY(
+			state == NULL || (was & WEIRI_STATE_STOCKED) == 0))
+			return (void *)*word;
+		WEIRI_STORE(state, (uint8_t)(was & ~WEIRI_STATE_STOCKED));
+		/* Objects freed by another thread are in its processor's cache;
+		 * asked for together they come in the time of a few. */
+		if (for_use)
+			__builtin_prefetch((void *)*word, 1);
 	}
 	return NULL;
 }
 
-void
+void *
 weiri_stock_unmark(const struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	const uintptr_t *word = weiri_magazine_bottom(full) + 1;
-	const unsigned rounds = weiri_magazine_rounds(full);
-	struct verify_view view = verify_view_init(depot);
-
-	if (!depot->verify)
-		return;
-	/* A view that is at a slab has its state bytes. */
-	for (size_t i = 0; i < rounds; i++)
-		if (WEIR_LIKELY(verify_view_at(&view, depot, word[i])))
-			/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-			view.state[verify_view_index(&view, word[i])] &=
-			    (uint8_t)~WEIRI_STATE_STOCKED;
+	return depot->verify ? verify_unmark(depot, full, false) : NULL;
 }
 
-void
+void *
+weiri_stock_unmark_for_use(
+    const struct weiri_depot *depot, struct weiri_magazine *full)
+{
+	return depot->verify ? verify_unmark(depot, full, true) : NULL;
+}
+
+struct weiri_magazine *
 weiri_stock_put_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	uint8_t *state[WEIRI_ROUNDS_MAX];
-	const bool verify = depot->verify;
-	void *bad = verify ? verify_find_states(depot, full, state) : NULL;
+	struct weiri_magazine *empty = NULL;
+	const unsigned rounds = weiri_magazine_rounds(full);
+	void *bad = depot->verify ? verify_mark(depot, full) : NULL;
 
 	if (WEIR_LIKELY(bad == NULL)) {
 		weiri_mutex_lock(&depot->lock);
-		if (verify)
-			bad = verify_mark(full, state);
-		if (WEIR_LIKELY(bad == NULL))
-			weiri_stock_list_full(depot, full);
+		weiri_stock_list_full(depot, full);
 		weiri_stock_update(depot);
+		empty = weiri_stock_pop_empty(depot);
 		weiri_mutex_unlock(&depot->lock);
 	}
 	if (WEIR_UNLIKELY(bad != NULL))
 		weiri_stock_report(depot, bad);
+	if (depot->hooks != NULL && depot->hooks->stocked != NULL)
+		depot->hooks->stocked(depot->owner, rounds);
+	return empty;
 }

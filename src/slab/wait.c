@@ -33,6 +33,11 @@
  * Notification: the failing get sets attention, fences, and looks at the figures
  * itself; a put into a magazine fences and looks at attention.  Who finds the
  * use low and attention set resets it, and calls; so one call follows a failure.
+ * In a hook that is put off until the outermost hook of the thread ends.
+ *
+ * Memory: a get that was refused pages may be served without a put, once there
+ * are some.  Who gives back what was charged to a quota, or raises its limit,
+ * looks for those it refused; for the others a pass of maintain.c does.
  */
 #include "slab/wait.h"
 
@@ -42,14 +47,29 @@
 #include <string.h>
 
 __thread unsigned weiri_wait_depth;
+__thread bool weiri_wait_due;
+
+/* Of this thread's hook: depots, by index, to notify, and if all with a quota
+ * are to be looked at. */
+static __thread struct wait_later {
+	uint32_t first, last; /* 0: none */
+	bool memory;
+	bool under_way; /* catching up */
+} wait_later __attribute__((tls_model("initial-exec")));
 
 /* On the stack of its thread. */
 struct wait_turn {
 	struct weiri_list link;
+	struct weiri_depot *depot;
+	struct wait_turn *outer; /* of the same thread, in a hook of it */
 	void *slot;
 	uint64_t handoffs; /* of the depot, when it queued up */
 	uint32_t given;    /* 1: slot is set; what the thread sleeps on */
 };
+
+/* The turns of this thread, innermost first. */
+static __thread struct wait_turn *wait_own
+    __attribute__((tls_model("initial-exec")));
 
 void
 weiri_wait_init(
@@ -63,10 +83,20 @@ weiri_wait_init(
 void
 weiri_wait_forget(struct weiri_depot *depot)
 {
+	uint32_t waiting = 0;
+
 	if (depot->wait.config.policy != WEIRI_WAIT_TURN)
 		return;
 	weiri_list_init(&depot->wait.waiters);
-	WEIRI_STORE(&depot->wait.attention, 0);
+	/* Forked in a hook that ran while it searched for a slot. */
+	for (struct wait_turn *turn = wait_own; turn != NULL;
+	     turn = turn->outer) {
+		if (turn->depot != depot || turn->given != 0)
+			continue;
+		weiri_list_push(&depot->wait.waiters, &turn->link);
+		waiting++;
+	}
+	WEIRI_STORE(&depot->wait.attention, waiting);
 }
 
 /* ThreadSanitizer of gcc does not know fences; it reports what may race by the
@@ -195,6 +225,7 @@ wait_find_empty(struct weiri_depot *depot)
 	weiri_mutex_lock(&depot->lock);
 	empty = weiri_magazine_pop(&depot->empty_list);
 	depot->empty_count -= empty != NULL;
+	weiri_decay_note(&depot->empty_decay, depot->empty_count);
 	weiri_mutex_unlock(&depot->lock);
 	if (empty == NULL)
 		empty = weiri_meta_alloc(WEIRI_MAGAZINE_BYTES);
@@ -260,13 +291,18 @@ wait_find(struct weiri_depot *depot)
 void
 weiri_wait_serve(struct weiri_depot *depot)
 {
-	while (wait_attention(depot)) {
-		void *slot = wait_find(depot);
+	struct weir_local *local = weiri_local();
+	uint32_t outer = 0;
+	void *slot;
 
-		if (slot == NULL)
-			return;
+	if (!wait_attention(depot))
+		return;
+	if (local != &weiri_local_none)
+		outer = weiri_local_begin(local, depot->cell);
+	while (wait_attention(depot) && (slot = wait_find(depot)) != NULL)
 		wait_settle(depot, slot);
-	}
+	if (local != &weiri_local_none)
+		weiri_local_end(local, outer);
 }
 
 /* ---- get ---------------------------------------------------------------- */
@@ -317,7 +353,7 @@ wait_leave(struct weiri_depot *depot, struct wait_turn *turn)
 static void *
 wait_turn(struct weiri_depot *depot, uint64_t timeout_ns)
 {
-	struct wait_turn turn = {.slot = NULL};
+	struct wait_turn turn = {.depot = depot, .outer = wait_own};
 	uint64_t now_ns = weiri_os_now_ns();
 	uint64_t end_ns =
 	    timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
@@ -329,14 +365,16 @@ wait_turn(struct weiri_depot *depot, uint64_t timeout_ns)
 	WEIRI_STORE(&depot->wait.attention, depot->wait.attention + 1);
 	weiri_mutex_unlock(&depot->lock);
 
+	wait_own = &turn;
 	/* Pairs with the exchanges in wait_pocket_back(). */
 	wait_fence();
 	weiri_wait_serve(depot);
 	while (__atomic_load_n(&turn.given, __ATOMIC_ACQUIRE) == 0) {
 		if (!weiri_os_wait(&turn.given, 0, end_ns) &&
 		    wait_leave(depot, &turn))
-			return NULL;
+			break;
 	}
+	wait_own = turn.outer;
 	return turn.slot;
 }
 
@@ -421,6 +459,17 @@ weiri_wait_put(struct weiri_depot *depot, void *slot)
 
 /* ---- notification ------------------------------------------------------- */
 
+static void
+wait_note_later(uint32_t index)
+{
+	struct wait_later *later = &wait_later;
+
+	later->first =
+	    later->first == 0 || index < later->first ? index : later->first;
+	later->last = index > later->last ? index : later->last;
+	weiri_wait_due = true;
+}
+
 /* In use are at least the slots that are neither in the stock, nor in spares,
  * nor have room in a loaded magazine. */
 static int64_t
@@ -467,23 +516,54 @@ wait_notify(struct weiri_depot *depot)
 {
 	uint32_t due = 1;
 
-	/* From inside a hook not: it stays due until the next put outside. */
-	if (weiri_wait_depth > 0 || !wait_is_low(depot) ||
-	    !__atomic_compare_exchange_n(&depot->wait.attention, &due, 0, false,
+	if (!wait_is_low(depot))
+		return;
+	/* A function that is notified may do what a hook may not, and what its
+	 * caller has in hand here is no business of its: after the hook. */
+	if (weiri_wait_depth > 0) {
+		wait_note_later(depot->index);
+		return;
+	}
+	if (!__atomic_compare_exchange_n(&depot->wait.attention, &due, 0, false,
 		__ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 		return;
-	weiri_wait_depth++;
+	weiri_wait_enter();
 	depot->wait.config.notify(depot->owner);
-	weiri_wait_depth--;
+	weiri_wait_leave();
 }
 
+/* In the stock or in spares, for any thread to take. */
+static bool
+wait_in_reach(struct weiri_depot *depot)
+{
+	int64_t reach;
+
+	weiri_mutex_lock(&depot->lock);
+	reach = (int64_t)depot->carved - (int64_t)depot->outside +
+		WEIRI_LOAD(&depot->spare_slots);
+	weiri_mutex_unlock(&depot->lock);
+	return reach > 0;
+}
+
+/*
+ * At the limit, low use means room.  Short of it, memory was refused: the use may
+ * be as low as it likes, and whoever is told and asks again would be refused
+ * again, at once and for ever.  Then the next put tells, or who gives memory
+ * back, if the quota refused it, else maintain.c.
+ */
 void
 weiri_wait_failed(struct weiri_depot *depot)
 {
 	__atomic_store_n(&depot->wait.attention, 1, __ATOMIC_SEQ_CST);
 	/* Pairs with the fence in weiri_wait_freed(). */
 	wait_fence();
-	wait_notify(depot);
+	/* From inside a hook, that might be the function that was told. */
+	if (wait_in_reach(depot) ||
+	    (weiri_wait_depth == 0 && !weiri_stock_may_grow(depot)))
+		wait_notify(depot);
+	else if (depot->quota != NULL && !weiri_quota_starved(depot->quota))
+		/* Since it refused, somebody looked whom to tell. */
+		weiri_wait_look(depot);
 }
 
 void
@@ -492,4 +572,80 @@ weiri_wait_freed(struct weiri_depot *depot)
 	wait_fence();
 	if (WEIR_UNLIKELY(wait_attention(depot)))
 		wait_notify(depot);
+}
+
+/* ---- memory, and what waits for the end of a hook ------------------------ */
+
+void
+weiri_wait_look(struct weiri_depot *depot)
+{
+	if (!wait_attention(depot))
+		return;
+	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		weiri_wait_serve(depot);
+	/* A slab that is there proves that there is memory. */
+	else if (wait_is_low(depot) &&
+		 (wait_in_reach(depot) ||
+		     (weiri_stock_may_grow(depot) && weiri_stock_grow(depot))))
+		wait_notify(depot);
+}
+
+/* The depots may have ended since; another at that index has nothing due, or is
+ * told what is true. */
+static void
+wait_look_at_all(const struct wait_later *later)
+{
+	struct weiri_depot *depot;
+
+	for (uint32_t i = later->memory ? 1 : later->first;
+	     (depot = weiri_local_pin(&i)) != NULL; i++) {
+		bool named = i >= later->first && i <= later->last;
+
+		if (later->memory && depot->quota != NULL)
+			weiri_wait_look(depot);
+		else if (named &&
+			 depot->wait.config.policy == WEIRI_WAIT_NOTIFY &&
+			 wait_attention(depot))
+			wait_notify(depot);
+		weiri_local_unpin(depot);
+		if (!later->memory && i >= later->last)
+			break;
+	}
+}
+
+void
+weiri_wait_abandon(void)
+{
+	weiri_wait_depth = 0;
+	wait_later.under_way = false;
+	wait_own = NULL;
+	if (weiri_local() != &weiri_local_none)
+		weiri_local_end(weiri_local(), 0);
+}
+
+void
+weiri_wait_catch_up(void)
+{
+	struct wait_later *own = &wait_later;
+
+	if (own->under_way)
+		return;
+	own->under_way = true;
+	while (weiri_wait_due) {
+		struct wait_later later = *own;
+
+		*own = (struct wait_later){.under_way = true};
+		weiri_wait_due = false;
+		wait_look_at_all(&later);
+	}
+	own->under_way = false;
+}
+
+void
+weiri_wait_look_again(void)
+{
+	wait_later.memory = true;
+	weiri_wait_due = true;
+	if (weiri_wait_depth == 0)
+		weiri_wait_catch_up();
 }

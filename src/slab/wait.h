@@ -61,11 +61,46 @@ void weiri_wait_serve(struct weiri_depot *depot);
 void weiri_wait_failed(struct weiri_depot *depot);
 void weiri_wait_freed(struct weiri_depot *depot);
 
+/* ---- memory ------------------------------------------------------------ */
+
+/* Somebody waits, or wants to be told, and there may be memory now: tries to
+ * get some, and passes it on.  No lock. */
+void weiri_wait_look(struct weiri_depot *depot);
+
+/* As above, for all depots with a quota; in a hook, after it. */
+void weiri_wait_look_again(void);
+
 /* ---- hooks ------------------------------------------------------------- */
 
 /* Not 0 while the thread is in a hook that the library called: one that waits
  * there may wait for what its own thread is about to give back. */
 extern __thread unsigned weiri_wait_depth
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* What became due in a hook of this thread, and waits for its end. */
+extern __thread bool weiri_wait_due
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+WEIRI_COLD void weiri_wait_catch_up(void);
+
+/* Around hooks. */
+WEIRI_INLINE void
+weiri_wait_enter(void)
+{
+	weiri_wait_depth++;
+}
+
+WEIRI_INLINE void
+weiri_wait_leave(void)
+{
+	if (WEIR_LIKELY(weiri_wait_depth > 0))
+		weiri_wait_depth--;
+	if (weiri_wait_depth == 0 && WEIR_UNLIKELY(weiri_wait_due))
+		weiri_wait_catch_up();
+}
+
+/* Before a fault: its hook may leave by longjmp(), out of all hooks and calls
+ * that the thread is in. */
+WEIRI_COLD void weiri_wait_abandon(void);
 
 #endif /* WEIRI_WAIT_H */

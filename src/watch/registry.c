@@ -82,27 +82,27 @@ registry_utf8_bytes(const unsigned char *at)
 	return bytes;
 }
 
-/* Copies what texts, reports and JSON can show without a second thought. */
-static void
-registry_set_name(struct weiri_pool *pool, const char *name)
+void
+weiri_name_set(char into[WEIRI_NAME_BYTES], const char *name)
 {
-	const unsigned char *from = (const unsigned char *)name;
+	const unsigned char *from =
+	    (const unsigned char *)(name != NULL ? name : "unnamed");
 	size_t used = 0;
 
 	while (*from != '\0') {
 		size_t bytes = registry_utf8_bytes(from);
 		size_t take = bytes > 0 ? bytes : 1;
 
-		if (used + take >= sizeof(pool->name))
+		if (used + take >= WEIRI_NAME_BYTES)
 			break;
 		if (bytes > 0)
-			memcpy(pool->name + used, from, bytes);
+			memcpy(into + used, from, bytes);
 		else
-			pool->name[used] = '?';
+			into[used] = '?';
 		used += take;
 		from += take;
 	}
-	memset(pool->name + used, 0, sizeof(pool->name) - used);
+	memset(into + used, 0, WEIRI_NAME_BYTES - used);
 }
 
 void
@@ -115,7 +115,7 @@ weiri_pool_describe(struct weiri_pool *pool, uint32_t kind, const char *name,
 	pool->leaving = false;
 	pool->visitors = 0;
 	pool->id = 0;
-	registry_set_name(pool, name != NULL ? name : "unnamed");
+	weiri_name_set(pool->name, name);
 }
 
 void
@@ -288,7 +288,13 @@ void
 weiri_registry_fork_child(void)
 {
 	WEIRI_LIST_FOR(node, &registry_pools)
-	registry_pool(node)->visitors = 0;
+	{
+		struct weiri_pool *pool = registry_pool(node);
+
+		pool->visitors = 0;
+		if (pool->ops->fork_child != NULL)
+			pool->ops->fork_child(pool);
+	}
 	for (struct registry_walk *walk = registry_walks; walk != NULL;
 	     walk = walk->outer)
 		walk->pinned->visitors++;

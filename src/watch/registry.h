@@ -26,6 +26,8 @@ struct weiri_pool_ops {
 	/* Around fork: take and give back the pool's locks.  May be NULL. */
 	void (*fork_lock)(struct weiri_pool *pool);
 	void (*fork_unlock)(struct weiri_pool *pool);
+	/* In the child, under the locks: figures may be torn.  May be NULL. */
+	void (*fork_child)(struct weiri_pool *pool);
 };
 
 struct weiri_pool {
@@ -74,6 +76,10 @@ void weiri_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out);
 
 /* Pools in being, internal ones left out. */
 size_t weiri_pool_count(void);
+
+/* Copies what texts, reports and JSON can show without a second thought; NULL
+ * is "unnamed". */
+void weiri_name_set(char into[WEIRI_NAME_BYTES], const char *name);
 
 /* The word for a kind in texts and reports: "cache", "region", ... */
 const char *weiri_pool_kind_text(uint32_t kind);

@@ -30,22 +30,22 @@ budget() {
 		# one object, through a call
 		weir_cache_alloc'batch_alloc           12    14
 		weir_cache_free'batch_free             14    14
-		weir_cache_alloc'word_alloc            21    24
-		weir_cache_free'word_free              34    38
-		weir_cache_alloc'table_alloc           30    34
-		weir_cache_free'table_free             42    47
-		weir_cache_alloc'byte_alloc            88   120
-		weir_cache_free'byte_free             101   130
+		weir_cache_alloc'word_alloc            20    24
+		weir_cache_free'word_free              33    38
+		weir_cache_alloc'table_alloc           27    34
+		weir_cache_free'table_free             41    47
+		weir_cache_alloc'byte_alloc            87   120
+		weir_cache_free'byte_free             102   130
 		# in line
 		batch_alloc_at'                         9    10  -1
 		batch_free_at'                         10    10  -2
-		word_alloc_at'                         18    21  -1
-		word_free_at'                          32    36  -2
-		table_alloc_at'                        27    30  -1
-		table_free_at'                         40    44  -2
+		word_alloc_at'                         17    21  -1
+		word_free_at'                          31    36  -2
+		table_alloc_at'                        24    30  -1
+		table_free_at'                         39    44  -2
 		# handles
-		weir_cache_alloc'handles_alloc         21    24
-		weir_cache_free'handles_free          113   135
+		weir_cache_alloc'handles_alloc         20    24
+		weir_cache_free'handles_free          114   135
 		weir_cache_handle'handles_make         67    80
 		weir_cache_resolve'handles_good        29    34
 		weir_cache_resolve'handles_stale       27    32

@@ -198,6 +198,52 @@ TEST(cache_survives_a_hook_that_leaves)
 }
 
 static void
+free_again(void *object, void *context)
+{
+	void **pair = context;
+
+	(void)object;
+	weir_cache_free(pair[0], pair[1]);
+}
+
+/* The hook is left as well: what is not allowed in one is allowed again. */
+TEST(cache_waits_again_after_a_hook_left_a_hook)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0), *outer, *waits;
+	void *pair[2] = {cache, weir_cache_alloc(cache)};
+	void *object, *only;
+	uint64_t begin_ns;
+
+	CHECK_EQ(
+	    weir_cache_create("outer",
+		&(struct weir_cache_config){
+		    .object_bytes = 64, .dtor = free_again, .context = pair},
+		&outer),
+	    0);
+	CHECK_EQ(
+	    weir_cache_create("waits",
+		&(struct weir_cache_config){
+		    .object_bytes = 64, .limit = 1, .policy = WEIR_LIMIT_WAIT},
+		&waits),
+	    0);
+	object = weir_cache_alloc(outer);
+	only = weir_cache_alloc(waits);
+	weir_cache_free(cache, pair[1]);
+	weir_guard_set_hook(leave, pair[1]);
+	if (setjmp(back) == 0) {
+		weir_cache_free(outer, object);
+		FAIL("the hook was not called");
+	}
+	weir_guard_set_hook(NULL, NULL);
+	begin_ns = test_now_ns();
+	CHECK_NULL(weir_cache_alloc_wait(waits, 5000000));
+	CHECK_GE(test_now_ns() - begin_ns, 5000000);
+	weir_cache_free(waits, only);
+	weir_cache_destroy(waits);
+	weir_cache_destroy(cache);
+}
+
+static void
 tell_statistics(const struct weir_fault *fault, void *context)
 {
 	static char text[65536];
@@ -424,6 +470,15 @@ TEST(cache_create_names_the_field_it_refuses)
 	    {{.object_bytes = 0}, "object_bytes is 0; allowed: 1 .. 1048576"},
 	    {{.object_bytes = 1048577},
 		"object_bytes is 1048577; allowed: 1 .. 1048576"},
+	    /* What a size computed from a negative or too large one becomes. */
+	    {{.object_bytes = SIZE_MAX},
+		"object_bytes is 18446744073709551615; allowed: 1 .. 1048576"},
+	    {{.object_bytes = 8, .object_align = SIZE_MAX},
+		"object_align is 18446744073709551615; allowed: 0 or a power "
+		"of two up to 4096"},
+	    {{.object_bytes = 8, .object_align = SIZE_MAX / 2 + 1},
+		"object_align is 9223372036854775808; allowed: 0 or a power "
+		"of two up to 4096"},
 	    {{.object_bytes = 8, .object_align = 24},
 		"object_align is 24; allowed: 0 or a power of two up to 4096"},
 	    {{.object_bytes = 8, .limit = 4, .prealloc = 5},
@@ -445,10 +500,11 @@ TEST(cache_create_names_the_field_it_refuses)
 		struct weir_cache *cache = (struct weir_cache *)&cache;
 
 		CHECK_EQ(
-		    weir_cache_create("bad", &bad[i].config, &cache), -EINVAL);
+		    weir_cache_create("b\nd", &bad[i].config, &cache), -EINVAL);
 		CHECK_NULL(cache);
-		CHECK_CONTAINS(told, "weir_cache_create: ");
-		CHECK_STR(told + strlen("weir_cache_create: "), bad[i].line);
+		CHECK_CONTAINS(told, "weir_cache_create: cache \"b?d\": ");
+		CHECK_STR(told + strlen("weir_cache_create: cache \"b?d\": "),
+		    bad[i].line);
 	}
 }
 

@@ -55,6 +55,102 @@ scenario_cache(void)
 	return whole;
 }
 
+/* What a free in the sweep has to tell somebody; allocates once more. */
+static void
+limits_told(struct weir_cache *cache, void *context)
+{
+	unsigned *calls = context;
+
+	(*calls)++;
+	weir_cache_free(cache, weir_cache_alloc(cache));
+}
+
+static struct weir_cache *
+limits_cache(
+    struct weir_quota *quota, enum weir_limit_policy policy, unsigned *calls)
+{
+	bool notify = policy == WEIR_LIMIT_NOTIFY;
+	struct weir_cache *cache;
+	int error = weir_cache_create("oom",
+	    &(struct weir_cache_config){.object_bytes = 500,
+		.flags = WEIR_CACHE_HANDLES,
+		.limit = 600,
+		.prealloc = notify ? 3 : 0,
+		.quota = quota,
+		.policy = policy,
+		.timeout_ns = policy == WEIR_LIMIT_WAIT,
+		.notify = notify ? limits_told : NULL,
+		.notify_context = notify ? calls : NULL},
+	    &cache);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(cache);
+	}
+	return cache;
+}
+
+/* Many a call and one a call, up to the limit; true if that was reached. */
+static bool
+limits_use(struct weir_cache *cache)
+{
+	enum { COUNT = 650 };
+	static void *objects[COUNT];
+	size_t got = weir_cache_alloc_bulk(cache, 300, objects), tries = 0;
+	bool whole;
+
+	while (tries++ < 400 && got < COUNT)
+		if ((objects[got] = weir_cache_alloc(cache)) != NULL)
+			got++;
+	whole = got == 600;
+	for (size_t i = 0; i < got; i++) {
+		memset(objects[i], 0x5a, 500);
+		CHECK_PTR(weir_cache_resolve(
+			      cache, weir_cache_handle(cache, objects[i])),
+		    objects[i]);
+	}
+	weir_cache_free_bulk(cache, got / 2, objects);
+	(void)weir_maintain(UINT64_MAX);
+	for (size_t i = got / 2; i < got; i++)
+		weir_cache_free(cache, objects[i]);
+	(void)weir_cache_trim(cache);
+	CHECK(weir_cache_check(cache));
+	return whole;
+}
+
+/* Handles, limits of all three kinds, many objects a call, a shared budget. */
+static bool
+scenario_limits(void)
+{
+	struct weir_quota_figures figures = {.size = sizeof(figures)};
+	struct weir_quota *quota;
+	unsigned calls = 0;
+	bool whole = true;
+	int error = weir_quota_create("oom", 1 << 20, &quota);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(quota);
+		return false;
+	}
+	weir_set_decay(0);
+	for (int policy = WEIR_LIMIT_FAIL; policy <= WEIR_LIMIT_NOTIFY;
+	     policy++) {
+		struct weir_cache *cache =
+		    limits_cache(quota, (enum weir_limit_policy)policy, &calls);
+
+		whole = cache != NULL && limits_use(cache) && whole;
+		weir_cache_destroy(cache);
+	}
+	/* Each failure is told of once there is room. */
+	CHECK(!whole || calls > 0);
+	CHECK_EQ(weir_quota_stats(quota, &figures), 0);
+	CHECK_EQ(figures.used_bytes, 0);
+	CHECK_EQ(figures.pools, 0);
+	weir_quota_destroy(quota);
+	return whole;
+}
+
 static bool
 scenario_region(void)
 {
@@ -229,6 +325,12 @@ TEST(cache_lives_through_any_failing_system_call)
 {
 	sweep(scenario_cache, false);
 	sweep(scenario_cache, true);
+}
+
+TEST(limits_and_handles_live_through_any_failing_system_call)
+{
+	sweep(scenario_limits, false);
+	sweep(scenario_limits, true);
 }
 
 TEST(region_lives_through_any_failing_system_call)

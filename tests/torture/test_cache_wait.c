@@ -317,3 +317,103 @@ TEST(child_of_a_fork_serves_nobody_who_waits_in_the_parent)
 	pthread_join(thread, NULL);
 	(void)arena_finish(&arena);
 }
+
+struct growth {
+	struct weir_cache *cache;
+	pthread_barrier_t barrier;
+	unsigned inits;
+};
+
+/* The first that comes stops, the second forks and goes on in the child. */
+static void
+growth_init(void *object, void *context)
+{
+	struct growth *growth = context;
+	int status;
+	pid_t child;
+
+	(void)object;
+	switch (__atomic_fetch_add(&growth->inits, 1, __ATOMIC_RELAXED)) {
+	case 1:
+		pthread_barrier_wait(&growth->barrier);
+		pthread_barrier_wait(&growth->barrier);
+		break;
+	case 2:
+		child = fork();
+		CHECK_NE(child, -1);
+		if (child == 0)
+			break;
+		CHECK_EQ(waitpid(child, &status, 0), child);
+		CHECK_EQ(status, 0);
+		pthread_barrier_wait(&growth->barrier);
+		break;
+	default:
+		break;
+	}
+}
+
+static void *
+growth_raise(void *argument)
+{
+	struct growth *growth = argument;
+
+	CHECK_EQ(weir_cache_set_limit(growth->cache, 3), 0);
+	return NULL;
+}
+
+static void *
+growth_wait(void *argument)
+{
+	struct growth *growth = argument;
+	void *object = weir_cache_alloc_wait(growth->cache, WEIR_WAIT_FOREVER);
+
+	CHECK_NOT_NULL(object);
+	return object;
+}
+
+/* One waits, another raises the limit and stops in the init hook of the object
+ * it makes for the first; this one queues up behind, and forks in that hook. */
+TEST(waiter_that_forks_in_a_hook_is_served_in_the_child_too)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	struct growth growth = {.inits = 0};
+	pthread_t first, raiser;
+	void *objects[3];
+	pid_t self = getpid();
+
+	pthread_barrier_init(&growth.barrier, NULL, 2);
+	CHECK_EQ(weir_cache_create("growth",
+		     &(struct weir_cache_config){.object_bytes = 64,
+			 .limit = 1,
+			 .init = growth_init,
+			 .context = &growth,
+			 .policy = WEIR_LIMIT_WAIT},
+		     &growth.cache),
+	    0);
+	objects[0] = weir_cache_alloc(growth.cache);
+	CHECK_EQ(pthread_create(&first, NULL, growth_wait, &growth), 0);
+	do
+		CHECK_EQ(weir_cache_stats(growth.cache, &stats), 0);
+	while (stats.waiting == 0);
+	CHECK_EQ(pthread_create(&raiser, NULL, growth_raise, &growth), 0);
+	pthread_barrier_wait(&growth.barrier);
+	objects[1] = weir_cache_alloc_wait(growth.cache, UINT64_C(5000000000));
+	if (getpid() != self) {
+		CHECK_NOT_NULL(objects[1]);
+		CHECK_EQ(weir_cache_stats(growth.cache, &stats), 0);
+		CHECK_EQ(stats.waiting, 0);
+		/* The raiser's object is lost here, the others are not. */
+		CHECK_NULL(weir_cache_alloc_wait(growth.cache, 1000000));
+		weir_cache_free(growth.cache, objects[1]);
+		objects[1] = weir_cache_alloc_wait(growth.cache, 0);
+		CHECK_NOT_NULL(objects[1]);
+		_exit(0);
+	}
+	pthread_join(first, &objects[2]);
+	pthread_join(raiser, NULL);
+	for (size_t i = 0; i < 3; i++)
+		weir_cache_free(growth.cache, objects[i]);
+	CHECK(weir_cache_check(growth.cache));
+	weir_cache_destroy(growth.cache);
+	pthread_barrier_destroy(&growth.barrier);
+}

@@ -252,3 +252,130 @@ TEST_LIMIT(fork_in_the_middle_leaves_a_working_child, 120)
 	weir_buffer_pool_destroy(busy.buffers);
 	weir_heap_destroy(busy.heap);
 }
+
+/* ---- at a certain point of a call ---------------------------------------- */
+
+/* Another thread stops in a hook; there is nothing left to chance. */
+struct stop {
+	struct weir_cache *cache, *inner;
+	pthread_barrier_t barrier;
+	bool stopped;
+	size_t count; /* of a bulk call; 0: a single one */
+	void *objects[OBJECTS];
+};
+
+static void
+stop_here(void *object, void *context)
+{
+	struct stop *stop = context;
+
+	(void)object;
+	if (__atomic_exchange_n(&stop->stopped, true, __ATOMIC_RELAXED))
+		return;
+	pthread_barrier_wait(&stop->barrier);
+	pthread_barrier_wait(&stop->barrier); /* the child is made */
+}
+
+/* A hook that is in the middle of a call itself when the fork comes. */
+static void
+stop_within(void *object, void *context)
+{
+	struct stop *stop = context;
+
+	(void)object;
+	if (!stop->stopped)
+		weir_cache_free(stop->inner, weir_cache_alloc(stop->inner));
+}
+
+static void *
+stop_run(void *argument)
+{
+	struct stop *stop = argument;
+	size_t got = 1;
+
+	if (stop->count > 0)
+		got = weir_cache_alloc_bulk(
+		    stop->cache, stop->count, stop->objects);
+	else
+		stop->objects[0] = weir_cache_alloc(stop->cache);
+	CHECK_EQ(got, stop->count > 0 ? stop->count : 1);
+	weir_cache_free_bulk(stop->cache, got, stop->objects);
+	return NULL;
+}
+
+/* The child has none of what the thread had in its hands, and can tell. */
+static int
+stop_child(struct weir_cache *cache, uint64_t least, uint64_t most)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_cache_stats(cache, &stats), 0);
+	CHECK_GE(stats.in_use, least);
+	CHECK_GE(stats.lost_in_fork, stats.in_use);
+	CHECK_LE(stats.lost_in_fork, most);
+	/* No objects are out that were not lost. */
+	weir_cache_destroy(cache);
+	return 0;
+}
+
+static void
+stop_and_fork(struct stop *stop, uint64_t least, uint64_t most)
+{
+	pthread_t thread;
+	pid_t child;
+	int status;
+
+	pthread_barrier_init(&stop->barrier, NULL, 2);
+	CHECK_EQ(pthread_create(&thread, NULL, stop_run, stop), 0);
+	pthread_barrier_wait(&stop->barrier);
+	child = fork();
+	CHECK_NE(child, -1);
+	if (child == 0)
+		_exit(stop_child(stop->cache, least, most));
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	pthread_barrier_wait(&stop->barrier);
+	pthread_join(thread, NULL);
+	CHECK(weir_cache_check(stop->cache));
+	weir_cache_destroy(stop->cache);
+	pthread_barrier_destroy(&stop->barrier);
+}
+
+TEST(child_counts_what_a_bulk_call_had_in_its_hands)
+{
+	static const size_t counts[] = {5, 100, OBJECTS};
+
+	for (size_t i = 0; i < 3; i++) {
+		struct stop stop = {.count = counts[i]};
+
+		/* All are in the array when the first one is constructed. */
+		CHECK_EQ(weir_cache_create("bulk",
+			     &(struct weir_cache_config){.object_bytes = 64,
+				 .ctor = stop_here,
+				 .context = &stop},
+			     &stop.cache),
+		    0);
+		stop_and_fork(&stop, counts[i], counts[i] + MAGAZINE + 1);
+	}
+}
+
+TEST(child_counts_what_a_call_had_that_a_hook_interrupts)
+{
+	struct stop stop = {.count = 0};
+
+	CHECK_EQ(
+	    weir_cache_create("inner",
+		&(struct weir_cache_config){
+		    .object_bytes = 64, .init = stop_here, .context = &stop},
+		&stop.inner),
+	    0);
+	CHECK_EQ(
+	    weir_cache_create("outer",
+		&(struct weir_cache_config){
+		    .object_bytes = 64, .init = stop_within, .context = &stop},
+		&stop.cache),
+	    0);
+	/* The new objects that init is called for are in no magazine yet. */
+	stop_and_fork(&stop, 2, MAGAZINE + 1);
+	weir_cache_destroy(stop.inner);
+}

@@ -212,6 +212,7 @@ TEST(cache_idle_threads_withhold_a_16th_of_the_limit_in_all)
 TEST(cache_idle_threads_withhold_nothing_of_a_small_limit)
 {
 	CHECK_EQ(cache_reach(8, 8), 8);
+	CHECK_EQ(cache_reach(16, 8), 16);
 	CHECK_EQ(cache_reach(100, 8), 100);
 	CHECK_EQ(cache_reach(511, 8), 511);
 }

@@ -4,6 +4,7 @@
  * that there is room again, limits that change, budgets that several caches
  * share; and the size of magazines, which follows how often they are exchanged.
  */
+#include "pools/cache.h"
 #include "support/test.h"
 
 #include <errno.h>
@@ -276,6 +277,26 @@ TEST(free_object_is_always_found_beside_idle_threads)
 	}
 }
 
+/* An empty magazine that a thread takes is needed, and what is needed again and
+ * again is not given back. */
+TEST(waiting_cache_notes_the_empty_magazines_it_needs)
+{
+	struct weir_cache *cache = cache_make_waiting(LARGE, 0);
+	struct weiri_depot *depot = &cache->depot;
+
+	weir_set_decay(60000);
+	weir_cache_free(cache, weir_cache_alloc(cache));
+	/* The pocket's magazine into the depot, and the epoch begins with it. */
+	CHECK_NULL(
+	    weiri_depot_adopt(depot, weiri_local_tls)); /* nothing is bad */
+	CHECK_EQ(depot->empty_count, 1);
+	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
+	weir_cache_free(cache, weir_cache_alloc(cache));
+	CHECK_EQ(depot->empty_count, 0);
+	CHECK_EQ(depot->empty_decay.low, 0);
+	cache_end(cache);
+}
+
 /* ---- notification -------------------------------------------------------- */
 
 struct told {
@@ -445,6 +466,158 @@ TEST(notification_is_not_lost_among_threads_that_free)
 	cache_end(cache);
 }
 
+/* ---- notification: hooks ------------------------------------------------- */
+
+/* An object and the part of it that its dtor frees. */
+struct whole {
+	struct weir_cache *parts;
+	struct weir_cache *inner; /* or NULL: the hook is not the outermost */
+	void *part;
+	struct told *told;
+	unsigned told_inside;
+};
+
+static void
+whole_give(void *object, void *context)
+{
+	struct whole *whole = context;
+
+	(void)object;
+	weir_cache_free(whole->parts, whole->part);
+	whole->part = NULL;
+	whole->told_inside += whole->told->calls;
+}
+
+static void
+whole_enter(void *object, void *context)
+{
+	struct whole *whole = context;
+
+	(void)object;
+	if (whole->part == NULL)
+		return;
+	weir_cache_free(whole->inner, weir_cache_alloc(whole->inner));
+	whole->told_inside += whole->told->calls;
+}
+
+enum hook { INIT, FINI, CTOR, DTOR, HOOKS };
+
+static struct weir_cache *
+whole_make(enum hook hook, weir_cache_hook_fn run, struct whole *whole)
+{
+	return cache_make(&(struct weir_cache_config){.object_bytes = 64,
+	    .init = hook == INIT ? run : NULL,
+	    .fini = hook == FINI ? run : NULL,
+	    .ctor = hook == CTOR ? run : NULL,
+	    .dtor = hook == DTOR ? run : NULL,
+	    .context = whole});
+}
+
+static void
+whole_life(struct weir_cache *cache)
+{
+	weir_cache_free(cache, weir_cache_alloc(cache));
+	(void)weir_cache_trim(cache);
+}
+
+static void
+free_in_a_hook_notifies_after_it(enum hook hook, bool nested, size_t limit)
+{
+	struct told told = {.want = 1};
+	struct whole whole = {.told = &told};
+	struct weir_cache *outer;
+	void *objects[LARGE];
+
+	whole.parts = cache_make(&(struct weir_cache_config){.object_bytes = 64,
+	    .limit = limit,
+	    .policy = WEIR_LIMIT_NOTIFY,
+	    .notify_at = limit - 1,
+	    .notify = tell,
+	    .notify_context = &told});
+	take_all(whole.parts, objects, limit);
+	whole.inner = NULL;
+	outer = whole_make(nested ? DTOR : hook, whole_give, &whole);
+	if (nested) {
+		whole.inner = outer;
+		outer = whole_make(hook, whole_enter, &whole);
+	}
+	CHECK_NULL(weir_cache_alloc(whole.parts));
+	whole.part = objects[0];
+	if (hook == FINI) {
+		void *part = whole.part;
+
+		/* Only the end of the memory calls it. */
+		whole.part = NULL;
+		weir_cache_free(outer, weir_cache_alloc(outer));
+		whole.part = part;
+		(void)weir_cache_trim(outer);
+	} else {
+		weir_cache_free(outer, weir_cache_alloc(outer));
+	}
+	CHECK_EQ(whole.told_inside, 0);
+	CHECK_EQ(told.calls, 1);
+	/* The one it was told of is to be had. */
+	CHECK_EQ(told.count, 1);
+	CHECK_PTR(told.taken[0], objects[0]);
+	give_all(whole.parts, objects, limit);
+	whole_life(outer);
+	cache_end(outer);
+	if (nested)
+		cache_end(whole.inner);
+	cache_end(whole.parts);
+}
+
+TEST(free_inside_a_hook_notifies_when_the_outermost_ends)
+{
+	for (enum hook hook = INIT; hook < HOOKS; hook++) {
+		free_in_a_hook_notifies_after_it(hook, false, 1);
+		free_in_a_hook_notifies_after_it(hook, false, LARGE);
+		free_in_a_hook_notifies_after_it(hook, true, SMALL);
+	}
+}
+
+static void
+free_one(void *object, void *context)
+{
+	void **pair = context;
+
+	(void)object;
+	if (pair[1] != NULL)
+		weir_cache_free(pair[0], pair[1]);
+	pair[1] = NULL;
+}
+
+TEST(free_inside_a_hook_serves_who_waits)
+{
+	struct weir_cache *cache = cache_make_waiting(WAITERS, 0);
+	void *objects[WAITERS], *pair[2] = {cache, NULL};
+	struct waiter waiters[WAITERS];
+	size_t served = 0;
+	struct weir_cache *outer =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.ctor = free_one,
+		.dtor = free_one,
+		.context = pair});
+
+	take_all(cache, objects, WAITERS);
+	waiters_start(waiters, cache, &served);
+	for (size_t i = 0; i < WAITERS; i += 2) {
+		void *object;
+
+		pair[1] = objects[i];
+		object = weir_cache_alloc(outer);
+		pthread_join(waiters[i].thread, NULL);
+		CHECK_PTR(waiters[i].object, objects[i]);
+		pair[1] = objects[i + 1];
+		weir_cache_free(outer, object);
+		pthread_join(waiters[i + 1].thread, NULL);
+		CHECK_PTR(waiters[i + 1].object, objects[i + 1]);
+	}
+	give_all(cache, objects, WAITERS);
+	cache_end(outer);
+	cache_end(cache);
+}
+
 /* ---- limits that change -------------------------------------------------- */
 
 static char message[256];
@@ -530,6 +703,161 @@ TEST(lower_limit_holds_for_magazines_that_are_loaded)
 	give_all(cache, objects, SMALL);
 	/* Below a limit of 512 nothing stays with the thread. */
 	CHECK_EQ(cache_stats(cache).cached, 0);
+	cache_end(cache);
+}
+
+/* Threads with loaded magazines that a limit comes too late for. */
+struct recall {
+	struct weir_cache *cache;
+	pthread_barrier_t barrier;
+	void (*come)(struct weir_cache *cache); /* what brings them back */
+};
+
+static void
+recall_poll(struct weir_cache *cache)
+{
+	(void)cache;
+	weir_thread_poll();
+}
+
+static void
+recall_maintain(struct weir_cache *cache)
+{
+	(void)cache;
+	(void)weir_maintain(0);
+}
+
+/* More than its magazines have, so that they are exchanged. */
+static void
+recall_exchange(struct weir_cache *cache)
+{
+	void *objects[40];
+
+	for (int i = 0; i < 2; i++)
+		give_all(
+		    cache, objects, weir_cache_alloc_bulk(cache, 40, objects));
+}
+
+static void *
+recall_run(void *argument)
+{
+	struct recall *recall = argument;
+	void *objects[8];
+
+	take_all(recall->cache, objects, 8);
+	give_all(recall->cache, objects, 8);
+	for (int i = 0; i < 3; i++)
+		pthread_barrier_wait(&recall->barrier);
+	recall->come(recall->cache);
+	for (int i = 0; i < 2; i++)
+		pthread_barrier_wait(&recall->barrier);
+	return NULL;
+}
+
+static size_t
+take_what_is_there(struct weir_cache *cache, void **objects, size_t most)
+{
+	size_t got = 0;
+
+	while (got < most && (objects[got] = weir_cache_alloc(cache)) != NULL)
+		got++;
+	return got;
+}
+
+static void
+recall_begin(struct recall *recall, pthread_t *threads)
+{
+	recall->cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	pthread_barrier_init(&recall->barrier, NULL, WAITERS + 1);
+	for (size_t i = 0; i < WAITERS; i++)
+		CHECK_EQ(
+		    pthread_create(&threads[i], NULL, recall_run, recall), 0);
+	pthread_barrier_wait(&recall->barrier);
+}
+
+static void
+recall_end(struct recall *recall, const pthread_t *threads)
+{
+	pthread_barrier_wait(&recall->barrier);
+	for (size_t i = 0; i < WAITERS; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&recall->barrier);
+	cache_end(recall->cache);
+}
+
+static void
+limit_calls_magazines_back(
+    void (*come)(struct weir_cache *cache), bool to_the_last)
+{
+	struct recall recall = {.come = come};
+	pthread_t threads[WAITERS];
+	void *objects[LARGE];
+	size_t limit, got;
+
+	recall_begin(&recall, threads);
+	take_all(recall.cache, objects, LARGE / 2);
+	limit = cache_stats(recall.cache).total;
+	/* All objects there are, and the threads have some. */
+	CHECK_EQ(weir_cache_set_limit(recall.cache, limit), 0);
+	CHECK_GT(WAITERS * 8, limit / 16);
+	got = LARGE / 2;
+	got += take_what_is_there(recall.cache, objects + got, LARGE - got);
+	CHECK_LE(got, limit);
+	/* What they exchange they have to find. */
+	give_all(recall.cache, objects, LARGE / 2);
+	got -= LARGE / 2;
+	memmove(objects, objects + LARGE / 2, got * sizeof(*objects));
+	pthread_barrier_wait(&recall.barrier);
+	pthread_barrier_wait(&recall.barrier);
+	pthread_barrier_wait(&recall.barrier);
+	got += take_what_is_there(recall.cache, objects + got, LARGE - got);
+	CHECK_GE(got, to_the_last ? limit : limit - limit / 16);
+	CHECK_EQ(cache_stats(recall.cache).total, limit);
+	give_all(recall.cache, objects, got);
+	recall_end(&recall, threads);
+}
+
+TEST(lower_limit_calls_back_what_other_threads_have_loaded)
+{
+	limit_calls_magazines_back(recall_poll, true);
+	limit_calls_magazines_back(recall_maintain, true);
+	limit_calls_magazines_back(recall_exchange, false);
+}
+
+TEST(limit_refused_for_idle_magazines_is_granted_once_they_are_back)
+{
+	struct recall recall = {.come = recall_poll};
+	pthread_t threads[WAITERS];
+
+	listen_to_messages();
+	recall_begin(&recall, threads);
+	CHECK_EQ(weir_cache_set_limit(recall.cache, SMALL), -EBUSY);
+	CHECK_CONTAINS(message, " objects in being, 0 of them in use");
+	pthread_barrier_wait(&recall.barrier);
+	pthread_barrier_wait(&recall.barrier);
+	pthread_barrier_wait(&recall.barrier);
+	CHECK_EQ(weir_cache_set_limit(recall.cache, SMALL), 0);
+	recall_end(&recall, threads);
+}
+
+/* ---- figures ------------------------------------------------------------- */
+
+/* Two threads that move slots at the same moment may each miss what the other
+ * does; the peak they leave behind must not cut what is in use for good. */
+TEST(figures_of_a_quiet_cache_are_exact_whatever_the_peak_missed)
+{
+	struct weir_cache *cache =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
+	void *objects[100];
+
+	take_all(cache, objects, 100);
+	cache->depot.peak = 60;
+	CHECK_EQ(cache_stats(cache).in_use, 100);
+	CHECK_GE(cache_stats(cache).in_use_peak, 100);
+	CHECK_EQ(cache_stats(cache).total, 100 + cache_stats(cache).available);
+	give_all(cache, objects, 100);
+	CHECK_GE(cache_stats(cache).in_use_peak, 100);
 	cache_end(cache);
 }
 
@@ -642,6 +970,175 @@ TEST(quota_bounds_the_memory_of_its_caches_together)
 	CHECK_EQ(quota_stats(quota).pools, 0);
 	weir_quota_destroy(quota);
 	weir_quota_destroy(NULL);
+}
+
+/* All a quota allows is another cache's; what ends that, and who is told. */
+struct shared {
+	struct weir_quota *quota;
+	struct weir_cache *holder, *cache;
+	void *held;
+};
+
+static void
+shared_make(struct shared *shared, const struct weir_cache_config *config)
+{
+	struct weir_cache_config with_quota = *config;
+
+	CHECK_EQ(weir_quota_create("shared", 64 << 10, &shared->quota), 0);
+	with_quota.quota = shared->quota;
+	with_quota.object_bytes = 64;
+	shared->cache = cache_make(&with_quota);
+	shared->holder = cache_make(&(struct weir_cache_config){
+	    .object_bytes = 64, .quota = shared->quota});
+	shared->held = weir_cache_alloc(shared->holder);
+	CHECK_NOT_NULL(shared->held);
+}
+
+static void
+shared_make_room(struct shared *shared, bool raise)
+{
+	if (raise) {
+		weir_quota_set_limit(shared->quota, 128 << 10);
+		return;
+	}
+	weir_cache_free(shared->holder, shared->held);
+	shared->held = NULL;
+	(void)weir_cache_trim(shared->holder);
+}
+
+static void
+shared_end(struct shared *shared)
+{
+	cache_end(shared->cache);
+	weir_cache_free(shared->holder, shared->held);
+	cache_end(shared->holder);
+	weir_quota_destroy(shared->quota);
+}
+
+TEST(room_in_a_quota_notifies_those_it_refused)
+{
+	for (int raise = 0; raise < 2; raise++) {
+		struct told told = {.want = 3};
+		struct shared shared;
+
+		shared_make(&shared,
+		    &(struct weir_cache_config){.policy = WEIR_LIMIT_NOTIFY,
+			.notify_at = 10,
+			.notify = tell,
+			.notify_context = &told});
+		/* The use is low, but to try again would be in vain. */
+		for (int i = 0; i < 3; i++)
+			CHECK_NULL(weir_cache_alloc(shared.cache));
+		CHECK_EQ(told.calls, 0);
+		shared_make_room(&shared, raise != 0);
+		CHECK_EQ(told.calls, 1);
+		CHECK_EQ(told.count, 3);
+		give_all(shared.cache, told.taken, told.count);
+		CHECK_EQ(told.calls, 1);
+		shared_end(&shared);
+	}
+}
+
+TEST(room_in_a_quota_serves_those_who_wait)
+{
+	for (int raise = 0; raise < 2; raise++) {
+		struct waiter waiters[WAITERS];
+		struct shared shared;
+		size_t served = 0;
+
+		shared_make(&shared,
+		    &(struct weir_cache_config){.policy = WEIR_LIMIT_WAIT});
+		waiters_start(waiters, shared.cache, &served);
+		shared_make_room(&shared, raise != 0);
+		for (size_t i = 0; i < WAITERS; i++) {
+			pthread_join(waiters[i].thread, NULL);
+			CHECK_NOT_NULL(waiters[i].object);
+			weir_cache_free(shared.cache, waiters[i].object);
+		}
+		CHECK_EQ(cache_stats(shared.cache).wait_turns_max, WAITERS - 1);
+		shared_end(&shared);
+	}
+}
+
+TEST(free_after_memory_was_refused_notifies)
+{
+	struct told told = {.want = 1};
+	struct shared shared;
+	void *objects[2];
+
+	shared_make(
+	    &shared, &(struct weir_cache_config){.policy = WEIR_LIMIT_NOTIFY,
+			 .limit = 100000,
+			 .notify = tell,
+			 .notify_context = &told});
+	weir_quota_set_limit(shared.quota, 128 << 10);
+	take_all(shared.cache, objects, 2);
+	while (weir_cache_alloc(shared.cache) != NULL)
+		continue;
+	CHECK_EQ(told.calls, 0);
+	weir_cache_free(shared.cache, objects[0]);
+	CHECK_EQ(told.calls, 1);
+	CHECK_EQ(told.count, 1);
+	CHECK_PTR(told.taken[0], objects[0]);
+}
+
+/* For the memory of the process a pass of weir_maintain() looks. */
+TEST(maintain_gets_memory_for_those_the_process_refused)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+	struct told told = {.want = 1};
+	struct weir_cache *notifying =
+	    cache_make(&(struct weir_cache_config){.object_bytes = 64,
+		.policy = WEIR_LIMIT_NOTIFY,
+		.notify_at = 10,
+		.notify = tell,
+		.notify_context = &told});
+	struct weir_cache *waiting = cache_make_waiting(SMALL, 0);
+	struct waiter waiters[WAITERS];
+	size_t served = 0;
+
+	weir_cache_free(notifying, weir_cache_alloc(notifying));
+	weir_set_decay(0);
+	(void)weir_trim();
+	CHECK_EQ(weir_stats_read(&stats), 0);
+	CHECK_EQ(weir_set_limit(stats.bytes_charged, stats.bytes_charged), 0);
+	CHECK_NULL(weir_cache_alloc(notifying));
+	waiters_start(waiters, waiting, &served);
+	(void)weir_maintain(UINT64_MAX);
+	CHECK_EQ(told.calls, 0);
+	CHECK_EQ(cache_stats(waiting).waiting, WAITERS);
+	CHECK_EQ(weir_set_limit(UINT64_MAX, UINT64_MAX), 0);
+	(void)weir_maintain(UINT64_MAX);
+	CHECK_EQ(told.calls, 1);
+	CHECK_EQ(told.count, 1);
+	for (size_t i = 0; i < WAITERS; i++) {
+		pthread_join(waiters[i].thread, NULL);
+		CHECK_NOT_NULL(waiters[i].object);
+		weir_cache_free(waiting, waiters[i].object);
+	}
+	give_all(notifying, told.taken, told.count);
+	cache_end(notifying);
+	cache_end(waiting);
+}
+
+TEST(quota_name_is_cleaned_as_those_of_pools_are)
+{
+	struct weir_quota *quota;
+
+	CHECK_EQ(weir_quota_create("a\n\"b\x01\xff", 1, &quota), 0);
+	CHECK_STR(quota_stats(quota).name, "a?\"b??");
+	weir_quota_destroy(quota);
+	CHECK_EQ(weir_quota_create(NULL, 1, &quota), 0);
+	CHECK_STR(quota_stats(quota).name, "unnamed");
+	weir_quota_destroy(quota);
+	/* Cut between characters: 46 bytes and two of the next. */
+	CHECK_EQ(weir_quota_create(
+		     "1234567890123456789012345678901234567890123456\xc3\xa4",
+		     1, &quota),
+	    0);
+	CHECK_STR(quota_stats(quota).name,
+	    "1234567890123456789012345678901234567890123456");
+	weir_quota_destroy(quota);
 }
 
 /* ---- bad input ----------------------------------------------------------- */

@@ -5,7 +5,7 @@
  */
 #include "os/os.h"
 #include "pages/pages.h"
-#include "slab/depot.h"
+#include "pools/cache.h"
 #include "support/test.h"
 
 #include "base/decay.h"
@@ -483,6 +483,149 @@ TEST(idle_threads_give_up_the_spare_and_when_polled_the_rest)
 	pthread_join(thread, NULL);
 	CHECK(weir_cache_check(idler.cache));
 	weir_cache_destroy(idler.cache);
+}
+
+static pthread_barrier_t busy_barrier;
+
+static void
+busy_fini(void *object, void *context)
+{
+	bool *stopped = context;
+
+	(void)object;
+	if (*stopped)
+		return;
+	*stopped = true;
+	pthread_barrier_wait(&busy_barrier);
+	pthread_barrier_wait(&busy_barrier);
+}
+
+static void *
+busy_run(void *argument)
+{
+	struct weir_cache *slow = argument;
+
+	weir_cache_free(slow, weir_cache_alloc(slow));
+	/* The magazine, then the slab. */
+	for (int i = 0; i < 8; i++)
+		(void)weir_maintain(UINT64_MAX);
+	return NULL;
+}
+
+/* A pass that another thread is at does not keep this one's magazines here. */
+TEST(maintain_empties_this_thread_s_magazines_beside_a_pass_of_another)
+{
+	struct weir_cache *idle = cache_make(100, 0), *slow;
+	bool stopped = false;
+	pthread_t thread;
+
+	CHECK_EQ(weir_cache_create("slow",
+		     &(struct weir_cache_config){.object_bytes = 1000,
+			 .fini = busy_fini,
+			 .context = &stopped},
+		     &slow),
+	    0);
+	pthread_barrier_init(&busy_barrier, NULL, 2);
+	weir_set_decay(0);
+	weir_cache_free(idle, weir_cache_alloc(idle));
+	(void)weir_maintain(UINT64_MAX); /* notes where the magazine is */
+	CHECK_GT(cache_stats(idle).cached, 0);
+	CHECK_EQ(pthread_create(&thread, NULL, busy_run, slow), 0);
+	pthread_barrier_wait(&busy_barrier);
+	CHECK(!weir_maintain(UINT64_MAX));
+	CHECK_EQ(cache_stats(idle).cached, 0);
+	pthread_barrier_wait(&busy_barrier);
+	pthread_join(thread, NULL);
+	weir_cache_destroy(slow);
+	weir_cache_destroy(idle);
+	pthread_barrier_destroy(&busy_barrier);
+}
+
+/* Threads that used many pools once, and idle. */
+enum { LEFT_POOLS = 100, LEFT_THREADS = 4, LEFT_ROUNDS = 4 };
+
+struct left {
+	struct weir_cache *cache[LEFT_POOLS];
+	pthread_barrier_t barrier;
+};
+
+static void *
+left_run(void *argument)
+{
+	struct left *left = argument;
+
+	for (size_t i = 0; i < LEFT_POOLS; i++) {
+		void *object[300];
+
+		CHECK_EQ(
+		    weir_cache_alloc_bulk(left->cache[i], 300, object), 300);
+		for (size_t k = 0; k < 300; k++)
+			weir_cache_free(left->cache[i], object[k]);
+	}
+	pthread_barrier_wait(&left->barrier);
+	for (size_t i = 0; i < LEFT_ROUNDS; i++) {
+		pthread_barrier_wait(&left->barrier);
+		weir_thread_poll();
+		pthread_barrier_wait(&left->barrier);
+	}
+	pthread_barrier_wait(&left->barrier);
+	return NULL;
+}
+
+static void
+left_pass(struct left *left)
+{
+	pass();
+	pthread_barrier_wait(&left->barrier);
+	pthread_barrier_wait(&left->barrier);
+}
+
+/* No magazine, here or in the depot, no slab: what is left are the words of the
+ * thread's cell. */
+static void
+left_check(const struct weiri_depot *depot)
+{
+	CHECK_EQ(depot->slab_count, 0);
+	CHECK_EQ(depot->full_count, 0);
+	CHECK_EQ(depot->empty_count, 0);
+	weiri_local_lock();
+	WEIRI_LOCAL_FOR(local)
+	{
+		CHECK_PTR(local->cursor[depot->cell], WEIRI_CURSOR_DUMMY);
+		CHECK_EQ(local->spare[depot->cell], 0);
+	}
+	weiri_local_unlock();
+}
+
+TEST(idle_threads_keep_no_more_than_64_bytes_a_pool_after_maintain)
+{
+	const struct weir_local *local = NULL;
+	pthread_t thread[LEFT_THREADS];
+	struct left left;
+
+	CHECK_LE(sizeof(local->cursor[0]) + sizeof(local->spare[0]) +
+		     sizeof(local->requests[0]),
+	    64);
+	weir_set_decay(0);
+	for (size_t i = 0; i < LEFT_POOLS; i++)
+		left.cache[i] = cache_make(100, 0);
+	pthread_barrier_init(&left.barrier, NULL, LEFT_THREADS + 1);
+	for (size_t i = 0; i < LEFT_THREADS; i++)
+		CHECK_EQ(pthread_create(&thread[i], NULL, left_run, &left), 0);
+	pthread_barrier_wait(&left.barrier);
+	for (size_t i = 0; i < LEFT_POOLS; i++)
+		CHECK_GE(cache_stats(left.cache[i]).cached, 8);
+	for (size_t i = 0; i < LEFT_ROUNDS; i++)
+		left_pass(&left);
+	pass();
+	for (size_t i = 0; i < LEFT_POOLS; i++)
+		left_check(&left.cache[i]->depot);
+	pthread_barrier_wait(&left.barrier);
+	for (size_t i = 0; i < LEFT_THREADS; i++)
+		pthread_join(thread[i], NULL);
+	for (size_t i = 0; i < LEFT_POOLS; i++)
+		weir_cache_destroy(left.cache[i]);
+	pthread_barrier_destroy(&left.barrier);
 }
 
 /* ---- the helper thread ------------------------------------------------------ */

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Counts the instructions of whole regions under callgrind and holds them against
+# the limits below.
+#
+#     regions.sh PROGRAM
+#
+# PROGRAM is regions.c with the static library.  The counts are means over a
+# thousand regions, everything called included.
+set -euo pipefail
+
+program=$1
+
+if ! command -v valgrind >/dev/null; then
+	echo "skipped: valgrind is not installed, which counts instructions"
+	exit 77
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The function, its limit, and what it may be in percent of the floor's: the same
+# objects from a pointer that moves through a block.
+budget() {
+	cat <<-'END'
+		request_turn          1420  142
+		request_limit_turn    1450  145
+		request_reset_turn    1370  137
+		tiny_turn              285    -
+		tiny_reset_turn        207    -
+		# a thousand objects each
+		fastpath_turn        17300    -
+		fastpath_reset_turn  17250    -
+	END
+}
+
+valgrind -q --tool=callgrind --toggle-collect=counted \
+	--compress-strings=no --compress-pos=no \
+	--callgrind-out-file="$work/out" "$program" >&2
+awk '/^fn=/ { name = substr($0, 4); sub(/\..*/, "", name) }
+	/^[0-9+*-]/ { sum[name] += $2 }
+	END { for (name in sum) print name, sum[name] / 1000 }' \
+	"$work/out" >"$work/counts"
+budget | awk '
+	NR == FNR { count[$1] = $2; next }
+	/^#/ { next }
+	{
+		have = count[$1]
+		verdict = "ok"
+		if (have == "" || count["floor_turn"] == "")
+			verdict = "NOT MEASURED"
+		else if (have > $2)
+			verdict = "the limit is " $2
+		else if ($3 != "-" && have * 100 > count["floor_turn"] * $3)
+			verdict = "the floor is " count["floor_turn"]
+		printf "%-22s %9.1f  %s\n", $1, have, verdict
+		bad += verdict != "ok"
+	}
+	END { exit bad != 0 }' "$work/counts" -
