@@ -13,12 +13,12 @@
  *   listener_start  level-trig. IN    multishot accept    AcceptEx pool
  *   conn_start      level-trig. IN    multishot recv      empty WSARecv
  *   conn_receive    IN off, on        cancel, arm again   post none, post
- *   conn_feed       recv              refill the ring     WSARecv
- *   conn_send       send, OUT: tail   sendmsg, one out    WSASend
- *   conn_linger     shutdown, IN      cancel, shutdown    shutdown
+ *   conn_feed       recv              recv                WSARecv
+ *   conn_send       send, OUT: tail   send, poll: tail    WSASend
+ *   conn_linger     shutdown, IN      shutdown, recv      shutdown
  *   conn_stop       DEL, close        cancel, close       closesocket
  *   wait            epoll_wait        io_uring_enter      GetQueued...Ex
- *   wake            eventfd           MSG_RING            PostQueued...
+ *   wake            eventfd           eventfd, polled     PostQueued...
  *
  * Where the system holds a buffer (the two to the right), conn_stop is done
  * when its last completion is in, and the reaper waits for that.
