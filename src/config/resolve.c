@@ -33,18 +33,13 @@
 /* Longer values are not ones of ours; a warning shows their beginning. */
 #define RESOLVE_VALUE_SHOWN 64
 
-struct resolve_word {
-	const char *word;
-	unsigned value;
-};
-
-static const struct resolve_word resolve_kinds[] = {
+static const struct weiri_word resolve_kinds[] = {
     {"anonymous", WEIR_SOURCE_ANONYMOUS},
     {"huge", WEIR_SOURCE_HUGE},
     {"memfd", WEIR_SOURCE_MEMFD},
 };
 
-static const struct resolve_word resolve_source_flags[] = {
+const struct weiri_word weiri_source_flags[WEIRI_SOURCE_FLAGS] = {
     {"prefault", WEIR_SOURCE_PREFAULT},
     {"lock", WEIR_SOURCE_LOCK},
     {"nodump", WEIR_SOURCE_NO_DUMP},
@@ -295,8 +290,8 @@ resolve_size(struct resolve *resolve, const char *name, uint64_t *out)
 	return false;
 }
 
-static const struct resolve_word *
-resolve_find(const struct resolve_word *words, size_t count, const char *word,
+static const struct weiri_word *
+resolve_find(const struct weiri_word *words, size_t count, const char *word,
     size_t length)
 {
 	for (size_t i = 0; i < count; i++)
@@ -312,9 +307,9 @@ resolve_parse_flags(const char *value, unsigned *out)
 	*out = 0;
 	for (const char *at = value;; at++) {
 		size_t length = strcspn(at, ",");
-		const struct resolve_word *found =
-		    resolve_find(resolve_source_flags,
-			WEIRI_COUNT_OF(resolve_source_flags), at, length);
+		const struct weiri_word *found =
+		    resolve_find(weiri_source_flags,
+			WEIRI_COUNT_OF(weiri_source_flags), at, length);
 
 		if (found == NULL)
 			return false;
@@ -396,7 +391,7 @@ resolve_source(struct resolve *resolve)
 	if (source->kind != WEIR_SOURCE_ANONYMOUS) {
 		out->source_kind = WEIRI_ORIGIN_CONFIG;
 	} else if ((value = resolve_variable(resolve, "WEIR_SOURCE")) != NULL) {
-		const struct resolve_word *found = resolve_find(resolve_kinds,
+		const struct weiri_word *found = resolve_find(resolve_kinds,
 		    WEIRI_COUNT_OF(resolve_kinds), value, strlen(value));
 
 		if (found != NULL) {
@@ -543,120 +538,4 @@ weiri_options_resolve(struct weiri_options *out,
 	out->show_options =
 	    resolve_flag(&resolve, "WEIR_SHOW", WEIR_SHOW_OPTIONS);
 	return 0;
-}
-
-/* ---- as text ------------------------------------------------------------ */
-
-static const char *
-resolve_origin_text(enum weiri_origin origin)
-{
-	static const char *const text[] = {
-	    [WEIRI_ORIGIN_DEFAULT] = " (default)\n",
-	    [WEIRI_ORIGIN_CONFIG] = " (weir_init)\n",
-	    [WEIRI_ORIGIN_ENVIRONMENT] = " (environment)\n",
-	    [WEIRI_ORIGIN_CGROUP] = " (cgroup)\n",
-	    [WEIRI_ORIGIN_SET_LIMIT] = " (weir_set_limit)\n",
-	    [WEIRI_ORIGIN_SET_DECAY] = " (weir_set_decay)\n",
-	};
-
-	return text[origin];
-}
-
-static void
-resolve_line(struct weiri_text *text, const char *name, const char *value,
-    enum weiri_origin origin)
-{
-	weiri_text_str(text, name);
-	weiri_text_str(text, " = ");
-	weiri_text_str(text, value);
-	weiri_text_str(text, resolve_origin_text(origin));
-}
-
-static void
-resolve_size_line(struct weiri_text *text, const char *name, uint64_t size,
-    enum weiri_origin origin)
-{
-	char digits[24];
-	struct weiri_text value = {digits, sizeof(digits), 0};
-
-	if (size == RESOLVE_NONE)
-		weiri_text_str(&value, "none");
-	else
-		weiri_text_u64(&value, size);
-	resolve_line(text, name, digits, origin);
-}
-
-static void
-resolve_time_line(struct weiri_text *text, const char *name, uint64_t ms,
-    enum weiri_origin origin)
-{
-	char digits[24];
-	struct weiri_text value = {digits, sizeof(digits), 0};
-
-	if (ms == WEIR_DECAY_NEVER)
-		weiri_text_str(&value, "never");
-	else
-		weiri_text_u64(&value, ms == WEIR_DECAY_AT_ONCE ? 0 : ms);
-	resolve_line(text, name, digits, origin);
-}
-
-static void
-resolve_source_lines(
-    const struct weiri_options *options, struct weiri_text *text)
-{
-	static const char *const kind[] = {
-	    [WEIR_SOURCE_ANONYMOUS] = "anonymous",
-	    [WEIR_SOURCE_HUGE] = "huge",
-	    [WEIR_SOURCE_MEMFD] = "memfd",
-	    [WEIR_SOURCE_RANGE] = "range",
-	    [WEIR_SOURCE_CUSTOM] = "custom",
-	};
-	const struct weir_page_source *source = &options->effective.source;
-	char words[64] = "none";
-	struct weiri_text value = {words, sizeof(words), 0};
-
-	resolve_line(
-	    text, "source.kind", kind[source->kind], options->source_kind);
-	for (size_t i = 0; i < WEIRI_COUNT_OF(resolve_source_flags); i++) {
-		if ((source->flags & resolve_source_flags[i].value) == 0)
-			continue;
-		if (value.used > 0)
-			weiri_text_char(&value, ',');
-		weiri_text_str(&value, resolve_source_flags[i].word);
-	}
-	resolve_line(text, "source.flags", words, options->source_flags);
-}
-
-void
-weiri_options_describe(
-    const struct weiri_options *options, struct weiri_text *text)
-{
-	const struct weir_config *effective = &options->effective;
-
-	resolve_size_line(
-	    text, "limit_bytes", effective->limit_bytes, options->limit);
-	resolve_size_line(
-	    text, "soft_bytes", effective->soft_bytes, options->soft);
-	resolve_source_lines(options, text);
-	resolve_time_line(
-	    text, "decay_ms", effective->decay_ms, options->decay);
-	resolve_time_line(
-	    text, "maintain_ms", effective->maintain_ms, options->maintain);
-	resolve_line(text, "report_leaks",
-	    (effective->flags & WEIR_REPORT_LEAKS) != 0 ? "1" : "0",
-	    options->report_leaks);
-	resolve_line(text, "show_options",
-	    (effective->flags & WEIR_SHOW_OPTIONS) != 0 ? "1" : "0",
-	    options->show_options);
-	weiri_text_str(text, "message = ");
-	weiri_text_str(
-	    text, effective->message != NULL ? "hook\n" : "standard error\n");
-	weiri_text_str(text, "oom = ");
-	weiri_text_str(text, effective->oom != NULL ? "hook\n" : "none\n");
-	weiri_text_str(text, "soft = ");
-	weiri_text_str(text, effective->soft != NULL ? "hook\n" : "none\n");
-	weiri_text_str(text, "environment = ");
-	weiri_text_str(text, options->environment_read ? "read\n"
-			     : options->secure ? "ignored (raised privileges)\n"
-					       : "ignored (weir_init)\n");
 }

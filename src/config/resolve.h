@@ -22,6 +22,16 @@ enum weiri_origin {
 	WEIRI_ORIGIN_SET_DECAY, /* weir_set_decay() */
 };
 
+/* A word of an option, and what it stands for. */
+struct weiri_word {
+	const char *word;
+	unsigned value;
+};
+
+/* The flags of a page source. */
+#define WEIRI_SOURCE_FLAGS 4
+extern const struct weiri_word weiri_source_flags[WEIRI_SOURCE_FLAGS];
+
 /* What the world outside says. */
 struct weiri_inputs {
 	const char *(*environment)(const char *name); /* NULL: not set */
@@ -51,7 +61,7 @@ struct weiri_options {
 int weiri_options_resolve(struct weiri_options *out,
     const struct weir_config *config, const struct weiri_inputs *inputs);
 
-/* One "name = value (origin)" a line. */
+/* describe.c: one "name = value (origin)" a line. */
 void weiri_options_describe(
     const struct weiri_options *options, struct weiri_text *text);
 

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * symbol.h - code addresses in reports.
+ */
+#ifndef WEIRI_SYMBOL_H
+#define WEIRI_SYMBOL_H
+
+#include "base/text.h"
+
+/*
+ * Appends the place that @address, where a call returns to, is known by: with
+ * the dynamic linker's knowledge "program+0x1234", for addr2line -e program
+ * 0x1234, preceded by the function if it is exported; else the plain address.
+ * Allocates nothing.
+ */
+void weiri_os_symbol(struct weiri_text *text, const void *address);
+
+#endif /* WEIRI_SYMBOL_H */
