@@ -54,6 +54,9 @@ struct weiri_backend {
 	/* Has the peer's system all that was sent, and that end? */
 	bool (*conn_delivered)(struct weir_conn *conn);
 
+	/* Of a stopped loop without connections: does the system hold nothing
+	 * of its listeners any more?  Asked until it says so. */
+	bool (*quiet)(struct weir_loop *loop);
 	/* Wait, report and return; INT64_MAX: no time limit.  0 or -errno. */
 	int (*wait)(struct weir_loop *loop, int64_t timeout_ns);
 	/* Ends a wait; any thread, signal handlers. */

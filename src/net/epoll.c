@@ -172,6 +172,13 @@ epoll_listener_stop(struct weir_listener *listener)
 	    listener->loop->poll_fd, EPOLL_CTL_DEL, listener->fd, 0, NULL);
 }
 
+static bool
+epoll_quiet(struct weir_loop *loop)
+{
+	(void)loop;
+	return true;
+}
+
 static void
 epoll_accept(struct weir_listener *listener)
 {
@@ -343,6 +350,7 @@ const struct weiri_backend weiri_backend_epoll = {
     .conn_send = epoll_conn_send,
     .conn_linger = epoll_conn_linger,
     .conn_delivered = weiri_socket_delivered,
+    .quiet = epoll_quiet,
     .wait = epoll_pass,
     .wake = epoll_wake,
 };

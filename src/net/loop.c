@@ -454,7 +454,8 @@ weir_loop_run(struct weir_loop *loop)
 	loop->now_ns = weiri_os_now_ns();
 	loop->running = true;
 	loop_pass_end(loop); /* what was asked for before it ran */
-	while (!loop->stopping || !weiri_list_empty(&loop->conns)) {
+	while (!loop->stopping || !weiri_list_empty(&loop->conns) ||
+	       !loop->backend->quiet(loop)) {
 		error = loop->backend->wait(loop, loop_timeout_ns(loop));
 		if (WEIR_UNLIKELY(error != 0))
 			break;

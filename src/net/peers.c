@@ -49,6 +49,18 @@ weiri_peers_destroy(struct weiri_peers *peers)
 	weiri_mutex_destroy(&peers->lock);
 }
 
+/* A network that nobody sends from, as a place for IPv4 addresses. */
+static uint64_t
+peers_key_v4(const void *v4)
+{
+	unsigned char raw[sizeof(uint64_t)] = {0xff}; /* multicast */
+	uint64_t key;
+
+	memcpy(raw + 4, v4, 4);
+	memcpy(&key, raw, sizeof(key));
+	return key;
+}
+
 static int
 peers_key(int fd, uint64_t *key)
 {
@@ -57,21 +69,18 @@ peers_key(int fd, uint64_t *key)
 		struct sockaddr_in v4;
 		struct sockaddr_in6 v6;
 		struct sockaddr_storage room;
-	} address;
+	} address = {.any = {.sa_family = AF_UNSPEC}};
 	socklen_t bytes = sizeof(address);
 
 	if (getpeername(fd, &address.any, &bytes) != 0)
 		return -errno;
 	if (address.any.sa_family == AF_INET6) {
 		const unsigned char *raw = address.v6.sin6_addr.s6_addr;
-		bool mapped = IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
-		uint32_t v4;
 		memcpy(key, raw, sizeof(*key));
-		memcpy(&v4, raw + 12, sizeof(v4));
-		if (mapped)
-			*key = v4;
+		if (IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr))
+			*key = peers_key_v4(raw + 12);
 	} else {
-		*key = address.v4.sin_addr.s_addr;
+		*key = peers_key_v4(&address.v4.sin_addr);
 	}
 	return 0;
 }
@@ -79,9 +88,8 @@ peers_key(int fd, uint64_t *key)
 static uint32_t *
 peers_bucket(const struct weiri_peers *peers, uint64_t key)
 {
-	uint64_t hash = (key ^ peers->secret) * UINT64_C(0x9e3779b97f4a7c15);
-
-	return &peers->bucket[(hash >> 32) & (peers->room - 1)];
+	return &peers->bucket[weiri_peers_hash(key, peers->secret) &
+			      (peers->room - 1)];
 }
 
 static int

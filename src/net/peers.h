@@ -12,6 +12,19 @@
 /* Most addresses at a time; an id has 24 bits. */
 #define WEIRI_PEERS_MAX UINT32_C(0xffffff)
 
+/* Who has a network has a range of keys, and may use them all.  Each bit of a
+ * key moves each bit of the hash, or part of the range would share a bucket
+ * whatever the secret is. */
+WEIRI_INLINE uint32_t
+weiri_peers_hash(uint64_t key, uint64_t secret)
+{
+	uint64_t hash = key ^ secret;
+
+	hash = (hash ^ hash >> 32) * UINT64_C(0xd6e8feb86659fd93);
+	hash = (hash ^ hash >> 32) * UINT64_C(0xd6e8feb86659fd93);
+	return (uint32_t)(hash ^ hash >> 32);
+}
+
 struct weiri_peer;
 
 struct weiri_peers {

@@ -220,8 +220,12 @@ weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
 	struct io_uring_getevents_arg arg = {
 	    .ts = timeout_ns == INT64_MAX ? 0 : (uint64_t)(uintptr_t)&time,
 	};
-	int error = ring->enabled ? 0 : ring_enable(ring);
+	int error;
 
+	/* Completions of what was given up must not be seen any more. */
+	if (WEIR_UNLIKELY(ring->dead))
+		return -EIO;
+	error = ring->enabled ? 0 : ring_enable(ring);
 	if (error == 0)
 		error = ring_call(ring, ring_pending(ring), timeout_ns != 0,
 		    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,

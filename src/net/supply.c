@@ -150,21 +150,21 @@ supply_allowed(const struct weiri_supply *supply, const struct weir_loop *loop)
 
 static void
 supply_publish(struct weiri_supply *supply, uint16_t tail, unsigned char *data,
-    uint16_t id)
+    uint32_t bytes, uint16_t id)
 {
 	struct io_uring_buf *entry =
 	    &supply->shared->bufs[tail & (supply->entries - 1)];
 
 	/* Not the whole entry: the first one's end is the tail. */
 	entry->addr = (uint64_t)(uintptr_t)data;
-	entry->len = supply->bytes;
+	entry->len = bytes;
 	entry->bid = id;
 }
 
 void
 weiri_supply_lend(struct weiri_supply *supply, unsigned char *data)
 {
-	supply_publish(supply, 0, data, 0);
+	supply_publish(supply, 0, data, supply->bytes, 0);
 	__atomic_store_n(&supply->shared->tail, 1, __ATOMIC_RELEASE);
 }
 
@@ -183,7 +183,9 @@ weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
 		uint16_t id =
 		    supply->free_ids[supply->entries - supply->published];
 		supply->buffers[id] = buffer;
-		supply_publish(supply, tail, buffer->data, id);
+		/* All of it, which may be more than was asked for: full is
+		 * what tells of a peer that sends much. */
+		supply_publish(supply, tail, buffer->data, buffer->bytes, id);
 		tail++;
 	}
 	if (tail != supply->tail) {

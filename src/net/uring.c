@@ -71,9 +71,13 @@ weiri_uring_poll(struct weir_loop *loop, int fd, uint32_t events,
 	struct io_uring_sqe *entry =
 	    weiri_uring_entry(loop, IORING_OP_POLL_ADD, fd, handle, tag);
 
-	if (entry != NULL)
-		entry->poll32_events = events;
-	return entry != NULL;
+	if (entry == NULL)
+		return false;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	events = events << 16 | events >> 16; /* once was a 16-bit field */
+#endif
+	entry->poll32_events = events;
+	return true;
 }
 
 /* ---- listeners ------------------------------------------------------- */
@@ -88,6 +92,17 @@ uring_accept_arm(struct weir_listener *listener)
 		return false;
 	entry->ioprio = IORING_ACCEPT_MULTISHOT;
 	entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+	weiri_uring_of(listener->loop)->accepts++;
+	return true;
+}
+
+static bool
+uring_accept_watch(struct weir_listener *listener)
+{
+	if (!weiri_uring_poll(
+		listener->loop, listener->fd, POLLIN, listener, URING_TAG_POLL))
+		return false;
+	weiri_uring_of(listener->loop)->accepts++;
 	return true;
 }
 
@@ -100,8 +115,34 @@ uring_listener_start(struct weir_listener *listener)
 static void
 uring_listener_stop(struct weir_listener *listener)
 {
-	(void)weiri_uring_cancel(listener->loop, listener, URING_TAG_MAIN);
-	(void)weiri_uring_cancel(listener->loop, listener, URING_TAG_POLL);
+	static const enum uring_tag tags[] = {URING_TAG_MAIN, URING_TAG_POLL};
+
+	for (size_t i = 0; i < WEIRI_COUNT_OF(tags); i++) {
+		struct io_uring_sqe *entry =
+		    weiri_uring_cancel(listener->loop, listener, tags[i]);
+		if (entry != NULL)
+			entry->cancel_flags = IORING_ASYNC_CANCEL_ALL;
+	}
+}
+
+/* Until then the kernel keeps the closed socket listening, and may have
+ * accepted what nobody would close.  An accept that is just being served cannot
+ * be found, so it is asked for anew; the answer ends the next wait. */
+static bool
+uring_quiet(struct weir_loop *loop)
+{
+	const struct uring *uring = weiri_uring_of(loop);
+
+	if (uring->accepts == 0 || !uring->ring.enabled)
+		return true;
+	if (weiri_ring_completion(&uring->ring, 0) != NULL)
+		return false;
+	WEIRI_LIST_FOR(node, &loop->listeners)
+	{
+		uring_listener_stop(
+		    WEIRI_CONTAINER_OF(node, struct weir_listener, link));
+	}
+	return false;
 }
 
 /* After a failure the socket is asked with calls of our own until one is
@@ -110,7 +151,8 @@ uring_listener_stop(struct weir_listener *listener)
 static void
 uring_accept_again(struct weir_listener *listener, int error)
 {
-	bool short_of = error == -EMFILE || error == -ENFILE;
+	bool short_of =
+	    error == -EMFILE || error == -ENFILE || error == -EAGAIN;
 
 	for (int i = 0; i < URING_ACCEPTS; i++) {
 		if (!weiri_listener_failed(listener, error))
@@ -127,8 +169,7 @@ uring_accept_again(struct weir_listener *listener, int error)
 	}
 	if (!listener->accepting)
 		return;
-	if (!(short_of ? weiri_uring_poll(listener->loop, listener->fd, POLLIN,
-			     listener, URING_TAG_POLL)
+	if (!(short_of ? uring_accept_watch(listener)
 		       : uring_accept_arm(listener)))
 		weiri_listener_pause(listener, "accepting paused, queue full");
 }
@@ -136,6 +177,8 @@ uring_accept_again(struct weir_listener *listener, int error)
 static void
 uring_accepted(struct weir_listener *listener, const struct io_uring_cqe *cqe)
 {
+	if (!(cqe->flags & IORING_CQE_F_MORE))
+		weiri_uring_of(listener->loop)->accepts--;
 	if (!listener->accepting) {
 		if (cqe->res >= 0)
 			weiri_socket_reset(cqe->res);
@@ -147,6 +190,14 @@ uring_accepted(struct weir_listener *listener, const struct io_uring_cqe *cqe)
 		return; /* by a stop before this start */
 	if (!(cqe->flags & IORING_CQE_F_MORE))
 		uring_accept_again(listener, cqe->res < 0 ? cqe->res : -EINTR);
+}
+
+static void
+uring_accept_watched(struct weir_listener *listener, int result)
+{
+	weiri_uring_of(listener->loop)->accepts--;
+	if (listener->accepting && result != -ECANCELED)
+		uring_accept_again(listener, -EINTR);
 }
 
 /* ---- the loop -------------------------------------------------------- */
@@ -183,9 +234,8 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 	} else if (*handle == WEIRI_HANDLE_LISTENER) {
 		if (tag == URING_TAG_MAIN)
 			uring_accepted((void *)handle, cqe);
-		else if (((struct weir_listener *)(void *)handle)->accepting &&
-			 cqe->res != -ECANCELED)
-			uring_accept_again((void *)handle, -EINTR);
+		else
+			uring_accept_watched((void *)handle, cqe->res);
 	} else {
 		uring_woken(loop, cqe);
 	}
@@ -338,6 +388,7 @@ const struct weiri_backend weiri_backend_uring = {
     .conn_send = weiri_uring_conn_send,
     .conn_linger = weiri_uring_conn_linger,
     .conn_delivered = weiri_socket_delivered,
+    .quiet = uring_quiet,
     .wait = uring_pass,
     .wake = uring_wake,
 };

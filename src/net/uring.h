@@ -39,6 +39,7 @@ struct uring {
 	struct weiri_ring ring;
 	struct weiri_supply supply[URING_GROUPS];
 	struct weiri_list resumed; /* conn->waiting */
+	uint32_t accepts;          /* of listeners, with the kernel */
 };
 
 /* The kernel knows sqe->len of multishot receives; set before any loop. */

@@ -79,7 +79,7 @@ uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 
 /* A receive looks for a buffer before it looks for bytes, so with none it would
  * fail again and again; then a poll says when there is something. */
-static void
+static bool
 uring_arm(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
@@ -105,8 +105,8 @@ uring_arm(struct weir_conn *conn)
 	if (!armed) {
 		supply->armed--;
 		conn->interest &= (uint8_t)~URING_ARMED;
-		weiri_conn_failed(conn, -ENOMEM);
 	}
+	return armed;
 }
 
 /* A receive that is just being served again cannot be found; then the answer
@@ -150,7 +150,8 @@ uring_tune(struct weir_conn *conn)
 			uring_disarm(conn);
 	} else if (wanted && !(interest & URING_CANCELLED)) {
 		/* An answer still to come could be about this one. */
-		uring_arm(conn);
+		if (!uring_arm(conn))
+			weiri_conn_failed(conn, -ENOMEM);
 	}
 }
 
@@ -189,14 +190,20 @@ uring_unstash(struct weir_conn *conn)
 }
 
 static void
-uring_drop_stash(struct weir_conn *conn)
+uring_unresume(struct weir_conn *conn)
 {
-	while (conn->stash != NULL)
-		weir_buffer_release(uring_unstash(conn).buffer);
 	if (conn->interest & URING_RESUMED) {
 		conn->interest &= (uint8_t)~URING_RESUMED;
 		weiri_list_remove(&conn->waiting);
 	}
+}
+
+static void
+uring_drop_stash(struct weir_conn *conn)
+{
+	while (conn->stash != NULL)
+		weir_buffer_release(uring_unstash(conn).buffer);
+	uring_unresume(conn);
 }
 
 /* Puts the rest of a slice back to the front. */
@@ -230,6 +237,14 @@ uring_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 		   : NULL;
 }
 
+/* One link serves both queues: whoever is fed needs not be resumed. */
+static void
+uring_starve(struct weir_conn *conn)
+{
+	uring_unresume(conn);
+	weiri_conn_starve(conn);
+}
+
 static bool
 uring_may_hand_on(const struct weir_conn *conn)
 {
@@ -255,11 +270,23 @@ uring_append(struct weir_conn *conn, struct weir_slice *slice)
 	return true;
 }
 
+/* 0 is the end of the stream. */
+static void
+uring_hand_on_error(struct weir_conn *conn, int error)
+{
+	weiri_conn_received(
+	    conn, conn->need > 0 ? conn->carry.buffer : NULL, 0, 1, error);
+}
+
 /* Hands on what it can of @slice, whose reference it takes; the rest is put
  * to the front of the stash. */
 static void
 uring_hand_on(struct weir_conn *conn, struct weir_slice slice)
 {
+	if (WEIR_UNLIKELY(slice.buffer == NULL)) {
+		uring_hand_on_error(conn, -(int)slice.bytes);
+		return;
+	}
 	while (uring_may_hand_on(conn)) {
 		if (WEIR_LIKELY(conn->need == 0)) {
 			weiri_conn_received(conn, slice.buffer, slice.offset,
@@ -268,7 +295,7 @@ uring_hand_on(struct weir_conn *conn, struct weir_slice slice)
 		}
 		if (!uring_append(conn, &slice)) {
 			if (uring_may_hand_on(conn) && conn->need > 0)
-				weiri_conn_starve(conn);
+				uring_starve(conn);
 			continue;
 		}
 		if (slice.bytes == 0)
@@ -317,7 +344,7 @@ uring_readable(struct weir_conn *conn)
 		}
 	}
 	if (buffer == NULL)
-		weiri_conn_starve(conn);
+		uring_starve(conn);
 	else
 		uring_receive(conn, buffer, offset, room);
 }
@@ -362,16 +389,18 @@ uring_arrived(struct weir_conn *conn, struct weir_buffer *buffer, int result)
 	if (conn->state == WEIRI_CONN_LINGERING) {
 		if (result != -ENOBUFS && result != -ECANCELED)
 			weiri_conn_linger_over(conn);
-	} else if (conn->state == WEIRI_CONN_OPEN && conn->stash == NULL &&
-		   uring_may_hand_on(conn)) {
+	} else if (conn->stash == NULL && uring_may_hand_on(conn)) {
 		if (result == -ENOBUFS)
 			uring_readable(conn);
 		else if (result != -ECANCELED)
-			weiri_conn_received(conn,
-			    conn->need > 0 ? conn->carry.buffer : NULL, 0, 1,
-			    result);
+			uring_hand_on_error(conn, result);
+	} else if (result < 0 && result != -ENOBUFS && result != -ECANCELED &&
+		   conn->state == WEIRI_CONN_OPEN) {
+		/* Told once: the next receive would find an orderly end. */
+		uring_stash(
+		    conn, (struct weir_slice){NULL, 0, (uint32_t)-result});
 	}
-	/* With a stash: the next receive, after it, says the same again. */
+	/* With a stash, the next receive after it says the rest again. */
 }
 
 static void
@@ -441,7 +470,8 @@ weiri_uring_conn_receive(struct weir_conn *conn, bool on)
 		conn->interest &= (uint8_t)~URING_WANTED;
 	} else {
 		conn->interest |= URING_WANTED;
-		if (conn->stash != NULL && !(conn->interest & URING_RESUMED)) {
+		if (conn->stash != NULL && !(conn->interest & URING_RESUMED) &&
+		    !(conn->flags & WEIRI_CONN_STARVED)) {
 			/* Not from here: the caller is in the middle. */
 			conn->interest |= URING_RESUMED;
 			weiri_list_append(&uring->resumed, &conn->waiting);
@@ -458,8 +488,7 @@ weiri_uring_resume(struct weir_loop *loop)
 	while (!weiri_list_empty(resumed)) {
 		struct weir_conn *conn = WEIRI_CONTAINER_OF(
 		    resumed->next, struct weir_conn, waiting);
-		weiri_list_remove(&conn->waiting);
-		conn->interest &= (uint8_t)~URING_RESUMED;
+		uring_unresume(conn);
 		uring_drain_stash(conn);
 		uring_tune(conn);
 	}
@@ -496,9 +525,10 @@ weiri_uring_polled(struct weir_conn *conn)
 int
 weiri_uring_conn_start(struct weir_conn *conn)
 {
+	/* Without it the caller frees the object, so it must not fail as one
+	 * that has a place among the others. */
 	conn->interest = URING_WANTED;
-	uring_tune(conn);
-	return conn->interest & URING_ARMED ? 0 : -ENOMEM;
+	return uring_arm(conn) ? 0 : -ENOMEM;
 }
 
 bool

@@ -6,6 +6,7 @@
  * sockets, so that what is seen is what any client sees.  A rig brings its own
  * memory, which counts what is out and can fail at the n-th call.
  */
+#include "net/peers.h"
 #include "support/test.h"
 
 #include <weir/net.h>
@@ -14,11 +15,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,6 +33,7 @@
 static int64_t memory_out;      /* atomic */
 static int64_t memory_calls;    /* atomic */
 static int64_t memory_fail_nth; /* 0: never */
+static bool memory_no_buffers;  /* atomic */
 
 static bool
 memory_fails(void)
@@ -52,7 +57,8 @@ memory_acquire(size_t bytes, void *context)
 	struct weir_buffer *buffer;
 
 	(void)context;
-	if (memory_fails())
+	if (memory_fails() ||
+	    __atomic_load_n(&memory_no_buffers, __ATOMIC_RELAXED))
 		return NULL;
 	buffer = malloc(sizeof(*buffer) + bytes);
 	CHECK_NOT_NULL(buffer);
@@ -1488,4 +1494,329 @@ TEST(net_lost_listener_is_told_of_and_does_not_spin)
 	client_expect(fd, "b", 1);
 	close(fd);
 	rig_end(&rig);
+}
+
+/* ---- sizes that no tier has ------------------------------------------ */
+
+static uint32_t odd_most; /* atomic */
+
+static void
+odd_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	(void)conn;
+	if (slice.bytes > odd_most)
+		__atomic_store_n(&odd_most, slice.bytes, __ATOMIC_RELAXED);
+	weir_buffer_release(slice.buffer);
+}
+
+TEST(net_receives_grow_from_a_size_between_tiers)
+{
+	static const unsigned char bytes[30000]; /* fewer than ends a supply */
+	struct weir_net_config config = {.receive_bytes_min = 3000};
+	struct weir_handlers handlers = {.on_data = odd_data};
+	struct rig rig;
+	int fd;
+
+	rig_start(&rig, &config, &handlers);
+	fd = client_connect(&rig);
+	for (size_t i = 1; i <= 16; i++) {
+		client_send(fd, bytes, sizeof(bytes));
+		WAIT_FOR(rig_stats(&rig).bytes_received == i * sizeof(bytes));
+	}
+	CHECK_GT(__atomic_load_n(&odd_most, __ATOMIC_RELAXED), 8192);
+	close(fd);
+	rig_end(&rig);
+}
+
+/* ---- what a stopped loop leaves behind ------------------------------- */
+
+static void
+leave_stop(struct weir_loop *loop, struct weir_timer *timer)
+{
+	size_t *count = timer->context;
+
+	if ((*count)++ == 0)
+		weir_timer_start(loop, timer, 0); /* after the first wait */
+	else
+		weir_loop_stop(loop, 0);
+}
+
+static void
+leave_nothing(struct weir_loop *loop, struct weir_task *task)
+{
+	(void)loop;
+	(void)task;
+}
+
+/* The loop stops when it has seen one event, its wake, and the system has
+ * clients for it. */
+TEST(net_stop_leaves_no_socket_open)
+{
+	enum { CLIENTS = 8 };
+	struct weir_net_config config = {.batch = 1};
+	struct weir_task task = {.run = leave_nothing};
+	size_t count = 0;
+	struct weir_timer timer = {.expired = leave_stop, .context = &count};
+	struct timeval limit = {.tv_sec = 3};
+	struct rig rig;
+	int fds[CLIENTS];
+	int again;
+
+	rig_create(&rig, &config, &echo_handlers);
+	for (int i = 0; i < CLIENTS; i++) {
+		fds[i] = client_connect(&rig);
+		CHECK_EQ(setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &limit,
+			     sizeof(limit)),
+		    0);
+	}
+	weir_loop_post(rig.loop, &task);
+	weir_timer_start(rig.loop, &timer, 0);
+	CHECK_EQ(weir_loop_run(rig.loop), 0);
+	/* It is not there for others while the loop is. */
+	struct sockaddr_in address = {
+	    .sin_family = AF_INET,
+	    .sin_port = htons(rig.port),
+	    .sin_addr = {htonl(INADDR_LOOPBACK)},
+	};
+	again = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_EQ(connect(again, (void *)&address, sizeof(address)), -1);
+	CHECK_EQ(errno, ECONNREFUSED);
+	close(again);
+	for (int i = 0; i < CLIENTS; i++)
+		client_expect_end(fds[i]);
+	weir_loop_destroy(rig.loop);
+	weir_net_destroy(rig.net);
+}
+
+/* ---- bytes that came while there was no memory ----------------------- */
+
+#define LATE_PACKET 40000
+#define LATE_SLICES 256
+
+static struct {
+	struct weir_conn *conn;
+	struct weir_buffer *buffer;
+	bool blocks;
+	int needs;  /* atomic: packets begun */
+	int sent;   /* atomic: tasks run */
+	int reason; /* atomic: of the last close, and one */
+	bool go;    /* atomic */
+} late;
+
+static void
+late_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	bool complete = slice.bytes >= LATE_PACKET;
+
+	late.conn = conn;
+	if (complete) {
+		weir_buffer_release(slice.buffer);
+		slice.buffer = weir_buffer_retain(late.buffer);
+		slice.offset = 0;
+		slice.bytes = 4;
+		CHECK_EQ(weir_conn_send(conn, &slice, 1, NULL), 0);
+		return;
+	}
+	__atomic_store_n(&memory_no_buffers, true, __ATOMIC_RELAXED);
+	CHECK_EQ(weir_conn_need(conn, slice, LATE_PACKET), 0);
+	__atomic_fetch_add(&late.needs, 1, __ATOMIC_RELEASE);
+	while (late.blocks && !__atomic_load_n(&late.go, __ATOMIC_ACQUIRE))
+		usleep(1000);
+}
+
+static void
+late_closed(struct weir_conn *conn, enum weir_close_reason reason)
+{
+	(void)conn;
+	__atomic_store_n(&late.reason, (int)reason + 1, __ATOMIC_RELEASE);
+}
+
+/* More than its quota and the system's buffers, to one that waits. */
+static void
+late_send(struct weir_loop *loop, struct weir_task *task)
+{
+	struct weir_slice slices[LATE_SLICES];
+
+	(void)loop;
+	(void)task;
+	for (int i = 0; i < LATE_SLICES; i++) {
+		weir_buffer_retain(late.buffer);
+		slices[i] =
+		    (struct weir_slice){late.buffer, 0, late.buffer->bytes};
+	}
+	CHECK_EQ(weir_conn_send(late.conn, slices, LATE_SLICES, NULL), 0);
+	__atomic_fetch_add(&late.sent, 1, __ATOMIC_RELEASE);
+}
+
+static void
+late_round(struct rig *rig)
+{
+	static const unsigned char bytes[LATE_PACKET];
+	static unsigned char sink[65536];
+	struct weir_task task = {.run = late_send};
+	uint64_t paused = rig_stats(rig).quota_pauses;
+	size_t left = (size_t)LATE_SLICES * late.buffer->bytes;
+	int begun = __atomic_load_n(&late.needs, __ATOMIC_ACQUIRE);
+	int sent = __atomic_load_n(&late.sent, __ATOMIC_ACQUIRE);
+	int fd = client_connect(rig);
+
+	client_send(fd, bytes, 100);
+	WAIT_FOR(__atomic_load_n(&late.needs, __ATOMIC_ACQUIRE) > begun);
+	client_send(fd, bytes, 100);
+	WAIT_FOR(rig_stats(rig).starved_now == 1);
+	weir_loop_post(rig->loop, &task);
+	WAIT_FOR(__atomic_load_n(&late.sent, __ATOMIC_ACQUIRE) > sent);
+	WAIT_FOR(rig_stats(rig).quota_pauses > paused);
+	while (left > 0) {
+		ssize_t received = recv(
+		    fd, sink, left < sizeof(sink) ? left : sizeof(sink), 0);
+		CHECK_GT(received, 0);
+		left -= (size_t)received;
+	}
+	WAIT_FOR(rig_stats(rig).operations == 0);
+	usleep(10000); /* several passes: it waits for memory only */
+	CHECK_EQ(rig_stats(rig).starved_now, 1);
+	__atomic_store_n(&memory_no_buffers, false, __ATOMIC_RELAXED);
+	client_send(fd, bytes, LATE_PACKET - 200);
+	client_expect(fd, late.buffer->data, 4);
+	close(fd);
+	WAIT_FOR(rig_stats(rig).connections == 0);
+}
+
+static void
+late_start(struct rig *rig)
+{
+	static unsigned char data[65536];
+	struct weir_net_config config = {.memory = &memory};
+	struct weir_handlers handlers = {
+	    .on_data = late_data,
+	    .on_close = late_closed,
+	};
+
+	late.buffer = calloc(1, sizeof(*late.buffer));
+	CHECK_NOT_NULL(late.buffer);
+	__atomic_fetch_add(&memory_out, 1, __ATOMIC_RELAXED);
+	fill(data, sizeof(data), 7);
+	weir_buffer_init_external(
+	    late.buffer, data, sizeof(data), memory_release, NULL);
+	rig_start(rig, &config, &handlers);
+}
+
+TEST(net_who_waits_for_memory_may_be_sent_more_than_its_quota)
+{
+	struct rig rig;
+
+	late_start(&rig);
+	late_round(&rig);
+	late_round(&rig);
+	weir_buffer_release(late.buffer);
+	rig_end(&rig);
+}
+
+/* A packet cut off by a reset must not look like an orderly end. */
+TEST(net_reset_behind_bytes_without_memory_stays_a_reset)
+{
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+	struct rig rig;
+	int fd;
+
+	late.blocks = true;
+	late_start(&rig);
+	fd = client_connect(&rig);
+	client_send(fd, "begin", 5);
+	WAIT_FOR(__atomic_load_n(&late.needs, __ATOMIC_ACQUIRE) == 1);
+	client_send(fd, "more", 4);
+	CHECK_EQ(
+	    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	close(fd);
+	__atomic_store_n(&late.go, true, __ATOMIC_RELEASE);
+	WAIT_FOR(rig_stats(&rig).starved > 0);
+	__atomic_store_n(&memory_no_buffers, false, __ATOMIC_RELAXED);
+	WAIT_FOR(__atomic_load_n(&late.reason, __ATOMIC_ACQUIRE) != 0);
+	CHECK_EQ(late.reason, WEIR_CLOSE_RESET + 1);
+	weir_buffer_release(late.buffer);
+	rig_end(&rig);
+}
+
+/* ---- a ring that fails ----------------------------------------------- */
+
+#define BROKEN_CLIENTS 700 /* more than a ring has entries */
+
+static int broken_fd = -1;
+
+static void
+broken_accept(struct weir_conn *conn)
+{
+	char path[64], target[64];
+
+	(void)conn;
+	for (int fd = 3; broken_fd < 0 && fd < 64; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		ssize_t bytes = readlink(path, target, sizeof(target) - 1);
+		if (bytes < 0)
+			continue;
+		target[bytes] = '\0';
+		if (strcmp(target, "anon_inode:[io_uring]") == 0)
+			broken_fd = fd;
+	}
+	CHECK_GE(broken_fd, 3);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	CHECK_GE(null, 0);
+	CHECK_EQ(dup2(null, broken_fd), broken_fd);
+	close(null);
+}
+
+/* The queue is full of entries that nobody takes, and every call fails; what
+ * the program gets is the error, and all connections closed. */
+TEST(net_broken_ring_ends_the_loop_and_leaks_nothing)
+{
+	struct rlimit limit;
+	struct weir_net_config config = {.memory = &memory, .batch = 1024};
+	struct weir_handlers handlers = {
+	    .on_accept = broken_accept,
+	    .on_data = reason_data,
+	};
+	struct rig rig;
+	int fds[BROKEN_CLIENTS] = {0};
+
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = 2 * BROKEN_CLIENTS + 200;
+	if (limit.rlim_max < limit.rlim_cur ||
+	    setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		SKIP("too few descriptors");
+	rig_create(&rig, &config, &handlers);
+	if (strcmp(weir_net_backend(rig.net), "io_uring") == 0) {
+		for (int i = 0; i < BROKEN_CLIENTS; i++)
+			fds[i] = client_connect(&rig);
+		CHECK_LT(weir_loop_run(rig.loop), 0);
+		CHECK_GT(rig_stats(&rig).refused, 0);
+		CHECK_EQ(rig_stats(&rig).connections, 0);
+	}
+	weir_loop_destroy(rig.loop);
+	check_nothing_out();
+	weir_net_destroy(rig.net);
+	for (int i = 0; broken_fd >= 0 && i < BROKEN_CLIENTS; i++)
+		client_expect_end(fds[i]);
+}
+
+/* ---- the hash of addresses ------------------------------------------- */
+
+TEST(net_networks_of_one_owner_spread_over_the_buckets)
+{
+	enum { ROOM = 4096 };
+	static uint8_t count[ROOM];
+
+	/* Any two bytes of a key are the owner's to choose: of a /48, say. */
+	for (unsigned shift = 0; shift <= 48; shift += 8) {
+		unsigned most = 0;
+		memset(count, 0, sizeof(count));
+		for (uint64_t i = 0; i < ROOM; i++) {
+			uint64_t key = 0x0120 | i << shift;
+			unsigned at =
+			    weiri_peers_hash(key, 0x123456789abcdef) % ROOM;
+			if (++count[at] > most)
+				most = count[at];
+		}
+		CHECK_LE(most, 16);
+	}
 }
