@@ -230,7 +230,7 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
  * Cost:      14 instructions at WEIR_CHECK_BATCH, 33 at WEIR_CHECK_EACH, 41
- *            there for small objects, 102 for those of 32 KiB and more; one
+ *            there for small objects, 100 for those of 32 KiB and more; one
  *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer and an
  *            object of another cache are faults (weir/guard.h).

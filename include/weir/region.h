@@ -17,8 +17,6 @@
 #include <weir/export.h>
 #include <weir/stats.h>
 
-#include <stdarg.h>
-
 WEIR_BEGIN_DECLS
 
 /** Alignment of every object that asks for no other, and of room left. */
@@ -31,7 +29,9 @@ WEIR_BEGIN_DECLS
  * struct weir_region - a region; the library makes it and its storage.
  *
  * Open only as far as the inline calls below need.  Both pointers are
- * multiples of WEIR_REGION_ALIGN; the free room is [next, end).
+ * multiples of WEIR_REGION_ALIGN; the free room is [next, end).  The function
+ * behind the inline calls carries the number of this layout in its name, so a
+ * program built against another one does not link, and is not loaded.
  */
 struct weir_region {
 	char *next;
@@ -41,52 +41,100 @@ struct weir_region {
 /**
  * struct weir_region_kind - what a set of regions has in common.
  *
- * One static object per call site or route, which gives its regions a name
- * and one line in the statistics:
+ * One static object per call site or route, which gives its regions a name,
+ * one line in the statistics, and a memory of what they needed:
  *
  *     static struct weir_region_kind request = WEIR_REGION_KIND("request");
  *
  * It enters the statistics with its first region and stays there; the name is
  * copied then, so a module that defines a kind may be unloaded.
+ *
+ * A kind learns how many bytes of blocks its regions use.  Of the last few
+ * dozen to end, first_percent had enough with what is now the size of a first
+ * block, and keep_percent with what a reset keeps; what happened before fades.
  */
 struct weir_region_kind {
 	const char *name;
-	void *record; /* the library's; NULL until the first region */
-	uint64_t reserved[6];
+	void *record;          /* the library's; NULL until the first region */
+	uint8_t first_percent; /* 1 .. 100; 0: 90 */
+	uint8_t keep_percent;  /* 1 .. 100; 0: 75 */
+	uint8_t padding[6];    /* must be zero */
+	uint64_t reserved[5];
 };
 
 /* clang-format off */
-#define WEIR_REGION_KIND(text) { (text), NULL, { 0 } }
+#define WEIR_REGION_KIND(text) { (text), NULL, 0, 0, { 0 }, { 0 } }
 /* clang-format on */
+
+/** What weir_region_create_in() needs at least: the region's own 272 bytes,
+ * alignment, and room. */
+#define WEIR_REGION_BUFFER_MIN ((size_t)512)
 
 /** Bounds of first_bytes and block_bytes_max. */
 #define WEIR_REGION_BLOCK_MIN ((size_t)1 << 10)
-#define WEIR_REGION_FIRST_MAX ((size_t)32 << 10)
+#define WEIR_REGION_FIRST_MAX ((size_t)64 << 10)
 #define WEIR_REGION_BLOCK_MAX ((size_t)1 << 20)
+
+/**
+ * weir_region_oom_fn - called when a region cannot have what it was asked for.
+ * @region:  the region that was asked.
+ * @bytes:   for so much.
+ * @context: as configured.
+ *
+ * Runs on the region's thread.  True asks for one more try; false lets the
+ * request fail with NULL.  It may free objects, destroy other regions, and
+ * leave by longjmp(): the region is as it was before the request.  In the
+ * middle of a cleanup it must not.
+ */
+typedef bool (*weir_region_oom_fn)(
+    struct weir_region *region, size_t bytes, void *context);
+
+/**
+ * weir_region_soft_fn - called when a budget rises over its soft limit.
+ * @region:  the region with the budget.
+ * @bytes:   what it and those below it hold.
+ * @context: as configured.
+ *
+ * Runs on the thread of the region that grew, which may be one below, before
+ * its object is handed out; once for each time the limit is crossed upwards.
+ */
+typedef void (*weir_region_soft_fn)(
+    struct weir_region *region, uint64_t bytes, void *context);
 
 /**
  * struct weir_region_config - how one region grows; zero means default.
  *
- * limit_bytes binds all memory of the region, the first block with the
- * region's own 160 bytes and the unused room of every block included.
+ * limit_bytes binds all memory of the region and of those below it, each first
+ * block with the region's own 256 bytes and the unused room of every block
+ * included: it is never exceeded, and may refuse early by what one block has
+ * unused in each region.  A region below a budget is charged to all above it.
+ *
+ * A failing request asks the nearest region upwards that has an oom handler.
  */
 struct weir_region_config {
-	size_t first_bytes; /* first block: rounded up to a power of two, 1 KiB
-			     * .. 32 KiB; 0: 4 KiB */
-	size_t block_bytes_max; /* blocks double up to this: likewise, up to
-				 * 1 MiB, not below first_bytes; 0: 32 KiB */
+	size_t first_bytes;     /* first block: rounded up to 1, 1.5, 2, 3, 4 ..
+			     * 64 KiB; 0: what the kind learned, else 4 KiB */
+	size_t block_bytes_max; /* blocks double up to this, a power of two up
+				 * to 1 MiB, not below first_bytes; 0: 32 KiB */
 	size_t large_bytes;     /* objects above it get their own pages; at most
 			     * what a block of block_bytes_max holds; 0: that */
 	uint64_t limit_bytes;   /* at least 1 KiB; 0: none */
-	unsigned flags;         /* must be zero */
-	uint64_t reserved[4];   /* must be zero */
+	uint64_t soft_bytes;    /* 0: none */
+	weir_region_soft_fn soft; /* with soft_bytes */
+	void *soft_context;
+	weir_region_oom_fn oom; /* NULL: that of the region above, if any */
+	void *oom_context;
+	struct weir_region *parent; /* the new region ends before it */
+	const char *name;           /* static storage; NULL: the kind's */
+	unsigned flags;             /* must be zero */
+	uint64_t reserved[4];       /* must be zero */
 };
 
 /** struct weir_region_figures - one region at one moment. */
 struct weir_region_figures {
 	uint32_t size;          /* bytes of this struct, set by the reader */
 	uint32_t version;       /* WEIR_STATS_VERSION, set by the library */
-	uint64_t bytes_charged; /* what counts against the limit */
+	uint64_t bytes_charged; /* blocks and large objects of its own */
 	uint64_t bytes_peak;    /* highest bytes_charged, resets included */
 	uint64_t bytes_limit;   /* UINT64_MAX: none */
 	uint64_t bytes_room;    /* left in the current block */
@@ -95,21 +143,27 @@ struct weir_region_figures {
 	uint64_t cleanups;
 	uint64_t misses;   /* blocks and large objects taken since creation */
 	uint64_t failures; /* requests refused since creation */
-	uint64_t reserved[5];
+	uint64_t bytes_below; /* charged to its budget, those below included; 0
+				* without a budget */
+	uint64_t budget_peak;
+	uint64_t children;
+	uint64_t reserved[2];
 };
 
 /**
  * weir_region_create() - make a region.
  * @kind:   a static kind, or NULL for the one named "region".
- * @config: copied; NULL for all defaults.
+ * @config: copied; NULL for all defaults, the fastest way.
  * @out:    receives the region, NULL on failure.
  *
  * Returns:   0; -EINVAL (a size out of its range, flags or a reserved field
- *            set); -ENOMEM.
- * Ownership: the caller's until weir_region_destroy().
- * Threads:   any thread; the region then belongs to the caller.  Not
- *            async-signal-safe.
- * Cost:      tens of nanoseconds: one block from the thread's own magazine.
+ *            set); -ENOMEM, also when a budget above says no.
+ * Ownership: the caller's until weir_region_destroy(), its own or that of a
+ *            region above it.
+ * Threads:   any thread; the region then belongs to the caller, who must own
+ *            config->parent too.  Not async-signal-safe.
+ * Cost:      some 40 instructions: the block and the header of a region of
+ *            this kind that ended on this thread, from its own magazine.
  * Errors:    on failure nothing is kept; -ENOMEM is counted with the kind.
  * Since:     0.1
  */
@@ -118,22 +172,31 @@ WEIR_API WEIR_NODISCARD int weir_region_create(struct weir_region_kind *kind,
     WEIR_NOEXCEPT;
 
 /**
- * weir_region_alloc_slow() - what the inline calls do when the block is full.
- * @region: a live region.
- * @bytes:  as the inline call got it.
- * @align:  as the inline call got it.
+ * weir_region_create_in() - make a region that starts in the caller's memory.
+ * @kind:   as weir_region_create().
+ * @config: likewise; first_bytes is not looked at.
+ * @buffer: the first block, on a stack or static, at any alignment.
+ * @bytes:  of it, at least WEIR_REGION_BUFFER_MIN.
+ * @out:    receives the region, NULL on failure.
  *
- * Call weir_region_alloc() or weir_region_alloc_aligned() instead.
+ * More blocks are taken from weir when the buffer is full; a limit counts
+ * those alone.
  *
- * Returns:   as weir_region_alloc_aligned().
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      a block or a span of pages.
- * Errors:    as weir_region_alloc_aligned(); a destroyed region is a fault
- *            (weir/guard.h) as long as its memory was not handed out again.
+ * Returns:   0; -EINVAL (also for @bytes too small); -ENOMEM.
+ * Ownership: as weir_region_create().  @buffer is the region's until it is
+ *            destroyed, and still the caller's to give back then.
+ * Threads:   as weir_region_create().
+ * Cost:      two short locks over the region's life; no memory.
+ * Errors:    as weir_region_create().
  * Since:     0.1
  */
-WEIR_API WEIR_NODISCARD void *weir_region_alloc_slow(
+WEIR_API WEIR_NODISCARD int weir_region_create_in(struct weir_region_kind *kind,
+    const struct weir_region_config *config, void *buffer, size_t bytes,
+    struct weir_region **out) WEIR_NOEXCEPT;
+
+/* What the inline calls do when the block is full, in layout 1: takes a block,
+ * or pages for a large object; as weir_region_alloc_aligned(). */
+WEIR_API WEIR_NODISCARD void *weir_abi_region_1(
     struct weir_region *region, size_t bytes, size_t align) WEIR_NOEXCEPT;
 
 /**
@@ -161,7 +224,7 @@ weir_region_alloc(struct weir_region *region, size_t bytes) WEIR_NOEXCEPT
 	/* The room is a multiple of 16, so what fits also fits rounded up, and
 	 * no size can wrap. */
 	if (WEIR_UNLIKELY(bytes > (size_t)(region->end - object)))
-		return weir_region_alloc_slow(region, bytes, WEIR_REGION_ALIGN);
+		return weir_abi_region_1(region, bytes, WEIR_REGION_ALIGN);
 #ifdef __GNUC__
 	/* A constant size is rounded by the compiler.  Else rounding the sum
 	 * is one instruction less than rounding the size. */
@@ -203,7 +266,7 @@ weir_region_alloc_aligned(
 
 	if (WEIR_UNLIKELY((align & (align - 1)) != 0 || align == 0 ||
 			  pad > room || bytes > room - pad))
-		return weir_region_alloc_slow(region, bytes, align);
+		return weir_abi_region_1(region, bytes, align);
 	region->next =
 	    next + pad +
 	    ((bytes + (WEIR_REGION_ALIGN - 1)) & ~(WEIR_REGION_ALIGN - 1));
@@ -211,209 +274,92 @@ weir_region_alloc_aligned(
 }
 
 /**
- * weir_region_alloc_zeroed() - take an object that reads as zero.
+ * weir_region_free_large() - give back an object that has pages of its own.
  * @region: a live region.
- * @bytes:  as weir_region_alloc().
+ * @object: an object of @region, or NULL.
  *
- * Returns:   as weir_region_alloc(), every byte zero.
- * Ownership: as weir_region_alloc().
+ * Returns:   true when @object had pages of its own and they are free now;
+ *            false when it shares a block and ends with the region.
+ * Ownership: @object is stale when true is returned.
  * Threads:   the region's owner.
- * Cost:      as weir_region_alloc() and the zeroing, which large objects on
- *            fresh pages are spared.
- * Errors:    as weir_region_alloc().
+ * Cost:      two loads, and giving back a span, however many there are.
+ * Errors:    a pointer into such an object, and an object of another region,
+ *            are faults (weir/guard.h).  Of what is not on pages of its own
+ *            nothing is known: false.
  * Since:     0.1
  */
-WEIR_API WEIR_NODISCARD void *weir_region_alloc_zeroed(
-    struct weir_region *region, size_t bytes) WEIR_NOEXCEPT;
-
-/**
- * weir_region_memdup() - copy bytes into a region.
- * @region: a live region.
- * @data:   @bytes bytes; may be NULL when @bytes is 0.
- * @bytes:  any size.
- *
- * Returns:   the copy, aligned to 16, or NULL.
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      weir_region_alloc() and the copy.
- * Errors:    as weir_region_alloc().
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD void *weir_region_memdup(
-    struct weir_region *region, const void *data, size_t bytes) WEIR_NOEXCEPT;
-
-/**
- * weir_region_strdup() - copy a string into a region.
- * @region: a live region.
- * @string: NUL-terminated.
- *
- * Returns:   the copy, or NULL.
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      weir_region_alloc(), one pass for the length, one for the copy.
- * Errors:    as weir_region_alloc().
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD char *weir_region_strdup(
-    struct weir_region *region, const char *string) WEIR_NOEXCEPT;
-
-/**
- * weir_region_strndup() - copy at most some bytes of a string.
- * @region: a live region.
- * @string: at least @bytes bytes, or NUL-terminated before.
- * @bytes:  the most to copy, without the NUL that is always added.
- *
- * Returns:   the copy, or NULL.
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      as weir_region_strdup().
- * Errors:    as weir_region_alloc().
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD char *weir_region_strndup(
-    struct weir_region *region, const char *string, size_t bytes) WEIR_NOEXCEPT;
-
-/**
- * weir_region_printf() - format a string into a region.
- * @region: a live region.
- * @format: as printf().
- *
- * Returns:   the NUL-terminated text, or NULL.
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      one formatting pass, straight into the current block; a second
- *            only when the text did not fit there.
- * Errors:    as weir_region_alloc(); also NULL, and counted, when the format
- *            fails (an unencodable wide character, a length above INT_MAX).
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD char *weir_region_printf(struct weir_region *region,
-    const char *format, ...) WEIR_NOEXCEPT WEIR_PRINTF(2, 3);
-
-/**
- * weir_region_vprintf() - weir_region_printf() with a va_list.
- * @region:    a live region.
- * @format:    as vprintf().
- * @arguments: left as vprintf() leaves them.
- *
- * Returns:   as weir_region_printf().
- * Ownership: as weir_region_alloc().
- * Threads:   the region's owner.
- * Cost:      as weir_region_printf().
- * Errors:    as weir_region_printf().
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD char *weir_region_vprintf(struct weir_region *region,
-    const char *format, va_list arguments) WEIR_NOEXCEPT WEIR_PRINTF(2, 0);
-
-/**
- * weir_region_cleanup_fn - gives back what a region does not own.
- * @context: the pointer it was armed with.
- *
- * Runs on the thread that resets or destroys the region, while every object is
- * still there.  It may allocate from the region, add cleanups (they run before
- * the ones that were there), cancel others, and use other regions.  It must
- * not reset or destroy its own region (a fault) nor leave by longjmp.
- */
-typedef void (*weir_region_cleanup_fn)(void *context);
-
-/** A registered cleanup; lives in its region. */
-struct weir_region_cleanup;
-
-/**
- * weir_region_cleanup_add() - have a function called at the region's end.
- * @region:  a live region.
- * @run:     the function.
- * @context: handed to it.
- *
- * Where failing after the resource was acquired would be awkward, reserve
- * first and arm afterwards.
- *
- * Returns:   a handle to cancel it with, or NULL.
- * Ownership: the handle is the region's and ends with the cleanup's run.
- * Threads:   the region's owner.
- * Cost:      weir_region_alloc() of 32 bytes; cancelled handles are reused.
- * Errors:    NULL as weir_region_alloc(): @run will not be called.  @run NULL
- *            is a fault (weir/guard.h).
- * Since:     0.1
- */
-WEIR_API WEIR_NODISCARD struct weir_region_cleanup *weir_region_cleanup_add(
-    struct weir_region *region, weir_region_cleanup_fn run, void *context)
+WEIR_API bool weir_region_free_large(struct weir_region *region, void *object)
     WEIR_NOEXCEPT;
 
 /**
- * weir_region_cleanup_reserve() - make sure that a cleanup can be added.
+ * weir_region_resize_large() - grow or shrink an object on its own pages.
  * @region: a live region.
+ * @object: an object of @region with pages of its own.
+ * @bytes:  the new size, up to any number of pages.
  *
- *     struct weir_region_cleanup *cleanup =
- *         weir_region_cleanup_reserve(region);
- *     if (cleanup == NULL)
- *             return -ENOMEM;
- *     int fd = open(path, O_RDONLY);
- *     if (fd >= 0)
- *             weir_region_cleanup_arm(region, cleanup, close_fd, &file);
- *
- * Returns:   a handle that does nothing until it is armed, or NULL.
- * Ownership: as weir_region_cleanup_add(); never arming it is fine.
+ * Returns:   true when the object has @bytes now, where it was; false when the
+ *            pages behind it are taken, at a limit, and when @object shares a
+ *            block: all is as it was then.
+ * Ownership: as before.
  * Threads:   the region's owner.
- * Cost:      as weir_region_cleanup_add().
- * Errors:    NULL as weir_region_alloc().
+ * Cost:      a lock and O(log n); nothing is copied.
+ * Errors:    as weir_region_free_large().
  * Since:     0.1
  */
-WEIR_API WEIR_NODISCARD struct weir_region_cleanup *weir_region_cleanup_reserve(
-    struct weir_region *region) WEIR_NOEXCEPT;
-
-/**
- * weir_region_cleanup_arm() - put a reserved cleanup in force.
- * @region:  the region it was reserved in.
- * @cleanup: a reserved handle.
- * @run:     the function.
- * @context: handed to it.
- *
- * Its place in the order is that of this call, not of the reservation.
- *
- * Ownership: as weir_region_cleanup_add().
- * Threads:   the region's owner.
- * Cost:      a few stores.
- * Errors:    cannot fail.  A handle that is armed, cancelled or has run, and
- *            @run NULL, are faults (weir/guard.h).
- * Since:     0.1
- */
-WEIR_API void weir_region_cleanup_arm(struct weir_region *region,
-    struct weir_region_cleanup *cleanup, weir_region_cleanup_fn run,
-    void *context) WEIR_NOEXCEPT;
-
-/**
- * weir_region_cleanup_cancel() - take a cleanup back; it will not run.
- * @region:  the region it belongs to.
- * @cleanup: a handle, armed or reserved, or NULL for nothing to do.
- *
- * Ownership: the handle is the region's again, for the next cleanup.
- * Threads:   the region's owner.
- * Cost:      a few stores, however many cleanups there are.
- * Errors:    none for one that has run in the reset or destroy under way;
- *            a second cancel is a fault (weir/guard.h) until the handle is
- *            reused.
- * Since:     0.1
- */
-WEIR_API void weir_region_cleanup_cancel(struct weir_region *region,
-    struct weir_region_cleanup *cleanup) WEIR_NOEXCEPT;
+WEIR_API WEIR_NODISCARD bool weir_region_resize_large(
+    struct weir_region *region, void *object, size_t bytes) WEIR_NOEXCEPT;
 
 /**
  * weir_region_reset() - end all objects, keep the region.
  * @region: a live region.
  *
- * Runs the cleanups, newest first; keeps the first block and gives back the
- * others and all large objects.  Blocks grow from the start again.
+ * Ends the regions below it, runs the cleanups, newest first, and keeps as much
+ * memory as the kind's regions need (weir_region_kind.keep_percent): the first
+ * block, and another instead of those that came after it if that is too small.
+ * The rest and all large objects are given back.
  *
  * Ownership: every pointer into the region is stale.
  * Threads:   the region's owner.
- * Cost:      linear in cleanups, blocks and large objects, not in objects.
+ * Cost:      some 30 instructions when one block was enough; else linear in
+ *            cleanups, blocks and large objects, not in objects.
  * Errors:    a destroyed region, and a call from one of its own cleanups, are
  *            faults (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API void weir_region_reset(struct weir_region *region) WEIR_NOEXCEPT;
+
+/**
+ * weir_region_hand_off() - give up a region for another thread.
+ * @region: a live region.
+ *
+ * The regions below it go with it.  The other thread calls
+ * weir_region_take_over(), after the ordering any hand-over of memory needs (a
+ * queue, a join).  Release builds do not ask for the two calls; debug builds
+ * report a thread that uses a region it does not own.
+ *
+ * A region below another may be handed to a worker: that one allocates in it,
+ * and hands it back to the owner of the region above, who alone may end it.
+ *
+ * Ownership: nobody's until it is taken over.
+ * Threads:   the region's owner.
+ * Cost:      a few stores for each region.
+ * Errors:    a destroyed region is a fault (weir/guard.h).
+ * Since:     0.1
+ */
+WEIR_API void weir_region_hand_off(struct weir_region *region) WEIR_NOEXCEPT;
+
+/**
+ * weir_region_take_over() - own a region that was handed off.
+ * @region: a live region, handed off, or the caller's already.
+ *
+ * Ownership: the calling thread's, with the regions below it.
+ * Threads:   one thread, after weir_region_hand_off() happened.
+ * Cost:      a few stores for each region.
+ * Errors:    a destroyed region, and one that another thread owns, are faults
+ *            (weir/guard.h).
+ * Since:     0.1
+ */
+WEIR_API void weir_region_take_over(struct weir_region *region) WEIR_NOEXCEPT;
 
 /**
  * weir_region_stats() - read the figures of one region.
@@ -484,33 +430,11 @@ WEIR_API bool weir_region_check(const struct weir_region *region) WEIR_NOEXCEPT;
  */
 WEIR_API void weir_region_destroy(struct weir_region *region) WEIR_NOEXCEPT;
 
-/**
- * weir_region_scope_end() - what WEIR_REGION_SCOPE calls.
- * @region: a variable that holds a live region or NULL.
- *
- * Ownership: as weir_region_destroy().
- * Threads:   as weir_region_destroy().
- * Cost:      as weir_region_destroy().
- * Errors:    as weir_region_destroy().
- * Since:     0.1
- */
-static inline void
-weir_region_scope_end(struct weir_region **region) WEIR_NOEXCEPT
-{
-	weir_region_destroy(*region);
-}
-
-#ifdef __GNUC__
-/**
- * A region that ends with the block that declares it, however that is left:
- *
- *     WEIR_REGION_SCOPE struct weir_region *region = NULL;
- *     if (weir_region_create(&kind, NULL, &region) != 0)
- *             return -ENOMEM;
- */
-#define WEIR_REGION_SCOPE WEIR_CLEANUP(weir_region_scope_end)
-#endif
-
 WEIR_END_DECLS
+
+#include <weir/region_life.h>
+#include <weir/region_text.h>
+#include <weir/region_vec.h>
+#include <weir/region_watch.h>
 
 #endif /* WEIR_REGION_H */

@@ -3,6 +3,7 @@
  * weir.h - all of weir: memory pools for servers.
  *
  *   region.h   many objects, one end (a request)
+ *   region_vm.h  the same in one range of addresses, where nothing moves
  *   cache.h    objects of one type, any order, any thread
  *   handle.h   names of such objects that may be gone when they are used
  *   bounded.h  a fixed number of them in the caller's memory, lock-free
@@ -27,6 +28,7 @@
 #include <weir/limit.h>
 #include <weir/net.h>
 #include <weir/region.h>
+#include <weir/region_vm.h>
 #include <weir/runtime.h>
 #include <weir/source.h>
 #include <weir/stats.h>

@@ -18,9 +18,10 @@ symbol_file(const char *path)
 void
 weiri_os_symbol(struct weiri_text *text, const void *address)
 {
+	const char *call = (const char *)address - 1;
 	Dl_info info;
 
-	if (dladdr(address, &info) == 0 || info.dli_fname == NULL) {
+	if (dladdr(call, &info) == 0 || info.dli_fname == NULL) {
 		weiri_text_hex(text, (uintptr_t)address);
 		return;
 	}
@@ -30,5 +31,5 @@ weiri_os_symbol(struct weiri_text *text, const void *address)
 	}
 	weiri_text_str(text, symbol_file(info.dli_fname));
 	weiri_text_char(text, '+');
-	weiri_text_hex(text, (uintptr_t)address - (uintptr_t)info.dli_fbase);
+	weiri_text_hex(text, (uintptr_t)call - (uintptr_t)info.dli_fbase);
 }

@@ -8,9 +8,10 @@
 #include "base/text.h"
 
 /*
- * Appends the place that @address, where a call returns to, is known by: with
- * the dynamic linker's knowledge "program+0x1234", for addr2line -e program
- * 0x1234, preceded by the function if it is exported; else the plain address.
+ * Appends the place of the call that returns to @address: with the dynamic
+ * linker's knowledge "program+0x1234", for addr2line -e program 0x1234, and
+ * before it the function if it is exported; else the plain address.  The byte
+ * before the return is meant, since what follows may be another line's.
  * Allocates nothing.
  */
 void weiri_os_symbol(struct weiri_text *text, const void *address);

@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "pages/budget.h"
 #include "pages/extent.h"
+#include "pages/range.h"
 #include "pages/near.h"
 
 /* N1, for the units that [base, base + bytes) touches; @tag: of a slab. */
@@ -232,6 +233,7 @@ check_budget(void)
 	weiri_budget_read(&budget);
 	if (budget.charged_bytes !=
 	    weiri_supply.bytes_in_spans + weiri_supply.bytes_retained +
+		weiri_range_charged() + weiri_range_kept() +
 		weiri_meta_charged() + weiri_map_charged())
 		return "charged is not spans + retained + metadata";
 	if (budget.peak_bytes < budget.charged_bytes)

@@ -9,7 +9,7 @@
  * which the owner of the pages may write without a lock; the retries when
  * memory is short; and the hooks, which run with no lock held.
  *
- * A request for a span or a record that is refused is tried again after each
+ * A request for a span, a range or a record that is refused is tried again after each
  * thing that may help, in this order: retained pages go back to the system; idle
  * slots of all pools do; then the program's OOM hook, as long as it says that it
  * freed something.
@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "pages/budget.h"
 #include "pages/extent.h"
+#include "pages/range.h"
 #include "watch/registry.h"
 
 #include <weir/stats.h>
@@ -137,7 +138,7 @@ heap_tell_refusal(size_t bytes)
 	weiri_message(WEIR_MESSAGE_WARNING, line);
 }
 
-/* A request that was refused once: spans and records alike. */
+/* A request that was refused once, whatever for. */
 typedef bool (*heap_again_fn)(void *context);
 
 /* The steps that do without the program: no hook of it but fini runs. */
@@ -314,6 +315,39 @@ weiri_span_void(const struct weiri_span *span, size_t offset, size_t bytes)
 	return done;
 }
 
+/* ---- ranges ------------------------------------------------------------ */
+
+struct heap_range {
+	struct weiri_range *range;
+	size_t need;
+};
+
+static bool
+heap_again_range(void *context)
+{
+	const struct heap_range *wish = context;
+
+	return weiri_range_commit(wish->range, wish->need);
+}
+
+int
+weiri_range_grow(struct weiri_range *range, size_t need, size_t want)
+{
+	struct heap_range wish = {range, need};
+	bool done = weiri_range_commit(range, weiri_max(need, want)) ||
+		    heap_again_range(&wish);
+
+	if (WEIR_UNLIKELY(!done))
+		done = heap_insist(heap_again_range, &wish,
+		    need - weiri_min(need, range->committed_bytes));
+	if (WEIR_UNLIKELY(!done))
+		__atomic_fetch_add(&weiri_supply.failures, 1, __ATOMIC_RELAXED);
+	heap_deliver();
+	return done ? 0 : -ENOMEM;
+}
+
+/* ---- the supply as a whole ---------------------------------------------- */
+
 size_t
 weiri_pages_trim(void)
 {
@@ -331,7 +365,7 @@ weiri_pages_trim(void)
 		bytes += weiri_extent_discard(
 		    WEIRI_CONTAINER_OF(node, struct weiri_extent, all));
 	}
-	return bytes + weiri_meta_trim();
+	return bytes + weiri_range_trim() + weiri_meta_trim();
 }
 
 /* Under the lock. */
@@ -365,8 +399,9 @@ weiri_pages_stats(struct weir_stats *out)
 	weiri_supply_lock();
 	heap_tally(&tally);
 	out->bytes_reserved = weiri_supply.bytes_reserved;
-	out->bytes_in_spans = weiri_supply.bytes_in_spans;
-	out->bytes_retained = weiri_supply.bytes_retained;
+	out->bytes_in_spans =
+	    weiri_supply.bytes_in_spans + weiri_range_charged();
+	out->bytes_retained = weiri_supply.bytes_retained + weiri_range_kept();
 	out->bytes_metadata = weiri_meta_charged() + weiri_map_charged();
 	weiri_budget_read(&budget);
 	weiri_supply_unlock();

@@ -6,6 +6,7 @@
  * finds wrong as the text of the broken invariant, or NULL.
  */
 #include "pools/region.h"
+#include "pools/region_array.h"
 
 #include "base/text.h"
 #include "config/config.h"
@@ -17,64 +18,91 @@ static const char *
 region_check_bump(struct weiri_region *region)
 {
 	const char *next = region->bump.next, *end = region->bump.end;
-	const char *base = weiri_region_block_base(region, region->newest);
 
 	if (((uintptr_t)next | (uintptr_t)end) & (WEIR_REGION_ALIGN - 1))
 		return "R1: next or end is not a multiple of 16";
-	if (next > end ||
-	    next < weiri_region_block_objects(region, region->newest))
-		return "R1: next is not in the newest block";
-	if (end != base + WEIRI_REGION_CLASS_BYTES(region->newest->block_class))
-		return "R1: end is not the end of the newest block";
-	return NULL;
+	for (struct weiri_region_block *block = region->newest; block != NULL;
+	     block = block->older)
+		if (end == weiri_region_block_end(block))
+			return next <= end &&
+				       next >= weiri_region_block_objects(block)
+				   ? NULL
+				   : "R1: next is not in the block of end";
+	return "R1: end is not the end of a block";
+}
+
+/* Of a slot: the depot is @depot, and there is one at @base. */
+static bool
+region_is_slot(
+    const struct weiri_span *span, const struct weiri_depot *depot, char *base)
+{
+	const struct weiri_slab *slab = (const struct weiri_slab *)span;
+
+	return span->kind == WEIRI_SPAN_SLAB && slab->depot == depot &&
+	       weiri_slab_index(slab, base) != SIZE_MAX;
 }
 
 static const char *
-region_check_block(
-    struct weiri_region *region, struct weiri_region_block *block)
+region_check_block(struct weiri_region_block *block)
 {
-	const char *base = weiri_region_block_base(region, block);
+	const struct weiri_region_supply *supply = weiri_region_supply_now();
+	char *base = weiri_region_block_base(block);
 	const struct weiri_span *span = weiri_span_of(base);
-	size_t bytes;
 
-	if (block->block_class >= WEIRI_REGION_CLASSES)
-		return "R2: no such block class";
-	bytes = WEIRI_REGION_CLASS_BYTES(block->block_class);
-	if (span == NULL || base + bytes > span->base + span->bytes)
-		return "R2: a block is not inside one span";
-	if (block->pages != NULL)
-		return span == &block->pages->span && span->bytes == bytes &&
-			       base == span->base
+	if (block->kind == WEIRI_BLOCK_PLACED)
+		return weiri_region_is_placed(
+			   (const struct weiri_region *)(const void *)base)
 			   ? NULL
-			   : "R2: a block's pages are not its descriptor's";
-	if (block->block_class >= WEIRI_REGION_DEPOTS ||
-	    span->kind != WEIRI_SPAN_SLAB ||
-	    ((const struct weiri_slab *)span)->depot !=
-		&weiri_region_supply_now()->block[block->block_class] ||
-	    ((uintptr_t)base & (weiri_min(bytes, WEIRI_PAGE) - 1)) != 0)
+			   : "R2: a first block is not the caller's";
+	if (span == NULL || base + block->bytes > span->base + span->bytes)
+		return "R2: a block is not inside one span";
+	switch (block->kind) {
+	case WEIRI_BLOCK_FIRST:
+		if (block->block_class < WEIRI_REGION_FIRSTS &&
+		    block->bytes ==
+			WEIRI_REGION_BIN_BYTES(block->block_class) &&
+		    region_is_slot(
+			span, &supply->first[block->block_class], base))
+			return NULL;
+		return "R2: a first block is no slot of its depot";
+	case WEIRI_BLOCK_DEPOT:
+		if (block->block_class < WEIRI_REGION_DEPOTS &&
+		    block->bytes ==
+			WEIRI_REGION_CLASS_BYTES(block->block_class) &&
+		    region_is_slot(
+			span, &supply->block[block->block_class], base))
+			return NULL;
 		return "R2: a block is no slot of its depot";
-	return NULL;
+	case WEIRI_BLOCK_PAGES:
+		if (span == &block->pages->span &&
+		    span->bytes == block->bytes && base == span->base)
+			return NULL;
+		return "R2: a block's pages are not its descriptor's";
+	default:
+		return "R2: no such sort of block";
+	}
 }
 
 static const char *
 region_check_blocks(struct weiri_region *region, uint64_t *bytes)
 {
-	unsigned first_seen = 0;
-	const char *broken = NULL;
+	const struct weiri_region_block *last = NULL;
 
-	for (struct weiri_region_block *block = region->newest;
-	     block != NULL && broken == NULL; block = block->older) {
-		broken = region_check_block(region, block);
-		if (broken == NULL)
-			*bytes += WEIRI_REGION_CLASS_BYTES(block->block_class);
-		first_seen += block == &region->first;
+	for (struct weiri_region_block *block = region->newest; block != NULL;
+	     block = block->older) {
+		const char *broken = region_check_block(block);
+
+		if (broken != NULL)
+			return broken;
+		*bytes += weiri_region_block_charge(block);
+		last = block;
 		/* A cycle would charge more than the region ever had. */
-		if (broken == NULL && *bytes > region->peak_bytes)
-			broken = "R2: the chain of blocks does not end";
+		if (*bytes > region->peak_bytes)
+			return "R2: the chain of blocks does not end";
 	}
-	if (broken == NULL && first_seen != 1)
-		broken = "R2: the first block is not once in the chain";
-	return broken;
+	if (last != &region->first)
+		return "R2: the chain does not end with the first block";
+	return NULL;
 }
 
 static const char *
@@ -92,6 +120,8 @@ region_check_larges(struct weiri_region *region, uint64_t *bytes)
 		    weiri_span_of(span->base) != span ||
 		    weiri_span_of(span->base + span->bytes - 1) != span)
 			return "R4: pages do not map to their descriptor";
+		if (weiri_region_large_of(region, span->base) != pages)
+			return "R4: a large object's region is another";
 		*bytes += span->bytes;
 	}
 	return NULL;
@@ -104,14 +134,10 @@ region_owns_handle(
 	const char *start = (const char *)cleanup;
 
 	for (struct weiri_region_block *block = region->newest; block != NULL;
-	     block = block->older) {
-		const char *objects = weiri_region_block_objects(region, block);
-		const char *end = weiri_region_block_base(region, block) +
-				  WEIRI_REGION_CLASS_BYTES(block->block_class);
-
-		if (start >= objects && start + sizeof(*cleanup) <= end)
+	     block = block->older)
+		if (start >= weiri_region_block_objects(block) &&
+		    start + sizeof(*cleanup) <= weiri_region_block_end(block))
 			return true;
-	}
 	/* An object limit below the size of a handle puts it on pages. */
 	WEIRI_LIST_FOR(node, &region->larges)
 	{
@@ -133,7 +159,8 @@ region_check_cleanups(struct weiri_region *region)
 		if (!region_owns_handle(region, cleanup))
 			return "R5: an armed cleanup is not in the region";
 		if (node->next->prev != node || node->prev->next != node ||
-		    !weiri_region_cleanup_is_armed(cleanup))
+		    (!weiri_region_cleanup_is_armed(cleanup) &&
+			cleanup->run != WEIRI_CLEANUP_MARK))
 			return "R5: the list of cleanups is broken";
 	}
 	for (const struct weir_region_cleanup *cleanup = region->cancelled;
@@ -146,13 +173,93 @@ region_check_cleanups(struct weiri_region *region)
 	return NULL;
 }
 
+/* What a region has but its attention does not say. */
+static const char *
+region_check_attention(const struct weiri_region *region)
+{
+	uint32_t has = 0;
+
+	if (region->newest != &region->first &&
+	    (region->newest->older != &region->first ||
+		!(region->attention & WEIRI_HAS_KEPT)))
+		has |= WEIRI_HAS_BLOCKS;
+	if (!weiri_list_empty(&region->larges))
+		has |= WEIRI_HAS_LARGES;
+	if (!weiri_list_empty(&region->cleanups) || region->cancelled != NULL)
+		has |= WEIRI_HAS_CLEANUPS;
+	if (!weiri_list_empty(&region->children))
+		has |= WEIRI_HAS_CHILDREN;
+	if (region->parent != NULL)
+		has |= WEIRI_HAS_PARENT;
+	if (region->rules != NULL)
+		has |= WEIRI_HAS_RULES;
+	if (region->misses != 0 || region->failures != 0)
+		has |= WEIRI_IS_COUNTED;
+	return (has & ~region->attention) == 0
+		   ? NULL
+		   : "R7: the attention lacks a bit";
+}
+
+static const char *
+region_check_tree(struct weiri_region *region)
+{
+	struct weiri_region *parent = region->parent;
+	struct weiri_list *at = &region->sibling;
+	const struct weiri_region_rules *rules = region->rules;
+
+	if (at->next->prev != at || at->prev->next != at)
+		return "R8: the list of siblings is broken";
+	if ((parent == NULL) != weiri_list_empty(at))
+		return "R8: a region is in a list and has no parent, or both";
+	if (rules != NULL && rules->region == region)
+		rules = rules->above;
+	if (parent != NULL && (parent->attention & WEIRI_HAS_LIMIT))
+		return "R8: a limit does not count the regions below";
+	if (rules != (parent != NULL ? parent->rules : NULL))
+		return "R8: the rules are not those of the region above";
+	return NULL;
+}
+
+/* The sum of the regions under the region's own rules. */
+static const char *
+region_check_rules(struct weiri_region *region)
+{
+	const struct weiri_region_rules *rules = region->rules;
+	uint64_t bytes = 0;
+
+	if ((region->attention & WEIRI_HAS_LIMIT) &&
+	    region->charged_bytes > region->limit_bytes)
+		return "R3: the charge is above the limit";
+	if (!weiri_region_rules_own(region))
+		return NULL;
+	if (rules->used_bytes > rules->limit_bytes ||
+	    rules->used_bytes > rules->peak_bytes)
+		return "R3: a budget is above its limit or its peak";
+	for (struct weiri_region *below = region; below != NULL;
+	     below = weiri_region_next(region, below))
+		bytes += below->charged_bytes;
+	return bytes == rules->used_bytes
+		   ? NULL
+		   : "R3: a budget's sum is not that of its regions";
+}
+
+static const char *
+region_check_sizes(const struct weiri_region *region)
+{
+	if (region->max_class >= WEIRI_REGION_CLASSES ||
+	    region->next_class > region->max_class ||
+	    region->large_bytes > weiri_region_class_room(region->max_class))
+		return "R6: the next block's size is out of range";
+	return NULL;
+}
+
 static const char *
 region_broken(struct weiri_region *region)
 {
 	uint64_t bytes = 0;
 	const char *broken;
 
-	if (region->magic != weiri_region_magic(region, WEIRI_REGION_LIVE))
+	if (!weiri_region_is_live(region))
 		return "not a live region";
 	broken = region_check_blocks(region, &bytes);
 	if (broken == NULL)
@@ -160,15 +267,22 @@ region_broken(struct weiri_region *region)
 	if (broken == NULL)
 		broken = region_check_larges(region, &bytes);
 	if (broken == NULL &&
-	    (bytes != region->charged_bytes || bytes > region->limit_bytes ||
-		bytes > region->peak_bytes))
+	    (bytes != region->charged_bytes || bytes > region->peak_bytes))
 		broken = "R3: the charge is not the sum of the parts";
 	if (broken == NULL)
 		broken = region_check_cleanups(region);
-	if (broken == NULL && (region->next_class > region->max_class ||
-				  region->large_bytes > weiri_region_class_room(
-							    region->max_class)))
-		broken = "R6: the next block's size is out of range";
+	if (broken == NULL)
+		broken = weiri_region_marks_check(region);
+	if (broken == NULL)
+		broken = weiri_region_spares_check(region);
+	if (broken == NULL)
+		broken = region_check_sizes(region);
+	if (broken == NULL)
+		broken = region_check_attention(region);
+	if (broken == NULL)
+		broken = region_check_tree(region);
+	if (broken == NULL)
+		broken = region_check_rules(region);
 	return broken;
 }
 
@@ -204,6 +318,20 @@ region_count(const struct weiri_list *head)
 	return count;
 }
 
+/* Savepoints are on the same list; a handle begins with its link. */
+static uint64_t
+region_count_armed(const struct weiri_region *region)
+{
+	uint64_t count = 0;
+
+	static_assert(offsetof(struct weir_region_cleanup, link) == 0, "");
+	for (const struct weiri_list *node = region->cleanups.next;
+	     node != &region->cleanups; node = node->next)
+		count += weiri_region_cleanup_is_armed(
+		    (const struct weir_region_cleanup *)node);
+	return count;
+}
+
 int
 weir_region_stats(
     const struct weir_region *bump, struct weir_region_figures *out)
@@ -219,13 +347,21 @@ weir_region_stats(
 	out->version = WEIR_STATS_VERSION;
 	out->bytes_charged = region->charged_bytes;
 	out->bytes_peak = region->peak_bytes;
-	out->bytes_limit = region->limit_bytes;
+	out->bytes_limit = UINT64_MAX;
+	if (region->attention & WEIRI_HAS_LIMIT)
+		out->bytes_limit = region->limit_bytes;
+	if (weiri_region_rules_own(region)) {
+		out->bytes_limit = region->rules->limit_bytes;
+		out->bytes_below = WEIRI_LOAD(&region->rules->used_bytes);
+		out->budget_peak = WEIRI_LOAD(&region->rules->peak_bytes);
+	}
 	out->bytes_room = (uint64_t)(bump->end - bump->next);
 	for (const struct weiri_region_block *block = region->newest;
 	     block != NULL; block = block->older)
 		out->blocks++;
+	out->children = region_count(&region->children);
 	out->larges = region_count(&region->larges);
-	out->cleanups = region_count(&region->cleanups);
+	out->cleanups = region_count_armed(region);
 	out->misses = region->misses;
 	out->failures = region->failures;
 	return 0;

@@ -13,6 +13,8 @@
  * few stores wherever the handle stands; cancelled ones are used again, so a
  * long-lived region that adds and cancels does not grow.  Spent handles are
  * not: their owner cannot know that the cleanup ran and may cancel it.
+ *
+ * Savepoints stand on the same list (region_mark.c).
  */
 #include "pools/region.h"
 
@@ -53,21 +55,41 @@ region_cleanup_push(struct weiri_region *region,
 	cleanup->run = run;
 	cleanup->context = context;
 	weiri_list_push(&region->cleanups, &cleanup->link);
+	region->attention |= WEIRI_HAS_CLEANUPS;
 }
 
-struct weir_region_cleanup *
-weir_region_cleanup_add(
-    struct weir_region *bump, weir_region_cleanup_fn run, void *context)
+static WEIRI_NOINLINE struct weir_region_cleanup *
+region_cleanup_add_slow(
+    struct weiri_region *region, weir_region_cleanup_fn run, void *context)
 {
-	struct weiri_region *region = weiri_region_of(bump);
 	struct weir_region_cleanup *cleanup;
 
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
+	weiri_region_here(region);
 	if (WEIR_UNLIKELY(run == NULL))
 		region_cleanup_fault(region, NULL, REGION_CLEANUP_NO_RUN);
 	cleanup = region_cleanup_take(region);
 	if (WEIR_LIKELY(cleanup != NULL))
 		region_cleanup_push(region, cleanup, run, context);
+	return cleanup;
+}
+
+/* Whatever is not in order goes the slow way as the last step, so that the
+ * common case needs no frame. */
+struct weir_region_cleanup *
+weir_region_cleanup_add(
+    struct weir_region *bump, weir_region_cleanup_fn run, void *context)
+{
+	struct weiri_region *region = weiri_region_of(bump);
+	struct weir_region_cleanup *cleanup = (void *)bump->next;
+
+	if (WEIR_UNLIKELY(!weiri_region_is_live(region)) ||
+	    WEIR_UNLIKELY(run == NULL) ||
+	    WEIR_UNLIKELY(region->cancelled != NULL) ||
+	    WEIR_UNLIKELY((size_t)(bump->end - bump->next) < sizeof(*cleanup)))
+		return region_cleanup_add_slow(region, run, context);
+	bump->next = (char *)(cleanup + 1);
+	region_cleanup_push(region, cleanup, run, context);
 	return cleanup;
 }
 
@@ -78,6 +100,7 @@ weir_region_cleanup_reserve(struct weir_region *bump)
 	struct weir_region_cleanup *cleanup;
 
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
+	weiri_region_here(region);
 	cleanup = region_cleanup_take(region);
 	if (WEIR_LIKELY(cleanup != NULL))
 		cleanup->run = WEIRI_CLEANUP_RESERVED;
@@ -92,12 +115,24 @@ weir_region_cleanup_arm(struct weir_region *bump,
 	struct weiri_region *region = weiri_region_of(bump);
 
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
+	weiri_region_here(region);
 	if (WEIR_UNLIKELY(run == NULL))
 		region_cleanup_fault(region, cleanup, REGION_CLEANUP_NO_RUN);
 	if (WEIR_UNLIKELY(cleanup->run != WEIRI_CLEANUP_RESERVED))
 		region_cleanup_fault(region, cleanup,
 		    "cleanup %p is armed but was not reserved");
 	region_cleanup_push(region, cleanup, run, context);
+}
+
+/* It does nothing and is the region's to use again. */
+static void
+region_cleanup_retire(
+    struct weiri_region *region, struct weir_region_cleanup *cleanup)
+{
+	cleanup->run = WEIRI_CLEANUP_CANCELLED;
+	cleanup->context = region->cancelled;
+	region->cancelled = cleanup;
+	region->attention |= WEIRI_HAS_CLEANUPS;
 }
 
 void
@@ -109,6 +144,7 @@ weir_region_cleanup_cancel(
 	if (cleanup == NULL)
 		return;
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
+	weiri_region_here(region);
 	if (cleanup->run == WEIRI_CLEANUP_SPENT)
 		return;
 	if (WEIR_UNLIKELY(cleanup->run == WEIRI_CLEANUP_CANCELLED))
@@ -116,25 +152,52 @@ weir_region_cleanup_cancel(
 		    region, cleanup, "cleanup %p is cancelled twice");
 	if (weiri_region_cleanup_is_armed(cleanup))
 		weiri_list_remove(&cleanup->link);
-	cleanup->run = WEIRI_CLEANUP_CANCELLED;
-	cleanup->context = region->cancelled;
-	region->cancelled = cleanup;
+	region_cleanup_retire(region, cleanup);
+}
+
+/*
+ * A handle ends with the region it lies in, so the cleanup gets another; which
+ * also serves when both are the same, since the old one is used again.
+ */
+struct weir_region_cleanup *
+weir_region_cleanup_transfer(struct weir_region *bump,
+    struct weir_region_cleanup *cleanup, struct weir_region *bump_to)
+{
+	struct weiri_region *region = weiri_region_of(bump);
+	struct weiri_region *to = weiri_region_of(bump_to);
+	struct weir_region_cleanup *moved;
+
+	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
+	weiri_region_here(region);
+	weiri_region_expect_live(to, REGION_CLEANUP_DEAD);
+	weiri_region_here(to);
+	if (WEIR_UNLIKELY(!weiri_region_cleanup_is_armed(cleanup)))
+		region_cleanup_fault(
+		    region, cleanup, "cleanup %p is moved but is not in force");
+	moved = region_cleanup_take(to);
+	if (WEIR_UNLIKELY(moved == NULL))
+		return NULL;
+	weiri_list_remove(&cleanup->link);
+	region_cleanup_push(to, moved, cleanup->run, cleanup->context);
+	region_cleanup_retire(region, cleanup);
+	return moved;
 }
 
 void
-weiri_region_cleanups_run(struct weiri_region *region)
+weiri_region_cleanup_run_newest(struct weiri_region *region)
 {
 	struct weiri_list *head = &region->cleanups;
+	struct weir_region_cleanup *cleanup =
+	    WEIRI_CONTAINER_OF(head->next, struct weir_region_cleanup, link);
+	weir_region_cleanup_fn run = cleanup->run;
 
-	region->ending = true;
-	while (head->next != head) {
-		struct weir_region_cleanup *cleanup = WEIRI_CONTAINER_OF(
-		    head->next, struct weir_region_cleanup, link);
-		weir_region_cleanup_fn run = cleanup->run;
-
-		weiri_list_remove(&cleanup->link);
-		cleanup->run = WEIRI_CLEANUP_SPENT;
-		run(cleanup->context);
+	/* Its own links are of no more use. */
+	head->next = cleanup->link.next;
+	head->next->prev = head;
+	if (WEIR_UNLIKELY(run == WEIRI_CLEANUP_MARK)) {
+		weiri_region_mark_end(region, cleanup);
+		return;
 	}
-	region->ending = false;
+	cleanup->run = WEIRI_CLEANUP_SPENT;
+	run(cleanup->context);
 }

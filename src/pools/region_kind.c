@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region_kind.c - kinds: a name and the counters of a set of regions.
+ * region_kind.c - kinds: a name, the counters of a set of regions, and what
+ * they need.
  *
  * Regions come and go by the million, so they are not in the registry: their
  * kind is, once, with counters in one cache line per thread.  A line belongs to
@@ -15,60 +16,64 @@
  *
  *      63            36 35                                0
  *     +----------------+----------------------------------+
- *     | live regions   | KiB they hold                    |   2^28, 64 TiB
+ *     | live regions   | half KiB they hold               |   2^28, 32 TiB
  *     +----------------+----------------------------------+
  *
  * A line's word wraps when regions end on another thread than they began on;
  * the sum over all lines, modulo 2^64, is right, because it equals the sum of
  * what the live regions really have.
  *
+ * Learning.  A region that ends or is reset counts in a bin of its line for the
+ * bytes of blocks it used; bins are the sizes of first blocks and go on from
+ * there.  After 32 of them the line's bins are added to a quarter of what the
+ * kind's were: remembered are the last 32, a quarter of the 32 before, and so on,
+ * of the threads together.  So a kind that changes is understood after 64 ends,
+ * when the past has a weight of 6 %, and none of it costs an object anything.
+ *
+ *     first_bin   of first blocks from now on: first_percent ended within it
+ *     keep_bin    what a reset keeps: likewise with keep_percent
+ *
+ * Both rise at once and fall only when half of what is beyond the quantile would
+ * be within the smaller size, too: a kind between two sizes does not flutter,
+ * which would leave regions of either size idle in every magazine.
+ *
  * A kind's record is made by its first region without a lock, as the supply
  * is (region_supply.c), and is never freed: statistics may be reading it, and
  * the program's static object may be gone with its module.
  */
 #include "pools/region.h"
+#include "pools/region_shape.h"
 
 #include "watch/registry.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* As many as make the record 2 KiB with the shared line: a class of the
- * metadata, and more threads than most servers run. */
-#define REGION_LINES 29
+#define REGION_LINES WEIRI_REGION_LINES
+#define REGION_HALVES_MASK (WEIRI_REGION_LIVE_ONE - 1)
 
-#define REGION_LIVE_SHIFT 36
-#define REGION_LIVE_ONE (UINT64_C(1) << REGION_LIVE_SHIFT)
-#define REGION_KIB_MASK (REGION_LIVE_ONE - 1)
+#define REGION_FIRST_PERCENT 90
+#define REGION_KEEP_PERCENT 75
 
-struct region_counts {
-	WEIRI_ALIGNED(WEIRI_CACHE_LINE) const struct weir_local *owner;
-	uint64_t live;     /* drawn above */
-	int64_t live_peak; /* most live regions, by this line's count */
-	uint64_t ended;    /* regions destroyed */
-	uint64_t misses;   /* blocks and large objects taken */
-	uint64_t failures;
-};
+#define B1(bin) (bin), (bin)
+#define B4(bin) B1(bin), B1(bin)
+#define B8(bin) B4(bin), B4(bin)
+#define B16(bin) B8(bin), B8(bin)
+#define B32(bin) B16(bin), B16(bin)
 
-static_assert(sizeof(struct region_counts) == WEIRI_CACHE_LINE,
-    "threads do not share lines");
+/* Of 0 .. 128 halves of a KiB: 1, 1.5, 2, 3, 4 .. 64 KiB. */
+const uint8_t weiri_region_bins[(WEIR_REGION_FIRST_MAX >> 9) + 1] = {0, 0, 0, 1,
+    2, B1(3), B1(4), B4(5), B4(6), B8(7), B8(8), B16(9), B16(10), B32(11),
+    B32(12)};
 
-struct weiri_region_kind {
-	struct weiri_pool pool;
-	struct region_counts line[REGION_LINES + 1]; /* the last is shared */
-};
-
-static_assert(
-    sizeof(struct weiri_region_kind) <= 2048, "fills a metadata class");
-
-static struct weir_region_kind region_kind_default = WEIR_REGION_KIND("region");
+struct weir_region_kind weiri_region_kind_default = WEIR_REGION_KIND("region");
 
 /* ---- lines ------------------------------------------------------------ */
 
 /* Claims @line if it is free; otherwise the shared one. */
-static WEIRI_COLD struct region_counts *
+static WEIRI_COLD struct weiri_region_counts *
 region_kind_line_slow(struct weiri_region_kind *kind,
-    struct region_counts *line, const struct weir_local *local)
+    struct weiri_region_counts *line, const struct weir_local *local)
 {
 	const struct weir_local *nobody = NULL;
 
@@ -79,105 +84,176 @@ region_kind_line_slow(struct weiri_region_kind *kind,
 	return &kind->line[REGION_LINES];
 }
 
-WEIRI_INLINE struct region_counts *
-region_kind_line(struct weiri_region_kind *kind)
+struct weiri_region_counts *
+weiri_region_kind_line(struct weiri_region_kind *kind, bool *shared)
 {
 	const struct weir_local *local = weiri_local();
 	/* Local states are aligned to their size. */
-	struct region_counts *line =
+	struct weiri_region_counts *line =
 	    &kind->line[(uintptr_t)local / sizeof(*local) % REGION_LINES];
 
-	if (WEIR_LIKELY(WEIRI_LOAD(&line->owner) == local))
-		return line;
-	return region_kind_line_slow(kind, line, local);
-}
-
-WEIRI_INLINE bool
-region_line_is_shared(const struct region_counts *line)
-{
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&line->owner) != local))
+		line = region_kind_line_slow(kind, line, local);
 	/* Nobody owns the shared line, and it is used only as such. */
-	return WEIRI_LOAD(&line->owner) == NULL;
-}
-
-/* Adds and returns the sum. */
-WEIRI_INLINE uint64_t
-region_line_add(
-    const struct region_counts *line, uint64_t *counter, uint64_t amount)
-{
-	if (WEIR_UNLIKELY(region_line_is_shared(line)))
-		return __atomic_add_fetch(counter, amount, __ATOMIC_RELAXED);
-
-	uint64_t sum = WEIRI_LOAD(counter) + amount;
-
-	WEIRI_STORE(counter, sum);
-	return sum;
+	*shared = WEIRI_LOAD(&line->owner) == NULL;
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&line->due) == 0))
+		WEIRI_STORE(&line->due, WEIRI_REGION_EPOCH);
+	return line;
 }
 
 /* ---- counting --------------------------------------------------------- */
 
-void
-weiri_region_kind_enter(struct weiri_region_kind *kind, size_t bytes)
+int
+weiri_region_kind_peak(struct weiri_region_counts *counts, uint64_t live)
 {
-	struct region_counts *line = region_kind_line(kind);
-	/* Signed: below zero where others' regions end. */
-	int64_t live = (int64_t)region_line_add(line, &line->live,
-			   REGION_LIVE_ONE + (bytes >> 10)) >>
-		       REGION_LIVE_SHIFT;
-	int64_t peak = WEIRI_LOAD(&line->live_peak);
+	int64_t peak = WEIRI_LOAD(&counts->live_peak);
 
-	while (WEIR_UNLIKELY(live > peak) &&
-	       !__atomic_compare_exchange_n(&line->live_peak, &peak, live, true,
-		   __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	while ((int64_t)live > peak &&
+	       !__atomic_compare_exchange_n(&counts->live_peak, &peak,
+		   (int64_t)live, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
+	return 0;
 }
 
 void
-weiri_region_kind_leave(struct weiri_region_kind *kind, uint64_t bytes)
+weiri_region_kind_end_shared(struct weiri_region_counts *counts)
 {
-	struct region_counts *line = region_kind_line(kind);
-
-	region_line_add(
-	    line, &line->live, 0 - (REGION_LIVE_ONE + (bytes >> 10)));
-	region_line_add(line, &line->ended, 1);
-}
-
-void
-weiri_region_kind_grow(struct weiri_region_kind *kind, size_t bytes)
-{
-	struct region_counts *line = region_kind_line(kind);
-
-	region_line_add(line, &line->live, bytes >> 10);
-	region_line_add(line, &line->misses, 1);
-}
-
-void
-weiri_region_kind_shrink(struct weiri_region_kind *kind, uint64_t bytes)
-{
-	struct region_counts *line = region_kind_line(kind);
-
-	region_line_add(line, &line->live, 0 - (bytes >> 10));
+	__atomic_fetch_add(&counts->told, 1, __ATOMIC_RELAXED);
 }
 
 void
 weiri_region_kind_fail(struct weiri_region_kind *kind)
 {
-	struct region_counts *line = region_kind_line(kind);
+	bool shared;
+	struct weiri_region_counts *line =
+	    weiri_region_kind_line(kind, &shared);
 
-	region_line_add(line, &line->failures, 1);
+	if (shared)
+		__atomic_fetch_add(&line->failures, 1, __ATOMIC_RELAXED);
+	else
+		WEIRI_BUMP(&line->failures, 1);
+}
+
+/* ---- time ------------------------------------------------------------- */
+
+uint32_t weiri_region_tick;
+
+void
+weiri_region_tick_now(void)
+{
+	WEIRI_STORE(&weiri_region_tick, (uint32_t)(weiri_os_now_ns() >> 24));
+}
+
+/* ---- learning --------------------------------------------------------- */
+
+#define REGION_BYTES(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* The sum of eight bins. */
+static uint32_t
+kind_sum(uint64_t word)
+{
+	const uint64_t even = UINT64_C(0x00ff00ff00ff00ff);
+
+	word = (word & even) + ((word >> 8) & even);
+	return (uint32_t)((word * UINT64_C(0x0001000100010001)) >> 48);
+}
+
+/* A quarter of what was, and what is new. */
+static void
+kind_add(struct weiri_region_kind *kind, const struct weiri_region_ends *ends)
+{
+	uint32_t weight = 0;
+
+	for (unsigned i = 0; i < WEIRI_REGION_BINS / 8; i++) {
+		uint64_t word = (kind->ends.word[i] >> 2) & REGION_BYTES(0x3f);
+
+		word += ends->word[i];
+		kind->ends.word[i] = word;
+		weight += kind_sum(word);
+	}
+	kind->weight = weight;
+}
+
+/* The smallest bin that @percent of the weight ended within. */
+static unsigned
+kind_quantile(const struct weiri_region_kind *kind, unsigned percent)
+{
+	uint32_t beyond = kind->weight * (100 - percent) / 100;
+	uint32_t left = kind->weight - kind->ends.bin[0];
+	unsigned bin = 0;
+
+	while (left > beyond)
+		left -= kind->ends.bin[++bin];
+	return bin;
+}
+
+/* What takes the place of @now; see the essay. */
+static unsigned
+kind_settle(
+    const struct weiri_region_kind *kind, unsigned now, unsigned percent)
+{
+	unsigned bin = kind_quantile(kind, percent);
+
+	if (bin < now)
+		bin = (unsigned)weiri_min(
+		    kind_quantile(kind, percent + (100 - percent) / 2), now);
+	return bin;
+}
+
+static void
+kind_decide(struct weiri_region_kind *kind)
+{
+	unsigned first = (unsigned)weiri_min(
+	    kind_settle(kind, kind->first_bin, kind->first_percent),
+	    WEIRI_REGION_FIRSTS - 1);
+	unsigned keep = kind_settle(kind, kind->keep_bin, kind->keep_percent);
+
+	if (first != kind->first_bin)
+		weiri_region_idle_moved(kind->first_bin);
+	WEIRI_STORE(&kind->first_bin, (uint8_t)first);
+	WEIRI_STORE(&kind->keep_bin, (uint8_t)keep);
+	WEIRI_STORE(
+	    &kind->cell, weiri_region_supply_now()->first[first].fast_offset);
+	WEIRI_STORE(&kind->learned, true);
+}
+
+void
+weiri_region_kind_learn(
+    struct weiri_region_kind *kind, struct weiri_region_counts *counts)
+{
+	WEIRI_BUMP(&counts->told, WEIRI_REGION_EPOCH);
+	WEIRI_STORE(&counts->due, WEIRI_REGION_EPOCH);
+	weiri_region_tick_now();
+	/* Another thread is at it: its ends are as good as ours.  Pairs with
+	 * the release below. */
+	if (!__atomic_exchange_n(&kind->learning, true, __ATOMIC_ACQUIRE)) {
+		kind_add(kind, &counts->ends);
+		kind_decide(kind);
+		__atomic_store_n(&kind->learning, false, __ATOMIC_RELEASE);
+	}
+	counts->ends = (struct weiri_region_ends){0};
+	weiri_region_idle_look();
 }
 
 /* ---- statistics ------------------------------------------------------- */
 
 static void
-region_kind_sum(struct weiri_region_kind *kind, struct region_counts *sum)
+region_kind_sum(struct weiri_region_kind *kind, struct weiri_region_counts *sum)
 {
 	memset(sum, 0, sizeof(*sum));
 	for (size_t i = 0; i <= REGION_LINES; i++) {
-		struct region_counts *line = &kind->line[i];
+		struct weiri_region_counts *line = &kind->line[i];
 
 		sum->live += WEIRI_LOAD(&line->live);
-		sum->live_peak += WEIRI_LOAD(&line->live_peak);
-		sum->ended += WEIRI_LOAD(&line->ended);
+		/* Of the peak of each, regions alone: bytes would carry. */
+		sum->live_peak +=
+		    WEIRI_LOAD(&line->live_peak) >> WEIRI_REGION_LIVE_SHIFT;
+		/* Ends, with what the kind was not told yet. */
+		sum->told +=
+		    WEIRI_LOAD(&line->told) - WEIRI_LOAD(&line->resets);
+		if (WEIRI_LOAD(&line->due) != 0)
+			sum->told +=
+			    WEIRI_REGION_EPOCH - WEIRI_LOAD(&line->due);
 		sum->misses += WEIRI_LOAD(&line->misses);
 		sum->failures += WEIRI_LOAD(&line->failures);
 	}
@@ -186,23 +262,23 @@ region_kind_sum(struct weiri_region_kind *kind, struct region_counts *sum)
 static void
 region_kind_fill(struct weiri_pool *pool, struct weir_pool_stats *out)
 {
-	struct region_counts sum;
+	struct weiri_region_counts sum;
 	uint64_t made;
 
 	region_kind_sum(
 	    WEIRI_CONTAINER_OF(pool, struct weiri_region_kind, pool), &sum);
 	out->exact = WEIR_EXACT_COUNTS;
 	out->limit = UINT64_MAX;
-	out->in_use = sum.live >> REGION_LIVE_SHIFT;
+	out->in_use = sum.live >> WEIRI_REGION_LIVE_SHIFT;
 	out->total = out->in_use;
-	made = sum.ended + out->in_use;
+	made = sum.told + out->in_use;
 	/* Regions handed from thread to thread inflate the peaks' sum. */
 	out->in_use_peak = weiri_min((uint64_t)sum.live_peak, made);
 	out->hits = made;
 	out->misses = sum.misses;
 	out->failures = sum.failures;
 	out->requests = made + sum.misses + sum.failures;
-	out->bytes_mapped = (sum.live & REGION_KIB_MASK) << 10;
+	out->bytes_mapped = (sum.live & REGION_HALVES_MASK) << 9;
 	out->bytes_in_use = out->bytes_mapped;
 }
 
@@ -212,6 +288,12 @@ static const struct weiri_pool_ops region_kind_ops = {
 
 /* ---- records ---------------------------------------------------------- */
 
+static uint8_t
+kind_percent(uint8_t percent, uint8_t otherwise)
+{
+	return percent == 0 ? otherwise : (uint8_t)weiri_min(percent, 100);
+}
+
 static WEIRI_COLD struct weiri_region_kind *
 region_kind_make(struct weir_region_kind *kind)
 {
@@ -220,6 +302,14 @@ region_kind_make(struct weir_region_kind *kind)
 
 	if (record == NULL)
 		return NULL;
+	record->first_bin = record->keep_bin = WEIRI_REGION_FIRST_BIN;
+	record->cell = weiri_region_supply_now()
+			   ->first[WEIRI_REGION_FIRST_BIN]
+			   .fast_offset;
+	record->first_percent =
+	    kind_percent(kind->first_percent, REGION_FIRST_PERCENT);
+	record->keep_percent =
+	    kind_percent(kind->keep_percent, REGION_KEEP_PERCENT);
 	weiri_pool_describe(&record->pool, WEIR_POOL_REGION, kind->name,
 	    &region_kind_ops, false);
 	/* Pairs with the acquires in weiri_region_kind_of() and
@@ -239,7 +329,7 @@ weiri_region_kind_of(struct weir_region_kind *kind)
 	struct weiri_region_kind *record;
 
 	if (kind == NULL)
-		kind = &region_kind_default;
+		kind = &weiri_region_kind_default;
 	record = __atomic_load_n(&kind->record, __ATOMIC_ACQUIRE);
 	if (WEIR_LIKELY(record != NULL))
 		return record;
@@ -261,7 +351,7 @@ weir_region_kind_stats(
 	if (out->size != sizeof(*out))
 		return -EINVAL;
 	if (kind == NULL)
-		kind = &region_kind_default;
+		kind = &weiri_region_kind_default;
 	record = __atomic_load_n(&kind->record, __ATOMIC_ACQUIRE);
 	if (record != NULL) {
 		weiri_pool_stats(&record->pool, out);

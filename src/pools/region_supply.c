@@ -2,10 +2,15 @@
 /*
  * region_supply.c - the blocks behind all regions.
  *
- * One depot for each block size up to 32 KiB: a block that a region gives back
- * is on top of the thread's magazine when the next region wants one, and an
- * idle thread's spare magazine can be taken by others and by trim.  Larger
- * blocks and large objects are spans, with descriptors from a depot too.
+ * One depot for each size up to 64 KiB: a block that a region gives back is on
+ * top of the thread's magazine when the next region wants one, and an idle
+ * thread's spare magazine can be taken by others and by trim.  Larger blocks
+ * and large objects are spans, with descriptors from a depot too.
+ *
+ * First blocks have depots of their own, so that what lies in one, from its
+ * first use on, is the header of a region: a region that begins finds most of
+ * its own, and whoever lists the live regions walks over the slots.  A slot
+ * that never was a region has a header of zeros.
  *
  * The supply is made by the first region without a lock: a thread makes one in
  * private and publishes it by compare-and-exchange; whoever comes second takes
@@ -16,18 +21,39 @@
 #include "pools/region.h"
 
 #include "base/text.h"
+#include "pages/near.h"
 #include "slab/cursor.h"
 
 #include <errno.h>
 
 struct weiri_region_supply *weiri_region_supply;
+uintptr_t weiri_region_near_base = (uintptr_t)1 << 63;
 
-static struct weiri_depot *
-region_supply_depot(struct weiri_region_supply *supply, unsigned index)
+struct weiri_depot *
+weiri_region_supply_depot(struct weiri_region_supply *supply, unsigned index)
 {
+	if (index < WEIRI_REGION_FIRSTS)
+		return &supply->first[index];
+	index -= WEIRI_REGION_FIRSTS;
 	return index < WEIRI_REGION_DEPOTS ? &supply->block[index]
 					   : &supply->pages;
 }
+
+static void
+region_slot_init(struct weiri_slab *slab, void *slot, void *owner)
+{
+	uint64_t *word = slot;
+
+	(void)slab;
+	(void)owner;
+	/* Who lists regions may be looking (region_watch.c). */
+	for (size_t i = 0; i < sizeof(struct weiri_region) / 8; i++)
+		WEIRI_STORE(&word[i], 0);
+}
+
+static const struct weiri_depot_hooks region_first_hooks = {
+    .slot_init = region_slot_init,
+};
 
 /* ---- registry --------------------------------------------------------- */
 
@@ -38,10 +64,10 @@ region_supply_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 	    WEIRI_CONTAINER_OF(pool, struct weiri_region_supply, pool);
 
 	out->limit = UINT64_MAX;
-	for (unsigned i = 0; i <= WEIRI_REGION_DEPOTS; i++) {
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++) {
 		struct weiri_depot_stats depot;
 
-		weiri_depot_stats(region_supply_depot(supply, i), &depot);
+		weiri_depot_stats(weiri_region_supply_depot(supply, i), &depot);
 		out->total += depot.total;
 		out->in_use += depot.in_use;
 		out->available += depot.total - depot.in_use;
@@ -51,9 +77,10 @@ region_supply_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 		out->hits += depot.hits;
 		out->misses += depot.misses;
 		out->failures += depot.failures;
-		weiri_depot_add_bytes(region_supply_depot(supply, i), &depot,
-		    region_supply_depot(supply, i)->slot_bytes, out);
-		if (i < WEIRI_REGION_DEPOTS)
+		weiri_depot_add_bytes(weiri_region_supply_depot(supply, i),
+		    &depot, weiri_region_supply_depot(supply, i)->slot_bytes,
+		    out);
+		if (i + 1 < WEIRI_REGION_SUPPLIES)
 			continue;
 
 		/* Descriptors of pages: regions are charged for the pages. */
@@ -72,14 +99,30 @@ region_supply_trim(struct weiri_pool *pool)
 	    WEIRI_CONTAINER_OF(pool, struct weiri_region_supply, pool);
 	size_t bytes = 0;
 
-	for (unsigned i = 0; i <= WEIRI_REGION_DEPOTS; i++)
-		bytes += weiri_depot_trim(region_supply_depot(supply, i));
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++)
+		bytes += weiri_depot_trim(weiri_region_supply_depot(supply, i));
 	return bytes;
+}
+
+static void
+region_supply_fork_lock(struct weiri_pool *pool)
+{
+	(void)pool;
+	weiri_region_place_fork_lock();
+}
+
+static void
+region_supply_fork_unlock(struct weiri_pool *pool)
+{
+	(void)pool;
+	weiri_region_place_fork_unlock();
 }
 
 static const struct weiri_pool_ops region_supply_ops = {
     .stats = region_supply_stats,
     .trim = region_supply_trim,
+    .fork_lock = region_supply_fork_lock,
+    .fork_unlock = region_supply_fork_unlock,
 };
 
 /* ---- start ------------------------------------------------------------ */
@@ -96,20 +139,28 @@ region_supply_depot_init(struct weiri_region_supply *supply, unsigned index)
 	    .limit = SIZE_MAX,
 	};
 
-	if (index < WEIRI_REGION_DEPOTS) {
+	if (index + 1 < WEIRI_REGION_SUPPLIES) {
 		struct weiri_text name = {
 		    .buffer = supply->name[index],
 		    .bytes = sizeof(supply->name[index]),
 		};
+		bool first = index < WEIRI_REGION_FIRSTS;
 
-		weiri_text_str(&name, "blocks of ");
-		weiri_text_u64(&name, WEIRI_REGION_CLASS_BYTES(index) >> 10);
+		config.slot_bytes = first ? WEIRI_REGION_BIN_BYTES(index)
+					  : WEIRI_REGION_CLASS_BYTES(
+						index - WEIRI_REGION_FIRSTS);
+		weiri_text_str(&name, first ? "regions of " : "blocks of ");
+		weiri_text_fixed(&name, config.slot_bytes * 10 >> 10, 1);
 		weiri_text_str(&name, " KiB");
 		config.name = supply->name[index];
-		config.slot_bytes = WEIRI_REGION_CLASS_BYTES(index);
-		config.slot_align = weiri_min(config.slot_bytes, WEIRI_PAGE);
+		/* Of halves, a third of the size is a power of two. */
+		config.slot_align = weiri_min(
+		    config.slot_bytes & (0 - config.slot_bytes), WEIRI_PAGE);
+		if (first)
+			config.hooks = &region_first_hooks;
 	}
-	return weiri_depot_init(region_supply_depot(supply, index), &config);
+	return weiri_depot_init(
+	    weiri_region_supply_depot(supply, index), &config);
 }
 
 static WEIRI_COLD int
@@ -122,7 +173,9 @@ region_supply_make(void)
 
 	if (supply == NULL)
 		return -ENOMEM;
-	while (made <= WEIRI_REGION_DEPOTS) {
+	WEIRI_STORE(&weiri_region_near_base, weiri_near_base());
+	weiri_region_tick_now();
+	while (made < WEIRI_REGION_SUPPLIES) {
 		if (region_supply_depot_init(supply, made) != 0)
 			goto undo;
 		made++;
@@ -139,7 +192,7 @@ region_supply_make(void)
 
 undo:
 	while (made > 0)
-		weiri_depot_finish(region_supply_depot(supply, --made));
+		weiri_depot_finish(weiri_region_supply_depot(supply, --made));
 	weiri_meta_free(supply, sizeof(*supply));
 	return status;
 }
@@ -155,18 +208,31 @@ weiri_region_supply_start(void)
 
 /* ---- blocks ----------------------------------------------------------- */
 
-void *
-weiri_region_first_take(unsigned block_class)
+struct weiri_region *
+weiri_region_first_take(unsigned bin)
 {
-	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
-	return weiri_depot_get(&weiri_region_supply_now()->block[block_class]);
+	struct weiri_region *region;
+
+	WEIR_ASSERT(bin < WEIRI_REGION_FIRSTS);
+	region = weiri_depot_get(&weiri_region_supply_now()->first[bin]);
+	if (WEIR_LIKELY(region != NULL)) {
+		region->first.bytes = (uint32_t)WEIRI_REGION_BIN_BYTES(bin);
+		region->first.pages = NULL;
+		region->first.kind = WEIRI_BLOCK_FIRST;
+		region->first.block_class = (uint8_t)bin;
+	}
+	return region;
 }
 
 void
-weiri_region_first_give(void *block, unsigned block_class)
+weiri_region_first_give(struct weiri_region *region)
 {
-	WEIR_ASSERT(block_class < WEIRI_REGION_DEPOTS);
-	weiri_depot_put(&weiri_region_supply_now()->block[block_class], block);
+	if (WEIR_UNLIKELY(region->first.kind == WEIRI_BLOCK_PLACED))
+		weiri_region_place_leave(region);
+	else
+		weiri_depot_put(&weiri_region_supply_now()
+				     ->first[region->first.block_class],
+		    region);
 }
 
 struct weiri_region_block *
@@ -185,7 +251,10 @@ weiri_region_block_take(unsigned block_class)
 	}
 	if (WEIR_LIKELY(block != NULL)) {
 		block->pages = pages;
-		block->block_class = block_class;
+		block->bytes = (uint32_t)WEIRI_REGION_CLASS_BYTES(block_class);
+		block->kind =
+		    pages == NULL ? WEIRI_BLOCK_DEPOT : WEIRI_BLOCK_PAGES;
+		block->block_class = (uint8_t)block_class;
 	}
 	return block;
 }
@@ -193,12 +262,20 @@ weiri_region_block_take(unsigned block_class)
 void
 weiri_region_block_give(struct weiri_region_block *block)
 {
-	if (WEIR_LIKELY(block->pages == NULL))
+	if (WEIR_LIKELY(block->kind == WEIRI_BLOCK_DEPOT)) {
 		weiri_depot_put(
 		    &weiri_region_supply_now()->block[block->block_class],
 		    block);
-	else
+	} else if (block->kind == WEIRI_BLOCK_PAGES) {
 		weiri_region_pages_give(block->pages);
+	} else {
+		/* Of a region that was merged into another. */
+		struct weiri_region *region =
+		    WEIRI_CONTAINER_OF(block, struct weiri_region, first);
+
+		WEIRI_STORE(&region->owner, NULL);
+		weiri_region_first_give(region);
+	}
 }
 
 /* ---- pages ------------------------------------------------------------ */
@@ -213,6 +290,8 @@ weiri_region_pages_take(size_t bytes, size_t align)
 		return NULL;
 	pages->span.kind = WEIRI_SPAN_REGION;
 	pages->span.tag = 0;
+	pages->region = NULL;
+	pages->order = 0;
 	weiri_list_init(&pages->span.link);
 	if (WEIR_UNLIKELY(weiri_span_alloc(&pages->span, bytes,
 			      weiri_max(align, WEIRI_PAGE)) != 0)) {
@@ -229,24 +308,21 @@ weiri_region_pages_give(struct weiri_region_pages *pages)
 	weiri_depot_put(&weiri_region_supply_now()->pages, pages);
 }
 
-/*
- * Reads nothing that is not known to be ours: first the page map, then the
- * region, which a multiple of the smallest block has room for.
- */
+/* Reads nothing that is not known to be ours. */
 bool
 weiri_region_in_block(const struct weiri_region *region)
 {
 	const struct weiri_region_supply *supply = weiri_region_supply_now();
 	const struct weiri_span *span = weiri_span_of(region);
 
-	if (span == NULL || span->kind != WEIRI_SPAN_SLAB || supply == NULL ||
-	    ((uintptr_t)region & (WEIR_REGION_BLOCK_MIN - 1)) != 0)
+	if (span == NULL || span->kind != WEIRI_SPAN_SLAB || supply == NULL)
 		return false;
 
 	/* The span is the first member of the slab (depot.h). */
 	const struct weiri_slab *slab = (const struct weiri_slab *)span;
-	uint64_t block_class = region->first.block_class;
 
-	return block_class < WEIRI_REGION_DEPOTS &&
-	       slab->depot == &supply->block[block_class];
+	for (unsigned i = 0; i < WEIRI_REGION_FIRSTS; i++)
+		if (slab->depot == &supply->first[i])
+			return weiri_slab_index(slab, region) != SIZE_MAX;
+	return false;
 }

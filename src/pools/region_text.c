@@ -57,6 +57,50 @@ weir_region_strndup(
 	return copy;
 }
 
+static size_t
+text_lengths(va_list strings)
+{
+	const char *string;
+	size_t length = 0;
+
+	while ((string = va_arg(strings, const char *)) != NULL)
+		length += strlen(string);
+	return length;
+}
+
+static void
+text_join(char *at, va_list strings)
+{
+	const char *string;
+
+	while ((string = va_arg(strings, const char *)) != NULL) {
+		size_t length = strlen(string);
+
+		memcpy(at, string, length);
+		at += length;
+	}
+	*at = '\0';
+}
+
+char *
+weir_region_strcat(struct weir_region *region, ...)
+{
+	va_list strings;
+	size_t length;
+	char *text;
+
+	va_start(strings, region);
+	length = text_lengths(strings);
+	va_end(strings);
+	text = weir_region_alloc(region, length + 1);
+	if (WEIR_UNLIKELY(text == NULL))
+		return NULL;
+	va_start(strings, region);
+	text_join(text, strings);
+	va_end(strings);
+	return text;
+}
+
 /*
  * The first pass writes straight into the room of the current block, which
  * then only has to be claimed.

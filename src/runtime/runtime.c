@@ -25,6 +25,7 @@
 #include "pages/budget.h"
 #include "pages/pages.h"
 #include "pools/heap.h"
+#include "pools/region_watch.h"
 #include "runtime/maintain.h"
 #include "slab/local.h"
 #include "watch/registry.h"
@@ -236,6 +237,8 @@ runtime_take_stock(void)
 	};
 
 	weiri_pool_walk(runtime_count_leaks, &leaks);
+	if (leaks.report)
+		weiri_region_report_leaks();
 	return leaks.objects;
 }
 

@@ -145,6 +145,9 @@ compact_look(struct weiri_depot *depot)
 
 	if (depot->slab_bytes > COMPACT_SLAB_BYTES_MAX)
 		return;
+	/* What came of the hook would be gone. */
+	if (depot->hooks != NULL && depot->hooks->slot_init != NULL)
+		return;
 	WEIRI_LIST_FOR(node, &depot->partial)
 	{
 		struct weiri_slab *slab =
@@ -202,7 +205,6 @@ weiri_depot_compact(struct weiri_depot *depot, unsigned magazines)
 {
 	struct weiri_list idle = WEIRI_LIST_INITIALIZER(idle);
 
-	WEIR_ASSERT(depot->hooks == NULL || depot->hooks->slot_init == NULL);
 	while (magazines > 0 && compact_step(depot, &idle))
 		magazines--;
 	return weiri_stock_close_slabs(&idle);
@@ -233,6 +235,7 @@ weiri_depot_retire(struct weiri_depot *depot)
 {
 	void *bad = compact_unload(depot);
 	void *other = weiri_stock_gather_spares(depot, false);
+	struct weiri_list idle = WEIRI_LIST_INITIALIZER(idle);
 	bool quiet;
 	size_t bytes;
 
@@ -246,7 +249,9 @@ weiri_depot_retire(struct weiri_depot *depot)
 		return 0;
 	bytes = weiri_depot_compact(depot, UINT_MAX);
 	weiri_mutex_lock(&depot->lock);
+	/* Those of the slots that rest without a magazine. */
+	compact_collect_idle(depot, &idle);
 	compact_look(depot);
 	weiri_mutex_unlock(&depot->lock);
-	return bytes;
+	return bytes + weiri_stock_close_slabs(&idle);
 }

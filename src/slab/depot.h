@@ -199,16 +199,16 @@ int weiri_depot_prepare(struct weiri_depot *depot, size_t count);
 size_t weiri_depot_trim(struct weiri_depot *depot);
 
 /*
- * Empties up to @magazines of the stock into the slabs, closes slabs that are
- * at rest, and gives free pages of the others back to the system; the bytes of
- * the slabs.  No lock may be held.  Not for depots with slot hooks.
+ * Empties up to @magazines of the stock into the slabs and closes slabs that are
+ * at rest; their bytes.  No lock may be held.
  */
 size_t weiri_depot_compact(struct weiri_depot *depot, unsigned magazines);
 
 /*
  * What nobody used since this was called last: the calling thread's magazine,
- * and all threads' spares; and all there is if no get came to the lock.  Not
- * within a call of the depot.  The bytes of the slabs closed.
+ * and all threads' spares; and all there is if no get came to the lock.  Free
+ * pages of slabs in use go back to the system then, too, unless slots have an
+ * init hook.  Not within a call of the depot.  The bytes of the slabs closed.
  */
 size_t weiri_depot_retire(struct weiri_depot *depot);
 

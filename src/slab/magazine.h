@@ -60,8 +60,8 @@ extern struct weiri_magazine weiri_magazine_dummy;
 WEIRI_INLINE bool
 weiri_cursor_full(const uintptr_t *cursor)
 {
-	return ((uintptr_t)cursor & WEIRI_MAGAZINE_LOW) ==
-	       WEIRI_MAGAZINE_LAST * sizeof(uintptr_t);
+	/* The word after it is what a push needs anyway. */
+	return ((uintptr_t)(cursor + 1) & WEIRI_MAGAZINE_LOW) == 0;
 }
 
 WEIRI_INLINE struct weiri_magazine *

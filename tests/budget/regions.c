@@ -185,7 +185,9 @@ TURN(request)
 TURN(tiny)
 TURN(fastpath)
 
-/* A limit and a name, never reached. */
+/* A limit, never reached, and a name; all regions of the kind have them. */
+static struct weir_region_kind limit_kind = WEIR_REGION_KIND("limit");
+
 ALONE static struct weir_region *
 request_limit_turn(struct weir_region *region, const struct plan *plan)
 {
@@ -194,7 +196,7 @@ request_limit_turn(struct weir_region *region, const struct plan *plan)
 	    .name = "limited",
 	};
 
-	region = renew(region, &request_kind, &config);
+	region = renew(region, &limit_kind, &config);
 	fill(region, plan);
 	return region;
 }
@@ -226,7 +228,7 @@ run_all(unsigned rounds)
 		floor_turn(floor, &request[i % PLANS]);
 	run(request_turn, &request_kind, request, PLANS, rounds);
 	run(request_reset_turn, &request_kind, request, PLANS, rounds);
-	run(request_limit_turn, &request_kind, request, PLANS, rounds);
+	run(request_limit_turn, &limit_kind, request, PLANS, rounds);
 	run(tiny_turn, &tiny_kind, tiny, PLANS, rounds);
 	run(tiny_reset_turn, &tiny_kind, tiny, PLANS, rounds);
 	run(fastpath_turn, &fastpath_kind, fastpath, 1, rounds);

@@ -24,10 +24,10 @@ trap 'rm -rf "$work"' EXIT
 # objects from a pointer that moves through a block.
 budget() {
 	cat <<-'END'
-		request_turn          1420  142
-		request_limit_turn    1450  145
+		request_turn          1400  142
+		request_limit_turn    1420  145
 		request_reset_turn    1370  137
-		tiny_turn              285    -
+		tiny_turn              280    -
 		tiny_reset_turn        207    -
 		# a thousand objects each
 		fastpath_turn        17300    -

@@ -60,6 +60,8 @@ if [[ $(uname -m) == x86_64 ]]; then
 		-I "$root/include" -I "$root/src" -o "$work/start32" \
 		"$here/start.c" "$root/src/pools/bounded.c" \
 		"$root/src/pools/bounded_layout.c" \
+		"$root/src/pools/region_alone.c" \
+		"$root/src/pools/region_fixed.c" \
 		2>"$work/errors"; then
 		status=0
 		"$work/start32" || status=$?
@@ -70,7 +72,7 @@ if [[ $(uname -m) == x86_64 ]]; then
 		else
 			echo "32-bit: ok"
 		fi
-	elif grep -qE 'pools/bounded|start\.c' "$work/errors"; then
+	elif grep -qE 'pools/(bounded|region)|start\.c' "$work/errors"; then
 		cat "$work/errors" >&2
 		fail "32-bit: does not compile"
 	else

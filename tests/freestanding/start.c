@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * start.c - a program without a C library around a bounded pool.
+ * start.c - a program without a C library around a bounded pool and a region.
  *
  * It is linked with -nostdlib: what the pool needs must be here.  Its exit
  * status is 0, or the line of the first check that failed (modulo 256, and
  * never 0).
  */
 #include <weir/bounded.h>
+#include <weir/region_fixed.h>
 
 #define COUNT 100
 
@@ -94,6 +95,53 @@ weir_bounded_fault(const struct weir_bounded *pool, enum weir_fault_class class,
 			return __LINE__ % 256 ? __LINE__ % 256 : 1; \
 	} while (0)
 
+/* ---- a region ------------------------------------------------------------ */
+
+static unsigned char room[2000];
+static unsigned order;
+
+/* Appends a digit. */
+static void
+note(void *context)
+{
+	order = order * 10 + (unsigned)(uintptr_t)context;
+}
+
+static int
+region_main(void)
+{
+	struct weir_region *region;
+	struct weir_region_fixed_point mark;
+	char *object;
+	unsigned served = 0;
+
+	EXPECT(weir_region_fixed_init(room, 127) == NULL);
+	region = weir_region_fixed_init(room + 1, sizeof(room) - 1);
+	EXPECT(region != NULL);
+	EXPECT(weir_region_fixed_cleanup(region, note, (void *)1));
+	object = weir_region_alloc_aligned(region, 100, 64);
+	EXPECT(object != NULL && (uintptr_t)object % 64 == 0);
+	mark = weir_region_fixed_mark(region);
+	EXPECT(weir_region_fixed_cleanup(region, note, (void *)2));
+	EXPECT(weir_region_fixed_cleanup(region, note, (void *)3));
+	while ((object = weir_region_alloc(region, 50)) != NULL) {
+		EXPECT(object >= (char *)room);
+		EXPECT(object + 50 <= (char *)room + sizeof(room));
+		object[0] = object[49] = 1;
+		served++;
+	}
+	EXPECT(served > 20 && weir_region_fixed_failures(region) == 1);
+	EXPECT(weir_region_alloc(region, SIZE_MAX) == NULL);
+	EXPECT(weir_region_alloc_aligned(region, 1, 3) == NULL);
+	EXPECT(weir_region_fixed_rewind(region, mark) && order == 32);
+	EXPECT(weir_region_alloc(region, 50) != NULL);
+	weir_region_fixed_reset(region);
+	EXPECT(order == 321);
+	EXPECT(!weir_region_fixed_rewind(region, mark));
+	weir_region_fixed_finish(region);
+	return 0;
+}
+
 int
 start_main(void)
 {
@@ -102,7 +150,10 @@ start_main(void)
 	struct weir_pool_stats stats = {.size = sizeof(stats)};
 	struct weir_bounded *pool;
 	struct record *record[COUNT];
+	int failed = region_main();
 
+	if (failed != 0)
+		return failed;
 	EXPECT(weir_bounded_storage_bytes(&config) == sizeof(storage));
 	EXPECT(weir_bounded_init(
 		   storage, sizeof(storage), "firmware", &config, &pool) == 0);

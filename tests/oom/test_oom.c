@@ -180,6 +180,169 @@ scenario_region(void)
 	return whole;
 }
 
+static void
+life_count(void *context)
+{
+	++*(unsigned *)context;
+}
+
+/* Objects, cleanups and savepoints, of which each may be refused; *armed counts
+ * the cleanups that must have run once the region ended. */
+static bool
+life_fill(struct weir_region *region, unsigned *armed, unsigned *ran)
+{
+	struct weir_region_savepoint savepoint;
+	unsigned due = *ran;
+	bool whole = true;
+
+	for (size_t i = 0; i < 12; i++) {
+		char *object = weir_region_alloc(region, 200 + i * 3000);
+
+		if (object != NULL)
+			memset(object, 0x5a, 200 + i * 3000);
+		whole = whole && object != NULL;
+	}
+	if (weir_region_cleanup_add(region, life_count, ran) != NULL)
+		++*armed;
+	else
+		whole = false;
+	if (weir_region_mark(region, &savepoint) != 0)
+		return false;
+	whole = weir_region_alloc(region, 100000) != NULL && whole;
+	if (weir_region_cleanup_add(region, life_count, ran) != NULL) {
+		++*armed;
+		due++;
+	} else {
+		whole = false;
+	}
+	weir_region_rewind(region, &savepoint);
+	CHECK_EQ(*ran, due);
+	CHECK(weir_region_check(region));
+	return whole;
+}
+
+/* A tree with budgets, in which regions and objects move and merge. */
+static bool
+scenario_region_life(void)
+{
+	struct weir_region *root, *child[3] = {NULL};
+	unsigned armed = 0, ran = 0;
+	bool whole = true;
+	void *large;
+
+	if (weir_region_create(NULL, NULL, &root) != 0)
+		return false;
+	for (size_t i = 0; i < 3; i++) {
+		struct weir_region_config config = {
+		    .limit_bytes = i == 1 ? 1 << 20 : 0,
+		    .parent = i < 2 ? root : NULL,
+		};
+
+		whole = weir_region_create(NULL, &config, &child[i]) == 0 &&
+			life_fill(child[i], &armed, &ran) && whole;
+	}
+	if (child[2] != NULL && child[1] != NULL) {
+		large = weir_region_alloc(child[2], 200000);
+		if (large == NULL ||
+		    weir_region_adopt_large(child[1], child[2], large) != 0)
+			whole = false;
+		if (weir_region_adopt(child[1], child[2]) == 0) {
+			weir_region_merge(child[1], child[2]);
+			child[2] = NULL;
+		} else {
+			whole = false;
+		}
+		CHECK(weir_region_check(child[1]));
+	}
+	if (child[0] != NULL)
+		weir_region_merge(root, child[0]);
+	CHECK(weir_region_check(root));
+	weir_region_destroy(root);
+	weir_region_destroy(child[2]);
+	CHECK_EQ(ran, armed);
+	return whole;
+}
+
+/* What changes its size: objects, a writer, a vector; and a list of regions. */
+static bool
+scenario_region_arrays(void)
+{
+	struct weir_region_writer text = {0};
+	struct weir_region_vec numbers = {.element_bytes = sizeof(size_t)};
+	struct weir_region_site site;
+	struct weir_region *region;
+	char *object = NULL, *moved;
+	size_t bytes = 0, found;
+	bool whole = true;
+	int error = weir_region_create(NULL, NULL, &region);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		return false;
+	}
+	text.region = numbers.region = region;
+	for (size_t i = 0; i < 600; i++) {
+		size_t *number = weir_region_vec_push(&numbers);
+
+		whole = number != NULL && whole;
+		if (number != NULL)
+			*number = i;
+		moved =
+		    weir_region_realloc(region, object, bytes, bytes + i * 5);
+		whole = moved != NULL && whole;
+		if (moved != NULL) {
+			memset(moved + bytes, (int)i, i * 5);
+			bytes += i * 5;
+			object = moved;
+		}
+		if (!weir_region_writer_printf(&text, "%0*zu", 300, i)) {
+			whole = false;
+			weir_region_writer_abandon(&text);
+		}
+	}
+	CHECK(weir_region_check(region));
+	for (size_t i = 1; i < numbers.count; i++)
+		CHECK_LT(((size_t *)numbers.data)[i - 1],
+		    ((size_t *)numbers.data)[i]);
+	CHECK_EQ(text.length % 300, 0);
+	weir_region_shrink(region, object, bytes, bytes / 2);
+	error = weir_region_top_sites(&site, 1, &found);
+	CHECK(error == 0 ? found == 1 : error == -ENOMEM && found == 0);
+	CHECK_GT(weir_region_text(NULL, NULL, 0), 0);
+	weir_region_destroy(region);
+	return whole && error == 0;
+}
+
+static bool
+scenario_region_vm(void)
+{
+	struct weir_region_vm *region;
+	bool whole = true;
+	int error = weir_region_vm_create("oom",
+	    &(struct weir_region_vm_config){.reserve_bytes = 1 << 30}, &region);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(region);
+		return false;
+	}
+	for (int round = 0; round < 40; round++) {
+		for (size_t i = 0; i < 30; i++) {
+			size_t bytes = round == 1 ? 40000 : 1000 + i;
+			char *p = weir_region_vm_alloc(region, bytes);
+
+			if (p == NULL)
+				whole = false;
+			else
+				memset(p, 0x5a, bytes);
+		}
+		CHECK(weir_region_vm_check(region));
+		weir_region_vm_reset(region);
+	}
+	weir_region_vm_destroy(region);
+	return whole;
+}
+
 static bool
 scenario_buffer(void)
 {
@@ -337,6 +500,24 @@ TEST(region_lives_through_any_failing_system_call)
 {
 	sweep(scenario_region, false);
 	sweep(scenario_region, true);
+}
+
+TEST(lives_of_regions_go_through_any_failing_system_call)
+{
+	sweep(scenario_region_life, false);
+	sweep(scenario_region_life, true);
+}
+
+TEST(growing_in_a_region_lives_through_any_failing_system_call)
+{
+	sweep(scenario_region_arrays, false);
+	sweep(scenario_region_arrays, true);
+}
+
+TEST(region_vm_lives_through_any_failing_system_call)
+{
+	sweep(scenario_region_vm, false);
+	sweep(scenario_region_vm, true);
 }
 
 TEST(buffer_lives_through_any_failing_system_call)

@@ -173,8 +173,8 @@ check_region(const struct weir_region_config *config, const char *line)
 TEST(region_names_the_field)
 {
 	start_listening();
-	check_region(&(struct weir_region_config){.first_bytes = 32769},
-	    "first_bytes is 32769; allowed: 0 .. 32768");
+	check_region(&(struct weir_region_config){.first_bytes = 65537},
+	    "first_bytes is 65537; allowed: 0 .. 65536");
 	check_region(&(struct weir_region_config){.block_bytes_max = 2 << 20},
 	    "block_bytes_max is 2097152; allowed: 0 .. 1048576");
 	check_region(&(struct weir_region_config){.first_bytes = 4096,

@@ -862,7 +862,7 @@ mixed_drain(struct mixed *mixed, struct test_rng *rng, uint64_t part)
 			weir_heap_free(mixed->heap, mixed->block[i]);
 			mixed->block[i] = NULL;
 		}
-	if (test_rand_below(rng, 100) < part) {
+	if (mixed->region != NULL && test_rand_below(rng, 100) < part) {
 		weir_region_destroy(mixed->region);
 		mixed->region = NULL;
 	}
@@ -881,7 +881,10 @@ mixed_drain_thread(void *argument)
 	struct test_rng rng;
 
 	test_rng_init(&rng, thread->seed);
+	weir_region_take_over(thread->mixed->region);
 	mixed_drain(thread->mixed, &rng, 60);
+	if (thread->mixed->region != NULL)
+		weir_region_hand_off(thread->mixed->region);
 	return NULL;
 }
 
@@ -910,10 +913,13 @@ TEST(every_byte_is_accounted_for_when_all_is_quiet)
 
 		mixed_fill(&mixed, &rng);
 		CHECK_GT(check_conservation().in_use, 300 * KIB);
+		weir_region_hand_off(mixed.region);
 		CHECK_EQ(
 		    pthread_create(&thread, NULL, mixed_drain_thread, &other),
 		    0);
 		pthread_join(thread, NULL);
+		if (mixed.region != NULL)
+			weir_region_take_over(mixed.region);
 		(void)check_conservation();
 		mixed_drain(&mixed, &rng, 30);
 		(void)weir_maintain(test_rand_below(&rng, 200000));

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_region_idle.c - what regions leave behind goes back without anybody's
+ * clock: no maintenance runs here.
+ */
+#include "pools/region.h"
+
+#include "region_common.h"
+
+#define BYTES 20000
+#define LEARNED (24 << 10) /* the first block of regions that hold it */
+
+static uint64_t
+pages_held(void)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_stats_read(&stats), 0);
+	uint64_t bytes = stats.bytes_in_spans + stats.bytes_retained;
+
+	/* Pages of slabs in use whose memory went back stay charged. */
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++)
+		bytes -= WEIRI_PAGE *
+			 weiri_region_supply_depot(weiri_region_supply_now(), i)
+			     ->voided;
+	return bytes;
+}
+
+static void
+fill(struct weir_region *region, size_t bytes)
+{
+	for (size_t done = 0; done < bytes; done += 500)
+		memset(weir_region_alloc(region, 500), 1, 500);
+}
+
+static void
+make(struct weir_region_kind *kind, struct weir_region **region)
+{
+	CHECK_EQ(weir_region_create(kind, NULL, region), 0);
+	fill(*region, BYTES);
+}
+
+TEST(a_kind_that_takes_another_size_leaves_nothing)
+{
+	enum { LIVE = 400 };
+	static struct weir_region_kind kind = WEIR_REGION_KIND("moved");
+	static struct weir_region *regions[LIVE];
+
+	/* Of four blocks each, as nothing is known. */
+	for (int i = 0; i < LIVE; i++)
+		make(&kind, &regions[i]);
+	for (int i = 0; i < 3 * LIVE; i++) {
+		weir_region_destroy(regions[i % LIVE]);
+		make(&kind, &regions[i % LIVE]);
+	}
+	CHECK_EQ(figures(regions[0]).bytes_charged, LEARNED);
+	CHECK_LE(pages_held(), (uint64_t)LIVE * LEARNED / 4 * 5);
+	for (int i = 0; i < LIVE; i++)
+		weir_region_destroy(regions[i]);
+}
+
+TEST(a_spike_is_gone_after_64_resets)
+{
+	enum { LIVE = 16 };
+	static struct weir_region_kind kind = WEIR_REGION_KIND("spike");
+	struct weir_region *regions[LIVE];
+	uint64_t before;
+
+	for (int i = 0; i < LIVE; i++)
+		make(&kind, &regions[i]);
+	for (int i = 0; i < LIVE * 256; i++) {
+		weir_region_reset(regions[i % LIVE]);
+		fill(regions[i % LIVE], BYTES);
+	}
+	before = pages_held();
+	for (int i = 0; i < LIVE; i++)
+		fill(regions[i], 100 * BYTES);
+	CHECK_LE(before * 20, pages_held());
+	for (int i = 0; i < LIVE * 64; i++) {
+		weir_region_reset(regions[i % LIVE]);
+		fill(regions[i % LIVE], BYTES);
+	}
+	CHECK_LE(pages_held() * 10, before * 12);
+	for (int i = 0; i < LIVE; i++)
+		weir_region_destroy(regions[i]);
+}
+
+/* A batch is no reason: the next one would fault its pages in again. */
+TEST(regions_made_and_ended_together_keep_their_blocks)
+{
+	enum { BATCH = 300 };
+	static struct weir_region_kind kind = WEIR_REGION_KIND("batch");
+	struct weir_region *regions[BATCH];
+
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < BATCH; i++)
+			make(&kind, &regions[i]);
+		for (int i = 0; i < BATCH; i++)
+			weir_region_destroy(regions[i]);
+		if (round >= 10)
+			CHECK_LE((uint64_t)BATCH * LEARNED, pages_held());
+	}
+}

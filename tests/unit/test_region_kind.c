@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_region_kind.c - kinds: what they count and learn.
+ */
+#include "region_common.h"
+
+TEST(kind_counts_regions_bytes_and_peak)
+{
+	struct weir_region *region[10];
+	struct weir_pool_stats stats;
+
+	stats = kind_stats(&test_kind);
+	CHECK_EQ(stats.total, 0);
+	CHECK_EQ(stats.kind, WEIR_POOL_REGION);
+	for (int i = 0; i < 10; i++)
+		region[i] = create(NULL);
+	CHECK_NOT_NULL(weir_region_alloc(region[0], 5000));
+	stats = kind_stats(&test_kind);
+	CHECK_STR(stats.name, "test");
+	CHECK_EQ(stats.kind, WEIR_POOL_REGION);
+	CHECK_EQ(stats.in_use, 10);
+	CHECK_EQ(stats.total, stats.in_use + stats.available);
+	CHECK_EQ(stats.bytes_in_use, 10 * 4096 + 8192);
+	CHECK_EQ(stats.hits, 10);
+	CHECK_EQ(stats.misses, 1);
+	CHECK_EQ(stats.requests, 11);
+	for (int i = 0; i < 10; i++)
+		weir_region_destroy(region[i]);
+	stats = kind_stats(&test_kind);
+	CHECK_EQ(stats.in_use, 0);
+	CHECK_EQ(stats.in_use_peak, 10);
+	CHECK_EQ(stats.bytes_mapped, 0);
+	CHECK_EQ(stats.failures, 0);
+}
+
+TEST(kind_appears_once_in_the_process_statistics)
+{
+	struct weir_region *region = create(NULL), *plain;
+	struct weir_pool_stats pools[16];
+	size_t count, test_seen = 0, plain_seen = 0;
+
+	CHECK_EQ(weir_region_create(NULL, NULL, &plain), 0);
+	pools[0].size = sizeof(pools[0]);
+	count = weir_stats_pools(pools, 16);
+	CHECK_LE(count, 16);
+	for (size_t i = 0; i < count; i++) {
+		test_seen += strcmp(pools[i].name, "test") == 0;
+		plain_seen += strcmp(pools[i].name, "region") == 0;
+	}
+	CHECK_EQ(test_seen, 1);
+	CHECK_EQ(plain_seen, 1);
+	weir_region_destroy(plain);
+	weir_region_destroy(region);
+}
+
+TEST(statistics_of_another_version_are_refused)
+{
+	struct weir_region *region = create(NULL);
+	struct weir_region_figures one = {.size = 8};
+	struct weir_pool_stats all = {.size = 8};
+
+	CHECK_EQ(weir_region_stats(region, &one), -EINVAL);
+	CHECK_EQ(weir_region_kind_stats(&test_kind, &all), -EINVAL);
+	weir_region_destroy(region);
+}
+
+/* ---- learning ------------------------------------------------------------ */
+
+static void
+fill(struct weir_region *region, size_t bytes)
+{
+	for (size_t done = 0; done < bytes; done += 512)
+		memset(weir_region_alloc(region, 512), 1, 512);
+}
+
+static uint64_t
+first_block_after(struct weir_region_kind *kind, int regions, size_t bytes)
+{
+	struct weir_region *region;
+	uint64_t first = 0;
+
+	for (int i = 0; i <= regions; i++) {
+		CHECK_EQ(weir_region_create(kind, NULL, &region), 0);
+		first = figures(region).bytes_charged;
+		if (i < regions)
+			fill(region, bytes);
+		CHECK(weir_region_check(region));
+		weir_region_destroy(region);
+	}
+	return first;
+}
+
+TEST(first_block_becomes_what_regions_of_the_kind_need)
+{
+	static struct weir_region_kind small = WEIR_REGION_KIND("small");
+	static struct weir_region_kind large = WEIR_REGION_KIND("large");
+	struct weir_region *region;
+
+	CHECK_EQ(first_block_after(&small, 1, 500), 4096);
+	CHECK_EQ(first_block_after(&small, 128, 500), 1024);
+	CHECK_EQ(first_block_after(&large, 128, 40000), 48 << 10);
+	/* What learned does not need a second block. */
+	CHECK_EQ(weir_region_create(&large, NULL, &region), 0);
+	fill(region, 40000);
+	CHECK_EQ(figures(region).misses, 0);
+	weir_region_destroy(region);
+	/* And what changes is understood within 64, in both directions. */
+	CHECK_EQ(first_block_after(&large, 96, 500), 1024);
+	CHECK_EQ(first_block_after(&large, 64, 9000), 12 << 10);
+	/* A first block is never larger than the largest. */
+	CHECK_EQ(first_block_after(&large, 64, 1 << 20), 64 << 10);
+}
+
+TEST(one_large_region_among_many_teaches_nothing)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("outlier");
+
+	CHECK_EQ(first_block_after(&kind, 128, 2500), 3072);
+	for (int i = 0; i < 20; i++) {
+		(void)first_block_after(&kind, 1, 1 << 20);
+		CHECK_EQ(first_block_after(&kind, 31, 2500), 3072);
+	}
+}
+
+TEST(percent_of_a_kind_says_how_many_must_fit)
+{
+	static struct weir_region_kind most = WEIR_REGION_KIND("most");
+	static struct weir_region_kind half = {
+	    .name = "half", .first_percent = 50};
+
+	/* One region in four is large. */
+	for (int i = 0; i < 64; i++) {
+		(void)first_block_after(&most, 1, 20000);
+		(void)first_block_after(&most, 2, 500);
+		(void)first_block_after(&half, 1, 20000);
+		(void)first_block_after(&half, 2, 500);
+	}
+	CHECK_EQ(first_block_after(&half, 0, 0), 1024);
+	CHECK_EQ(first_block_after(&most, 0, 0), 24 << 10);
+}
+
+static uint64_t
+charge_after_resets(struct weir_region *region, int resets, size_t bytes)
+{
+	for (int i = 0; i < resets; i++) {
+		fill(region, bytes);
+		weir_region_reset(region);
+		CHECK(weir_region_check(region));
+	}
+	return figures(region).bytes_charged;
+}
+
+TEST(reset_keeps_what_the_kind_needs_and_no_more)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("reset");
+	struct weir_region *region;
+	uint64_t misses;
+
+	CHECK_EQ(weir_region_create(&kind, NULL, &region), 0);
+	CHECK_EQ(charge_after_resets(region, 1, 20000), 4096);
+	/* The first block stays; beside it is one that holds it all. */
+	CHECK_EQ(charge_after_resets(region, 128, 20000), 4096 + (32 << 10));
+	misses = figures(region).misses;
+	CHECK_EQ(charge_after_resets(region, 100, 20000), 4096 + (32 << 10));
+	CHECK_EQ(figures(region).misses, misses);
+	/* A spike of a hundred times that is gone with the reset. */
+	CHECK_EQ(charge_after_resets(region, 1, 2000000), 4096 + (32 << 10));
+	/* What was much is little after 64 resets. */
+	CHECK_EQ(charge_after_resets(region, 96, 1000), 4096);
+	weir_region_destroy(region);
+	CHECK_EQ(kind_stats(&kind).bytes_mapped, 0);
+}
+
+TEST(many_resets_count_as_no_region)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("counted");
+	struct weir_region *region;
+
+	for (int i = 1; i <= 10; i++) {
+		CHECK_EQ(weir_region_create(&kind, NULL, &region), 0);
+		(void)charge_after_resets(region, 25, (size_t)i * 700);
+		CHECK_EQ(kind_stats(&kind).hits, i);
+		CHECK_EQ(kind_stats(&kind).in_use, 1);
+		weir_region_destroy(region);
+		CHECK_EQ(kind_stats(&kind).hits, i);
+	}
+}
