@@ -4,6 +4,8 @@
 # in the build directory.  All are compiled with the same options; what a
 # machine lacks is told here, and again by the benchmark.
 
+include(CheckIncludeFile)
+
 # Runtime libraries are enough for the malloc replacements: their functions have
 # the C library's prototypes.
 find_library(MIMALLOC_LIBRARY NAMES libmimalloc.so.2 mimalloc)
@@ -23,6 +25,14 @@ if(PKG_CONFIG_FOUND)
 	pkg_check_modules(DPDK QUIET libdpdk)
 endif()
 
+# Never part of this tree: whoever has nginx's source says where.
+set(WEIR_NGINX_SOURCE "$ENV{WEIR_NGINX_SOURCE}" CACHE PATH
+	"unpacked source of nginx, whose pools play in weir bench region")
+set(nginx_palloc "")
+if(WEIR_NGINX_SOURCE AND EXISTS "${WEIR_NGINX_SOURCE}/src/core/ngx_palloc.c")
+	set(nginx_palloc "${WEIR_NGINX_SOURCE}/src/core/ngx_palloc.c")
+endif()
+
 set(use "opponent of weir bench")
 weir_optional("mimalloc" "${MIMALLOC_LIBRARY}" libmimalloc2.0 "${use}")
 weir_optional("jemalloc" "${JEMALLOC_LIBRARY}" libjemalloc2 "${use}")
@@ -31,6 +41,8 @@ weir_optional("tbb" "${TBBMALLOC_LIBRARY}" libtbbmalloc2 "${use}")
 weir_optional("rte" "${DPDK_LIBRARIES}" libdpdk-dev "${use}")
 weir_optional("apr" "${APR_LIBRARIES}" libapr1-dev "${use}")
 weir_optional("talloc" "${TALLOC_LIBRARIES}" libtalloc-dev "${use}")
+weir_optional("nginx" "${nginx_palloc}"
+	"its source, WEIR_NGINX_SOURCE=DIR" "${use}")
 weir_optional("ck" "${CK_INCLUDE_DIR}" libck-dev "${use}")
 weir_optional("boost" "${BOOST_INCLUDE_DIR}" libboost-dev "${use}")
 
@@ -40,11 +52,13 @@ if(NOT WEIR_CONTENDERS OR WEIR_SANITIZE)
 endif()
 
 set(object ${PROJECT_SOURCE_DIR}/bench/object)
+set(region ${PROJECT_SOURCE_DIR}/bench/region)
 
 # The loops are timed: the build type's optimisation, no frame pointers, nothing
 # the compiler knows about malloc.
 function(weir_bench_worker PEER SOURCE)
-	add_executable(weir-bench-${PEER} ${object}/${SOURCE})
+	cmake_path(ABSOLUTE_PATH SOURCE BASE_DIRECTORY ${object})
+	add_executable(weir-bench-${PEER} ${SOURCE})
 	target_compile_options(weir-bench-${PEER} PRIVATE
 		-fno-builtin-malloc -fno-builtin-free -fomit-frame-pointer)
 	target_compile_definitions(weir-bench-${PEER} PRIVATE
@@ -115,6 +129,8 @@ if(CK_INCLUDE_DIR AND CK_LIBRARY)
 endif()
 if(TALLOC_LIBRARIES)
 	weir_bench_worker(talloc peer_talloc.c PkgConfig::TALLOC)
+	weir_bench_worker(talloc-pool peer_talloc.c PkgConfig::TALLOC)
+	weir_bench_define(talloc-pool BENCH_TALLOC_POOL)
 endif()
 if(APR_LIBRARIES)
 	weir_bench_worker(apr peer_apr.c PkgConfig::APR)
@@ -163,3 +179,51 @@ weir_bench_worker(batch-inline peer_weir.c weir)
 weir_bench_define(batch-inline BENCH_CHECK=WEIR_CHECK_BATCH BENCH_INLINED=1)
 weir_bench_worker(weir-heap peer_weir_heap.c weir)
 weir_bench_worker(weir-bounded peer_weir_bounded.c weir)
+
+# ---- regions -------------------------------------------------------------
+
+check_include_file(obstack.h WEIR_HAVE_OBSTACK)
+if(WEIR_HAVE_OBSTACK)
+	weir_bench_worker(obstack ${region}/peer_obstack.c)
+endif()
+weir_bench_worker(weir-region ${region}/peer_weir_region.c weir)
+weir_bench_define(weir-region BENCH_NAMED=1 BENCH_LIMITED=0)
+weir_bench_worker(weir-limited ${region}/peer_weir_region.c weir)
+weir_bench_define(weir-limited BENCH_NAMED=1 BENCH_LIMITED=1)
+weir_bench_worker(weir-plain ${region}/peer_weir_region.c weir)
+weir_bench_define(weir-plain BENCH_NAMED=0 BENCH_LIMITED=0)
+
+# nginx is configured in a copy, with nothing that needs a library; of what that
+# makes, only the headers are used.  Its pools are compiled as ours are.
+if(nginx_palloc)
+	set(nginx ${PROJECT_BINARY_DIR}/bench/nginx)
+	set(nginx_files ${nginx}/src/core/ngx_palloc.c
+		${nginx}/src/os/unix/ngx_alloc.c)
+	add_custom_command(OUTPUT ${nginx}/objs/ngx_auto_config.h ${nginx_files}
+		COMMAND ${CMAKE_COMMAND} -E rm -rf ${nginx}
+		COMMAND ${CMAKE_COMMAND} -E copy_directory
+			${WEIR_NGINX_SOURCE} ${nginx}
+		COMMAND sh -c "cd '${nginx}' && ./configure \
+			--with-cc='${CMAKE_C_COMPILER}' --without-pcre \
+			--without-http_rewrite_module \
+			--without-http_gzip_module >configure.log"
+		DEPENDS ${nginx_palloc} VERBATIM
+		COMMENT "Configuring nginx, whose pools are an opponent")
+	set_source_files_properties(${nginx_files} PROPERTIES
+		COMPILE_OPTIONS "-w")
+	# One target runs the command for both workers.
+	add_custom_target(weir_bench_nginx_source
+		DEPENDS ${nginx}/objs/ngx_auto_config.h ${nginx_files})
+	foreach(name nginx nginx-4k)
+		weir_bench_worker(${name} ${region}/peer_nginx.c)
+		target_sources(weir-bench-${name} PRIVATE ${nginx_files})
+		add_dependencies(weir-bench-${name} weir_bench_nginx_source)
+		foreach(part objs src/core src/event src/event/modules
+			src/os/unix)
+			target_include_directories(weir-bench-${name} SYSTEM
+				PRIVATE ${nginx}/${part})
+		endforeach()
+	endforeach()
+	weir_bench_define(nginx BENCH_POOL_BYTES=16384)
+	weir_bench_define(nginx-4k BENCH_POOL_BYTES=4096)
+endif()

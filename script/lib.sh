@@ -72,6 +72,9 @@ packages_for() {
 	test)
 		cat <<-'LIST'
 			python3 python3
+			curl curl
+			wrk wrk
+			dpkg-dev dpkg-source
 			valgrind valgrind
 			libc6-dbg /usr/lib/debug/.build-id
 			spin spin
@@ -149,6 +152,7 @@ configure() {
 	shift 2
 	found="$* uv=$(is_there /usr/include/uv.h && echo 1)"
 	found+=" asio=$(is_there /usr/include/asio.hpp && echo 1)"
+	found+=" nginx=${WEIR_NGINX_SOURCE-}"
 	while read -r _ probe; do
 		found+=" $(is_there "$probe" && echo 1)"
 	done < <(packages_for opponents)

@@ -38,4 +38,6 @@ peer_usable(struct peer_pool *pool, void *object, size_t bytes)
 	return BENCH_USABLE(object);
 }
 
+#include "../region/region_malloc.h"
+
 #endif /* BENCH_OBJECT_MALLOC_LIKE_H */

@@ -89,4 +89,5 @@ peer_usable(struct peer_pool *pool, void *object, size_t bytes)
 	return bytes;
 }
 
+#include "../region/region_apr.h"
 #include "worker.h"

@@ -77,4 +77,5 @@ peer_usable(struct peer_pool *pool, void *object, size_t bytes)
 	return bytes;
 }
 
+#include "../region/region_floor.h"
 #include "worker.h"

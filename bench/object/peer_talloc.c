@@ -7,7 +7,7 @@
 
 #include <talloc.h>
 
-#define PEER_NAME "talloc"
+#define PEER_NAME BENCH_PEER
 #define PEER_FLAGS (PEER_ANY_SIZE | PEER_GROWS)
 #define PEER_VALUES 0
 
@@ -94,4 +94,5 @@ peer_usable(struct peer_pool *pool, void *object, size_t bytes)
 	return bytes;
 }
 
+#include "../region/region_talloc.h"
 #include "worker.h"

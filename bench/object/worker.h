@@ -47,7 +47,7 @@ bench_draw_sizes(void)
 	}
 }
 
-#ifndef PEER_HAS_FREE_ALL
+#if !defined(PEER_HAS_FREE_ALL) && !defined(PEER_REGIONS_ONLY)
 /* Never called: the suites look at PEER_FREES_ALL. */
 static BENCH_INLINE void
 peer_free_all(struct peer_pool *pool)
@@ -56,6 +56,7 @@ peer_free_all(struct peer_pool *pool)
 }
 #endif
 
+#ifndef PEER_REGIONS_ONLY
 #include "suite_pair.h"
 #include "suite_handoff.h"
 #include "suite_threads.h"
@@ -64,6 +65,8 @@ peer_free_all(struct peer_pool *pool)
 #include "suite_life.h"
 #include "suite_table.h"
 #include "suite_count.h"
+#endif
+#include "../region/suite_region.h"
 
 struct bench_suite {
 	const char *name;
@@ -71,6 +74,9 @@ struct bench_suite {
 };
 
 static const struct bench_suite bench_suites[] = {
+    {"region", suite_region},
+    {"count-region", suite_count_region},
+#ifndef PEER_REGIONS_ONLY
     {"pair", suite_pair},
     {"burst", suite_burst},
     {"random", suite_random},
@@ -83,6 +89,7 @@ static const struct bench_suite bench_suites[] = {
     {"decay", suite_decay},
     {"table", suite_table},
     {"count", suite_count},
+#endif
 };
 
 static uint64_t

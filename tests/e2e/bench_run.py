@@ -103,6 +103,8 @@ def test_every_suite_plays():
                "scaling": "mops_s", "buffers": "us_100k", "tail": "p99_ns",
                "fragmentation": "rss_ratio", "decay": "rss_growth",
                "table": "waste_ratio"}
+    assert pick(rows, suite="region", metric="ns_op", peer="glibc")
+    assert not pick(rows, suite="region", peer="weir-batch")
     for suite, metric in metrics.items():
         for peer in "glibc", "weir-batch":
             found = pick(rows, suite=suite, metric=metric, peer=peer)
@@ -113,6 +115,30 @@ def test_every_suite_plays():
         assert row["value"] > 0.95, row
     assert value(rows, suite="buffers", case="8192/touch", peer="glibc",
                  metric="failures") == 0
+
+
+def test_regions_are_compared_with_regions():
+    peers = "weir-region", "weir-limited", "weir-plain", "glibc", "harness"
+    workers(*peers)
+    rows = measure("region", "--peers", ",".join(peers), "--rounds", "2",
+                   "--time", "4ms")
+    for load in "request", "request-reset", "small", "tiny", "fastpath":
+        for live in 1, 64, 1000:
+            case = f"{load}/{live}"
+            for peer in peers:
+                assert value(rows, case=case, peer=peer, metric="ns_op") > 0
+            # A pointer that moves is the floor of everybody.
+            assert (value(rows, case=case, peer="glibc", metric="ns_op") >
+                    value(rows, case=case, peer="harness", metric="ns_op"))
+        assert value(rows, case=f"{load}/1", peer="glibc",
+                     metric="ns_op_over_weir-region") > 1, load
+    # All memory is written, so at least that much is resident.
+    for case in "request", "small", "tiny":
+        for peer in "weir-region", "glibc":
+            ratio = value(rows, case=case, peer=peer, metric="rss_ratio")
+            assert 0.99 < ratio < 20, (case, peer, ratio)
+    assert pick(rows, case="spike", peer="weir-region", metric="rss_ratio")
+    assert not pick(rows, case="spike", peer="harness")
 
 
 def test_a_slowed_opponent_comes_out_slower():
@@ -221,6 +247,8 @@ def test_unknown_names_are_answered_with_the_nearest():
             (("hadnoff",), "unknown suite 'hadnoff'; did you mean 'handoff'?"),
             (("pair", "--peers", "glibc,jemaloc"),
              "unknown peer 'jemaloc'; did you mean 'jemalloc'?"),
+            (("region", "--peers", "glibc,mutex"),
+             "peer 'mutex' plays none of these suites"),
             (("xyzzy",), "unknown suite 'xyzzy'; there are pair burst"),
             (("--qick",), "unknown option '--qick'; did you mean '--quick'?"),
             (("--rounds", "0"), "'0' is no value for --rounds"),

@@ -73,6 +73,20 @@ TEST(bench_a_round_without_one_of_the_two_gives_no_ratio)
 	CHECK_NULL(find("mutex", "ns_op_over_weir"));
 }
 
+TEST(bench_suites_of_regions_are_played_by_those_who_have_them)
+{
+	unsigned region = (unsigned)bench_suite_find("region");
+	unsigned pair = (unsigned)bench_suite_find("pair");
+
+	CHECK(bench_plays(peer("glibc"), region));
+	CHECK(bench_plays(peer("glibc"), pair));
+	CHECK(bench_plays(peer("nginx"), region));
+	CHECK(!bench_plays(peer("nginx"), pair));
+	CHECK(!bench_plays(peer("weir"), region));
+	CHECK(bench_plays_any(peer("weir"), bench_suites_default()));
+	CHECK(!bench_plays_any(peer("weir"), UINT64_C(1) << region));
+}
+
 TEST(bench_only_metrics_that_should_be_small_are_compared)
 {
 	add("mutex", 0, "mops_s", 4);

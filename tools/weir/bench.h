@@ -37,31 +37,51 @@ extern volatile sig_atomic_t bench_stop; /* Ctrl-C was pressed */
 
 /* ---- bench_list.c ------------------------------------------------------ */
 
-/* name, kind, package that its worker needs, what it is. */
-#define BENCH_PEERS(X)                                                         \
-	X("glibc", MALLOC, "", "malloc of the C library")                      \
-	X("mimalloc", MALLOC, "libmimalloc2.0", "mimalloc")                    \
-	X("jemalloc", MALLOC, "libjemalloc2", "jemalloc")                      \
-	X("tcmalloc", MALLOC, "libtcmalloc-minimal4", "gperftools' tcmalloc")  \
-	X("tbb", MALLOC, "libtbbmalloc2", "scalable_malloc of oneTBB")         \
-	X("rte", POOL, "libdpdk-dev", "DPDK's rte_mempool")                    \
-	X("apr", POOL, "libapr1-dev", "pools of the Apache runtime")           \
-	X("talloc", MALLOC, "libtalloc-dev", "Samba's talloc")                 \
-	X("boost", POOL, "libboost-dev", "boost::pool behind a mutex")         \
-	X("boost-lockfree", POOL, "libboost-dev", "Boost's lock-free list")    \
-	X("ck", POOL, "libck-dev", "ck_stack as a free list")                  \
-	X("mutex", TEXTBOOK, "", "an array of objects behind a mutex")         \
-	X("lockfree", TEXTBOOK, "", "a lock-free list with a tag")             \
-	X("firstfit", TEXTBOOK, "", "Knuth's first fit behind a mutex")        \
-	X("bestfit", TEXTBOOK, "", "the same, best fit")                       \
-	X("weir", WEIR, "", "cache, every free checked")                       \
-	X("weir-batch", WEIR, "", "cache, checked by the magazine")            \
-	X("weir-inline", WEIR, "", "as weir, compiled into the caller")        \
-	X("batch-inline", WEIR, "", "as weir-batch, compiled into the caller") \
-	X("weir-heap", WEIR, "", "heap: any size")                             \
-	X("weir-bounded", WEIR, "", "bounded pool, lock-free")                 \
-	X("harness", FLOOR, "", "no allocator: what each figure contains")     \
-	X("slow", HIDDEN, "", "glibc, each free delayed: the test of this test")
+/* name, kind, what it plays, package that its worker needs, what it is. */
+/* clang-format off */
+#define BENCH_PEERS(X)                                                        \
+	X("glibc", MALLOC, ALL, "", "malloc of the C library")                \
+	X("mimalloc", MALLOC, ALL, "libmimalloc2.0", "mimalloc")              \
+	X("jemalloc", MALLOC, ALL, "libjemalloc2", "jemalloc")                \
+	X("tcmalloc", MALLOC, ALL, "libtcmalloc-minimal4",                    \
+	    "gperftools' tcmalloc")                                           \
+	X("tbb", MALLOC, ALL, "libtbbmalloc2", "scalable_malloc of oneTBB")   \
+	X("rte", POOL, OBJECTS, "libdpdk-dev", "DPDK's rte_mempool")          \
+	X("apr", POOL, ALL, "libapr1-dev", "pools of the Apache runtime")     \
+	X("nginx", POOL, REGIONS, "WEIR_NGINX_SOURCE=DIR",                  \
+	    "nginx's pools, 16 KiB")                                          \
+	X("nginx-4k", POOL, REGIONS, "WEIR_NGINX_SOURCE=DIR",               \
+	    "nginx's pools, 4 KiB")                                           \
+	X("obstack", POOL, REGIONS, "", "obstacks of the C library")          \
+	X("talloc", MALLOC, ALL, "libtalloc-dev", "Samba's talloc")           \
+	X("talloc-pool", MALLOC, REGIONS, "libtalloc-dev",                    \
+	    "talloc_pool() of 64 KiB")                                        \
+	X("boost", POOL, OBJECTS, "libboost-dev",                             \
+	    "boost::pool behind a mutex")                                     \
+	X("boost-lockfree", POOL, OBJECTS, "libboost-dev",                    \
+	    "Boost's lock-free list")                                         \
+	X("ck", POOL, OBJECTS, "libck-dev", "ck_stack as a free list")        \
+	X("mutex", TEXTBOOK, OBJECTS, "", "an array of objects behind a mutex") \
+	X("lockfree", TEXTBOOK, OBJECTS, "", "a lock-free list with a tag")   \
+	X("firstfit", TEXTBOOK, OBJECTS, "",                                  \
+	    "Knuth's first fit behind a mutex")                               \
+	X("bestfit", TEXTBOOK, OBJECTS, "", "the same, best fit")             \
+	X("weir", WEIR, OBJECTS, "", "cache, every free checked")             \
+	X("weir-batch", WEIR, OBJECTS, "", "cache, checked by the magazine")  \
+	X("weir-inline", WEIR, OBJECTS, "",                                   \
+	    "as weir, compiled into the caller")                              \
+	X("batch-inline", WEIR, OBJECTS, "",                                  \
+	    "as weir-batch, compiled into the caller")                        \
+	X("weir-heap", WEIR, ALL, "", "heap: any size")                       \
+	X("weir-bounded", WEIR, OBJECTS, "", "bounded pool, lock-free")       \
+	X("weir-region", WEIR, REGIONS, "", "region, of a kind with a name")    \
+	X("weir-limited", WEIR, REGIONS, "", "the same, with a limit")          \
+	X("weir-plain", WEIR, REGIONS, "", "region, with neither")            \
+	X("harness", FLOOR, ALL, "",                                          \
+	    "no allocator: what each figure contains")                        \
+	X("slow", HIDDEN, ALL, "",                                            \
+	    "glibc, each free delayed: the test of this test")
+/* clang-format on */
 
 enum bench_kind {
 	BENCH_MALLOC,
@@ -72,9 +92,17 @@ enum bench_kind {
 	BENCH_HIDDEN, /* plays only when it is named */
 };
 
+/* What a suite is about, and a set of it what an opponent has. */
+enum bench_plays {
+	BENCH_OBJECTS = 1, /* freed one by one, or by a pool of one size */
+	BENCH_REGIONS = 2, /* of any size, freed together */
+	BENCH_ALL = BENCH_OBJECTS | BENCH_REGIONS,
+};
+
 struct bench_peer {
 	const char *name;
 	enum bench_kind kind;
+	enum bench_plays plays;
 	const char *package;
 	const char *text;
 };
@@ -89,12 +117,19 @@ struct bench_suite {
 	const char *question;
 	const char *metrics; /* of the table: "ns_op", or several with blanks */
 	unsigned rounds_max; /* long suites play fewer rounds; 0: all */
+	enum bench_plays plays;
 };
 
 #define BENCH_SUITE_MAX 16u
 
 extern const struct bench_suite bench_suites[];
 extern const unsigned bench_suite_count;
+
+/* Does this opponent have what the suite is about? */
+bool bench_plays(unsigned peer, unsigned suite);
+
+/* Or with any of a set of suites? */
+bool bench_plays_any(unsigned peer, uint64_t suites);
 
 /* All that play unless others are named. */
 uint64_t bench_peers_default(void);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench_count.c - instructions of one alloc and of one free, by callgrind.
+ * bench_count.c - instructions of one alloc and of one free, and of a region's
+ * whole life, by callgrind.
  *
  * Times tell what a processor made of a path on one day; its instructions are
  * the same on every day.  callgrind collects inside one function of the worker,
  * a loop of 8 calls on warm structures (bench/object/suite_count.h), and the
- * same loop with nothing in it, the worker "harness", is subtracted.
+ * same loop with nothing in it, the worker "harness", is subtracted.  Regions
+ * are counted with their loop (bench/region/suite_region.h), whose share is not
+ * theirs alone: the floor's count stands beside them.
  */
 #include "bench.h"
 
@@ -15,7 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define COUNT_LOOP 8.0 /* COUNT_OBJECTS of the worker */
+#define COUNT_LOOP 8.0            /* COUNT_OBJECTS of the worker */
+#define COUNT_REGIONS 64.0        /* REGION_PLANS of the worker */
+#define COUNT_OBJECTS_FAST 1000.0 /* of its case fastpath */
 #define COUNT_LIMIT_MS 30000
 
 bool
@@ -40,23 +45,25 @@ bench_count_ready(void)
 /* Instructions inside a function of a worker, NAN with the reason in @why. */
 static double
 count_run(const struct bench_settings *set, const char *peer,
-    const char *function, const char *bytes, char *why, size_t why_bytes)
+    const char *suite_name, const char *function, const char *name, char *why,
+    size_t why_bytes)
 {
 	static char out[4096];
 	static char err[65536];
 	static char path[BENCH_PATH_BYTES];
 	char collect[80];
-	char size[8];
+	char only[BENCH_NAME_BYTES];
 	char valgrind[] = "valgrind";
 	char tool[] = "--tool=callgrind";
 	char file[] = "--callgrind-out-file=/dev/null";
-	char suite[] = "count";
+	char suite[BENCH_NAME_BYTES];
 	char time[] = "1";
 	char *argv[] = {
-	    valgrind, tool, file, collect, path, suite, time, size, NULL};
+	    valgrind, tool, file, collect, path, suite, time, only, NULL};
 
 	bench_worker_path(set->directory, peer, path);
-	snprintf(size, sizeof(size), "%s", bytes);
+	snprintf(suite, sizeof(suite), "%s", suite_name);
+	snprintf(only, sizeof(only), "%s", name);
 	snprintf(collect, sizeof(collect), "--toggle-collect=%s", function);
 	int status = bench_process_run(
 	    argv, COUNT_LIMIT_MS, out, sizeof(out), err, sizeof(err));
@@ -80,8 +87,8 @@ count_loop(const struct bench_settings *set, const char *function,
 	static double known[2]; /* of the one size that is counted */
 
 	if (known[which] <= 0)
-		known[which] =
-		    count_run(set, "harness", function, bytes, why, why_bytes);
+		known[which] = count_run(
+		    set, "harness", "count", function, bytes, why, why_bytes);
 	return known[which];
 }
 
@@ -112,8 +119,8 @@ count_case(const struct bench_settings *set, const char *peer,
 	for (int i = 0; i < 2; i++) {
 		double loop =
 		    count_loop(set, functions[i], bytes, i, why, sizeof(why));
-		double all =
-		    count_run(set, peer, functions[i], bytes, why, sizeof(why));
+		double all = count_run(
+		    set, peer, "count", functions[i], bytes, why, sizeof(why));
 		double each = (all - loop) / COUNT_LOOP;
 		char name[BENCH_NAME_BYTES];
 
@@ -129,8 +136,34 @@ count_case(const struct bench_settings *set, const char *peer,
 	count_row(rows, bytes, peer, sum);
 }
 
-void
-bench_count_play(
+/* A region from its creation or reset to its end, all 64 plans. */
+static void
+count_regions(
+    const struct bench_settings *set, const char *peer, struct bench_rows *rows)
+{
+	static const char *const cases[] = {"request", "request-reset", "small",
+	    "small-reset", "tiny", "tiny-reset", "fastpath"};
+	char why[64];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		double all = count_run(set, peer, "count-region",
+		    "weir_bench_count_region", cases[i], why, sizeof(why));
+		char name[BENCH_NAME_BYTES];
+
+		if (!isfinite(all)) {
+			bench_rows_note(
+			    rows, "instructions", peer, "skipped", why);
+			return;
+		}
+		if (strcmp(cases[i], "fastpath") == 0)
+			all /= COUNT_OBJECTS_FAST;
+		snprintf(name, sizeof(name), "region/%s", cases[i]);
+		count_row(rows, name, peer, all / COUNT_REGIONS);
+	}
+}
+
+static void
+count_objects(
     const struct bench_settings *set, unsigned peer, struct bench_rows *rows)
 {
 	if (bench_peers[peer].kind == BENCH_FLOOR)
@@ -141,4 +174,20 @@ bench_count_play(
 		return;
 	}
 	count_case(set, bench_peers[peer].name, "64", rows);
+}
+
+void
+bench_count_play(
+    const struct bench_settings *set, unsigned peer, struct bench_rows *rows)
+{
+	unsigned plays = 0;
+
+	for (unsigned i = 0; i < bench_suite_count; i++)
+		if ((set->suites >> i & 1) != 0)
+			plays |=
+			    bench_suites[i].plays & bench_peers[peer].plays;
+	if ((plays & BENCH_OBJECTS) != 0)
+		count_objects(set, peer, rows);
+	if ((plays & BENCH_REGIONS) != 0)
+		count_regions(set, bench_peers[peer].name, rows);
 }

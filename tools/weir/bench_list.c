@@ -6,33 +6,41 @@
 
 #include <string.h>
 
-#define LIST_PEER(name, kind, package, text) \
-	{name, BENCH_##kind, package, text},
+#define LIST_PEER(name, kind, plays, package, text) \
+	{name, BENCH_##kind, BENCH_##plays, package, text},
 const struct bench_peer bench_peers[] = {BENCH_PEERS(LIST_PEER)};
 #undef LIST_PEER
 
 const unsigned bench_peer_count = sizeof(bench_peers) / sizeof(bench_peers[0]);
 
-/* The questions stand, longer, on top of bench/object/suite_*.h. */
+/* The questions stand, longer, on top of bench/object/suite_*.h and
+ * bench/region/suite_region.h. */
 const struct bench_suite bench_suites[] = {
-    {"pair", "an object freed before the next is taken", "ns_op", 0},
-    {"burst", "256 objects taken, then all freed", "ns_op", 0},
-    {"random", "one of 4096 live objects replaced, or 32 of them", "ns_op", 0},
-    {"handoff", "taken by one thread, freed by another", "ns_op", 0},
-    {"oversub", "8 threads on 2 processors, processor time", "cpu_ns_op", 0},
-    {"scaling", "1 to 8 threads on all processors", "cpu_ns_op mops_s", 0},
+    {"pair", "an object freed before the next is taken", "ns_op", 0,
+	BENCH_OBJECTS},
+    {"burst", "256 objects taken, then all freed", "ns_op", 0, BENCH_OBJECTS},
+    {"random", "one of 4096 live objects replaced, or 32 of them", "ns_op", 0,
+	BENCH_OBJECTS},
+    {"handoff", "taken by one thread, freed by another", "ns_op", 0,
+	BENCH_OBJECTS},
+    {"oversub", "8 threads on 2 processors, processor time", "cpu_ns_op", 0,
+	BENCH_OBJECTS},
+    {"scaling", "1 to 8 threads on all processors", "cpu_ns_op mops_s", 0,
+	BENCH_OBJECTS},
     {"buffers", "100,000 uses of 8 KiB buffers, 1 and 8 threads",
-	"us_100k failures", 0},
+	"us_100k failures", 0, BENCH_OBJECTS},
     {"tail", "the slowest 1 % and 0.1 % of allocs, 16 to 4096 bytes",
-	"p50_ns p99_ns p99.9_ns step_ns", 0},
+	"p50_ns p99_ns p99.9_ns step_ns", 0, BENCH_OBJECTS},
     {"fragmentation", "resident over live bytes as sizes change",
-	"rss_ratio internal_ratio kept_mib", 3},
+	"rss_ratio internal_ratio kept_mib", 3, BENCH_OBJECTS},
     {"decay", "72 hours in short: p99 and memory, first and last",
-	"p99_growth rss_growth p99_ns rss_ratio cpu_ns_op", 1},
+	"p99_growth rss_growth p99_ns rss_ratio cpu_ns_op", 1, BENCH_OBJECTS},
     {"table", "malloc or a pool: each cell of the comparison",
 	"taken_first_kib steady_faults ns_op p99.9_over_p50 rss_ratio "
 	"sizes_served waste_ratio values_needed",
-	0},
+	0, BENCH_OBJECTS},
+    {"region", "memory that ends with a request, of a given size and number",
+	"ns_op rss_ratio p99_growth", 0, BENCH_REGIONS},
 };
 
 const unsigned bench_suite_count =
@@ -43,6 +51,21 @@ _Static_assert(sizeof(bench_peers) / sizeof(bench_peers[0]) <= BENCH_PEER_MAX,
 _Static_assert(
     sizeof(bench_suites) / sizeof(bench_suites[0]) <= BENCH_SUITE_MAX,
     "tables of suites must fit");
+
+bool
+bench_plays(unsigned peer, unsigned suite)
+{
+	return (bench_peers[peer].plays & bench_suites[suite].plays) != 0;
+}
+
+bool
+bench_plays_any(unsigned peer, uint64_t suites)
+{
+	for (unsigned i = 0; i < bench_suite_count; i++)
+		if ((suites >> i & 1) != 0 && bench_plays(peer, i))
+			return true;
+	return false;
+}
 
 uint64_t
 bench_peers_default(void)

@@ -218,7 +218,8 @@ play_suite(struct play *play, unsigned suite)
 	     place++) {
 		unsigned peer = play_turn(play->round, place);
 
-		if ((play->set->peers >> peer & 1) == 0)
+		if ((play->set->peers >> peer & 1) == 0 ||
+		    !bench_plays(peer, suite))
 			continue;
 		play_step(play, what, peer);
 		if (play_is_over(play))
@@ -290,13 +291,32 @@ play_rounds(struct play *play)
 
 /* ---- all of it --------------------------------------------------------------------- */
 
+/* Of a set of peers, how many play a suite. */
 static unsigned
-play_bits(uint64_t set)
+play_count(uint64_t peers, unsigned suite)
 {
-	return (unsigned)__builtin_popcountll(set);
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < bench_peer_count; i++)
+		count += (peers >> i & 1) != 0 && bench_plays(i, suite);
+	return count;
 }
 
-/* Names those without a worker and leaves them out. */
+/* What to do about an opponent without a worker. */
+static void
+play_remedy(const struct bench_peer *peer, char *text, size_t bytes)
+{
+	const char *verb = "install ";
+
+	if (peer->package[0] == '\0')
+		verb = "";
+	else if (strchr(peer->package, '=') != NULL)
+		verb = "set "; /* a variable that names a source tree */
+	snprintf(text, bytes, "%s%s%srun script/bench in the source tree", verb,
+	    peer->package, peer->package[0] != '\0' ? " and " : "");
+}
+
+/* Leaves out who plays none of the suites, and names those without a worker. */
 static void
 play_missing(struct play *play, struct bench_settings *set)
 {
@@ -306,6 +326,8 @@ play_missing(struct play *play, struct bench_settings *set)
 	for (unsigned i = 0; i < bench_peer_count; i++) {
 		const struct bench_peer *peer = &bench_peers[i];
 
+		if (!bench_plays_any(i, set->suites))
+			set->peers &= ~(UINT64_C(1) << i);
 		if ((set->peers >> i & 1) == 0 ||
 		    bench_worker_path(set->directory, peer->name, path))
 			continue;
@@ -315,10 +337,7 @@ play_missing(struct play *play, struct bench_settings *set)
 		    set->directory_given ? "in " : "beside this program",
 		    set->directory_given ? set->directory : "");
 		size_t used = strlen(text);
-		snprintf(text + used, sizeof(text) - used,
-		    "%s%s%srun script/bench in the source tree",
-		    peer->package[0] != '\0' ? "install " : "", peer->package,
-		    peer->package[0] != '\0' ? " and " : "");
+		play_remedy(peer, text + used, sizeof(text) - used);
 		bench_rows_note(
 		    play->rows, "about", peer->name, "missing", text);
 	}
@@ -347,9 +366,9 @@ bench_play(const struct bench_settings *given, struct bench_rows *rows)
 	for (unsigned suite = 0; suite < bench_suite_count; suite++)
 		for (unsigned round = 0; round < set.rounds; round++)
 			if (play_has_suite(&play, suite, round))
-				play.total += play_bits(set.peers);
+				play.total += play_count(set.peers, suite);
 	if (set.instructions)
-		play.total += play_bits(set.peers);
+		play.total += (unsigned)__builtin_popcountll(set.peers);
 	term_progress_begin(&play.progress, stderr);
 	play_rounds(&play);
 	bench_figures_rows(&play.figures, rows);

@@ -62,11 +62,11 @@ report_head(const struct bench_rows *rows, FILE *out)
 			    row == missing ? "missing: " : "", row->unit);
 	}
 	fputs("\nA cell is the median of rounds; a round's figure is the lower "
-	      "quartile of its\nchunks. `÷weir`, `÷batch`, `÷heap`: the "
-	      "opponent's figure over that of `weir`,\n`weir-batch`, "
-	      "`weir-heap`, the median of the rounds' ratios: 2 means that "
-	      "weir takes\nhalf. `~`: the difference is within the ratio's "
-	      "spread.\n",
+	      "quartile of its\nchunks. `÷weir`, `÷batch`, `÷heap`, `÷region`: "
+	      "the opponent's figure over that of\n`weir`, `weir-batch`, "
+	      "`weir-heap`, `weir-region`, the median of the rounds' ratios: "
+	      "2 means that weir takes\nhalf. `~`: the difference is within "
+	      "the ratio's spread.\n",
 	    out);
 }
 
@@ -157,7 +157,10 @@ report_cell(const struct bench_rows *rows, const char *suite,
 	report_ratio(weir, "weir", out);
 	report_ratio(report_ratio_row(rows, suite, column, peer, "weir-batch"),
 	    "batch", out);
-	if (weir == NULL)
+	const struct bench_row *region =
+	    report_ratio_row(rows, suite, column, peer, "weir-region");
+	report_ratio(region, "region", out);
+	if (weir == NULL && strcmp(suite, "region") != 0)
 		report_ratio(heap, "heap", out);
 	fputs(" |", out);
 }
@@ -183,9 +186,12 @@ report_notes(const struct bench_rows *rows, const char *suite, FILE *out)
 		fputs(".\n", out);
 }
 
+/* What stands for weir in the cases of a suite, the first that has them. */
+static const char *const report_own[] = {"weir", "weir-region", "weir-heap"};
+
 /*
- * Opponents ahead of the checked cache, or of the heap where sizes are mixed,
- * by more than the spread.
+ * Opponents ahead of the checked cache, of the region, or of the heap where
+ * sizes are mixed, by more than the spread.
  */
 static void
 report_lost(const struct bench_rows *rows, const char *suite,
@@ -197,15 +203,13 @@ report_lost(const struct bench_rows *rows, const char *suite,
 		enum bench_kind kind = bench_peers[i].kind;
 
 		for (unsigned j = 0; j < count; j++) {
-			const struct bench_row *row;
-			const char *own = "weir";
+			const struct bench_row *row = NULL;
+			const char *own = NULL;
 
 			if (kind == BENCH_WEIR || kind == BENCH_FLOOR)
 				continue;
-			row = report_ratio_row(
-			    rows, suite, &cases[j], bench_peers[i].name, own);
-			if (row == NULL) {
-				own = "weir-heap";
+			for (unsigned k = 0; k < 3 && row == NULL; k++) {
+				own = report_own[k];
 				row = report_ratio_row(rows, suite, &cases[j],
 				    bench_peers[i].name, own);
 			}
@@ -269,6 +273,7 @@ bench_report_print(const struct bench_rows *rows, const char *charts, FILE *out)
 		    bench_suites[i].question, bench_suites[i].metrics, charts,
 		    out);
 	report_suite(rows, "instructions",
-	    "of one alloc and one free, by callgrind", "instructions", charts,
-	    out);
+	    "of one alloc and one free, and of a region with its loop, by "
+	    "callgrind",
+	    "instructions", charts, out);
 }

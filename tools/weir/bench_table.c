@@ -51,17 +51,23 @@ table_ratio_metric(
 	snprintf(text, bytes, "%.20s_over_%.13s", metric, peer);
 }
 
-/* With what a column is compared: caches first, the heap where it is alone. */
+/*
+ * With what a column is compared: caches first, the heap where it is alone; the
+ * region wherever there is one.
+ */
 static void
 table_choose_ratios(const struct bench_rows *rows, const char *suite,
     struct table_column *column)
 {
-	static const char *const wanted[] = {"weir", "weir-batch", "weir-heap"};
+	static const char *const wanted[] = {
+	    "weir", "weir-batch", "weir-region", "weir-heap"};
 
 	if (!bench_metric_compared(column->metric))
 		return;
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		if (column->ratio_count == 2)
+		if (column->ratio_count == 2 ||
+		    (column->ratio_count == 1 &&
+			strcmp(column->ratios[0], "weir-region") == 0))
 			break;
 		if (bench_rows_find(rows, suite, column->name, wanted[i],
 			column->metric) != NULL)
@@ -150,6 +156,8 @@ table_short(const char *peer)
 {
 	if (strcmp(peer, "weir-batch") == 0)
 		return "/batch";
+	if (strcmp(peer, "weir-region") == 0)
+		return "/region";
 	return strcmp(peer, "weir-heap") == 0 ? "/heap" : "/weir";
 }
 
@@ -274,13 +282,15 @@ bench_table_print(const struct bench_rows *rows, FILE *out)
 		table_print_suite(rows, bench_suites[i].name,
 		    bench_suites[i].question, bench_suites[i].metrics, out);
 	table_print_suite(rows, "instructions",
-	    "of one alloc and one free, by callgrind", "instructions", out);
+	    "of one alloc and one free, and of a region with its loop, by "
+	    "callgrind",
+	    "instructions", out);
 	fputc('\n', out);
 	table_notes(rows, "about", out);
-	fputs("\nMedians of rounds.  /weir, /batch and /heap: the opponent's "
-	      "over that of weir,\nweir-batch and weir-heap, round by round; 2 "
-	      "means that weir takes half.  ~: the\ndifference is within "
-	      "the ratio's spread.\n",
+	fputs("\nMedians of rounds.  /weir, /batch, /heap and /region: the "
+	      "opponent's over that of\nweir, weir-batch, weir-heap and "
+	      "weir-region, round by round; 2 means that weir\ntakes half.  "
+	      "~: the difference is within the ratio's spread.\n",
 	    out);
 	for (size_t i = 0; i < rows->count; i++)
 		if (strcmp(rows->rows[i].suite, "about") == 0 &&

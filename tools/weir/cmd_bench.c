@@ -49,13 +49,19 @@ static struct bench_options bench_set = {
 
 static const char bench_details[] =
     "Suites, given as words, all unless some are named: pair burst random "
-    "handoff oversub scaling buffers tail fragmentation decay table. What each "
-    "asks stands on top of bench/object/suite_*.h.\n\n"
+    "handoff oversub scaling buffers tail fragmentation decay table of "
+    "objects; region of memory that is freed together. What each asks stands "
+    "on top of bench/object/suite_*.h and bench/region/suite_region.h.\n\n"
     "Opponents: glibc mimalloc jemalloc tcmalloc tbb rte apr talloc boost "
     "boost-lockfree ck; text books' mutex lockfree firstfit bestfit; weir's "
     "own weir weir-batch weir-inline batch-inline weir-heap weir-bounded; "
     "harness, which allocates nothing; and, only when named, slow, which is "
-    "glibc with a delay and has to lose.\n\n"
+    "glibc with a delay and has to lose. In the suite region: the mallocs, "
+    "apr nginx nginx-4k obstack talloc talloc-pool; weir-region; "
+    "weir-limited, which has a limit, too; weir-plain, which has neither limit "
+    "nor name; weir-heap; and harness, a pointer that moves. nginx is compiled "
+    "from its source where the build "
+    "was told WEIR_NGINX_SOURCE.\n\n"
     "Each opponent plays each suite of each round in a process of its own. A "
     "figure is the lower quartile of its chunks and the median of its rounds; "
     "a ratio is the median of the ratios of rounds. A full run takes up to 20 "
@@ -102,7 +108,8 @@ static const struct cli_option bench_options[] = {
 	.letter = 'i',
 	.kind = CLI_FLAG,
 	.target = &bench_set.instructions,
-	.help = "also count instructions of alloc and free (needs valgrind)"},
+	.help = "also count instructions of alloc and free, and of regions "
+		"(needs valgrind)"},
     {.name = "json",
 	.letter = 'j',
 	.kind = CLI_STRING,
@@ -215,7 +222,7 @@ bench_take_suites(int argc, char **argv, char **rest, uint64_t *suites)
 }
 
 static int
-bench_take_peers(const char *list, uint64_t *peers)
+bench_take_peers(const char *list, uint64_t suites, uint64_t *peers)
 {
 	*peers = list == NULL ? bench_peers_default() : 0;
 	while (list != NULL && *list != '\0') {
@@ -227,6 +234,9 @@ bench_take_peers(const char *list, uint64_t *peers)
 		int peer = bench_peer_find(word);
 		if (peer < 0)
 			return bench_unknown("peer", word, bench_peer_names());
+		if (!bench_plays_any((unsigned)peer, suites))
+			return cli_usage(&bench_command,
+			    "peer '%s' plays none of these suites", word);
 		*peers |= UINT64_C(1) << peer;
 		list += length;
 		list += *list == ',';
@@ -430,7 +440,8 @@ weir_cmd_bench(int argc, char **argv)
 		count++;
 	status = cli_parse(&bench_command, count, rest);
 	if (status == CLI_GO_ON)
-		status = bench_take_peers(bench_set.peers, &set.peers);
+		status =
+		    bench_take_peers(bench_set.peers, set.suites, &set.peers);
 	if (status == CLI_GO_ON)
 		status = bench_check();
 	if (status != CLI_GO_ON)
