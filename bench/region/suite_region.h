@@ -291,7 +291,7 @@ region_case(enum region_load load, unsigned live, bool reset)
 static void
 region_alone(void (*run)(enum region_load), enum region_load load)
 {
-	int status;
+	int status = -1;
 
 	fflush(NULL);
 	pid_t child = fork();
