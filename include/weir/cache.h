@@ -25,6 +25,8 @@
 #include <weir/local.h>
 #include <weir/stats.h>
 
+#include <string.h>
+
 WEIR_BEGIN_DECLS
 
 struct weir_cache;
@@ -425,18 +427,23 @@ weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
  * Defines static inline @prefix##_cache_create(name, config, out),
  * @prefix##_alloc(cache), @prefix##_free(cache, object) and the same two with
  * _at, which take the thread's weir_local() first.  The size and the alignment
- * in the configuration are set from @type where they are 0.
+ * in the configuration are set from @type where they are 0; NULL for it means
+ * all defaults.
  *
- *     WEIR_CACHE_DEFINE(conn, struct conn)
+ *     WEIR_CACHE_DEFINE(conn, struct conn);
  *
  * Since: 0.1
  */
 #define WEIR_CACHE_DEFINE(prefix, type)                                        \
-	WEIR_UNUSED static inline int prefix##_cache_create(const char *name,  \
-	    const struct weir_cache_config *config, struct weir_cache **out)   \
+	WEIR_NODISCARD WEIR_UNUSED static inline int prefix##_cache_create(    \
+	    const char *name, const struct weir_cache_config *config,          \
+	    struct weir_cache **out)                                           \
 	{                                                                      \
-		struct weir_cache_config typed = *config;                      \
+		struct weir_cache_config typed;                                \
                                                                                \
+		memset(&typed, 0, sizeof(typed));                              \
+		if (config != NULL)                                            \
+			typed = *config;                                       \
 		if (typed.object_bytes == 0)                                   \
 			typed.object_bytes = sizeof(type);                     \
 		if (typed.object_align == 0)                                   \

@@ -30,12 +30,17 @@
 #define WEIR_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define WEIR_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define WEIR_CLEANUP(function) __attribute__((cleanup(function)))
+#define WEIR_NOINLINE __attribute__((noinline))
+/* For weir_region_config.site, in a function that is WEIR_NOINLINE. */
+#define WEIR_CALLER() __builtin_return_address(0)
 #else
 #define WEIR_NODISCARD
 #define WEIR_UNUSED
 #define WEIR_PRINTF(format_index, first_arg)
 #define WEIR_LIKELY(condition) (condition)
 #define WEIR_UNLIKELY(condition) (condition)
+#define WEIR_NOINLINE
+#define WEIR_CALLER() NULL
 #endif
 
 #ifdef __cplusplus

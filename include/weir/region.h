@@ -56,8 +56,8 @@ struct weir_region {
 struct weir_region_kind {
 	const char *name;
 	void *record;          /* the library's; NULL until the first region */
-	uint8_t first_percent; /* 1 .. 100; 0: 90 */
-	uint8_t keep_percent;  /* 1 .. 100; 0: 75 */
+	uint8_t first_percent; /* 1 .. 100; 0: 90; what is above 100 is 100 */
+	uint8_t keep_percent;  /* likewise; 0: 75 */
 	uint8_t padding[6];    /* must be zero */
 	uint64_t reserved[5];
 };
@@ -66,8 +66,8 @@ struct weir_region_kind {
 #define WEIR_REGION_KIND(text) { (text), NULL, 0, 0, { 0 }, { 0 } }
 /* clang-format on */
 
-/** What weir_region_create_in() needs at least: the region's own 272 bytes,
- * alignment, and room. */
+/** What weir_region_create_in() needs at least: the region's own 256 bytes, 16
+ * more to find it by, alignment, and room. */
 #define WEIR_REGION_BUFFER_MIN ((size_t)512)
 
 /** Bounds of first_bytes and block_bytes_max. */
@@ -114,12 +114,13 @@ typedef void (*weir_region_soft_fn)(
 struct weir_region_config {
 	size_t first_bytes;     /* first block: rounded up to 1, 1.5, 2, 3, 4 ..
 			     * 64 KiB; 0: what the kind learned, else 4 KiB */
-	size_t block_bytes_max; /* blocks double up to this, a power of two up
-				 * to 1 MiB, not below first_bytes; 0: 32 KiB */
+	size_t block_bytes_max; /* blocks double up to this, a power of two from
+				 * 1 KiB to 1 MiB, not below first_bytes; 0:
+				 * 32 KiB, or 64 for a larger first_bytes */
 	size_t large_bytes;     /* objects above it get their own pages; at most
 			     * what a block of block_bytes_max holds; 0: that */
 	uint64_t limit_bytes;   /* at least 1 KiB; 0: none */
-	uint64_t soft_bytes;    /* 0: none */
+	uint64_t soft_bytes;    /* below limit_bytes, if any; 0: none */
 	weir_region_soft_fn soft; /* with soft_bytes */
 	void *soft_context;
 	weir_region_oom_fn oom; /* NULL: that of the region above, if any */
@@ -127,7 +128,9 @@ struct weir_region_config {
 	struct weir_region *parent; /* the new region ends before it */
 	const char *name;           /* static storage; NULL: the kind's */
 	unsigned flags;             /* must be zero */
-	uint64_t reserved[4];       /* must be zero */
+	const void *site;     /* code address that dumps show as the one which
+			       * created it, for wrappers; NULL: the caller's */
+	uint64_t reserved[3]; /* must be zero */
 };
 
 /** struct weir_region_figures - one region at one moment. */
@@ -147,17 +150,21 @@ struct weir_region_figures {
 				* without a budget */
 	uint64_t budget_peak;
 	uint64_t children;
-	uint64_t reserved[2];
+	uint64_t budget_failures; /* requests refused to it and those below,
+				   * regions to be made below included; 0
+				   * without a budget */
+	uint64_t reserved[1];
 };
 
 /**
  * weir_region_create() - make a region.
  * @kind:   a static kind, or NULL for the one named "region".
  * @config: copied; NULL for all defaults, the fastest way.
- * @out:    receives the region, NULL on failure.
+ * @out:    receives the region, NULL on failure; not NULL itself.
  *
  * Returns:   0; -EINVAL (a size out of its range, flags or a reserved field
- *            set); -ENOMEM, also when a budget above says no.
+ *            set): the message hook is told the field; -ENOMEM, also when a
+ *            budget above says no.
  * Ownership: the caller's until weir_region_destroy(), its own or that of a
  *            region above it.
  * Threads:   any thread; the region then belongs to the caller, who must own
@@ -311,7 +318,7 @@ WEIR_API WEIR_NODISCARD bool weir_region_resize_large(
 
 /**
  * weir_region_reset() - end all objects, keep the region.
- * @region: a live region.
+ * @region: a live region, or NULL for nothing to do.
  *
  * Ends the regions below it, runs the cleanups, newest first, and keeps as much
  * memory as the kind's regions need (weir_region_kind.keep_percent): the first

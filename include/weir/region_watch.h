@@ -96,8 +96,8 @@ WEIR_API WEIR_NODISCARD int weir_region_top_sites(
 
 /**
  * weir_region_text() - live regions as a tree.
- * @root:   a live region, for it and those below it, newest first; NULL for
- *          all regions of all threads, the largest first.
+ * @root:   a live region, for it and those below it, newest first, with their
+ *          limits; NULL for all regions of all threads, the largest first.
  * @buffer: receives the text, NUL-terminated, cut if need be; may be NULL when
  *          @bytes is 0.
  * @bytes:  of @buffer.
@@ -121,7 +121,8 @@ WEIR_API size_t weir_region_text(
  *
  * One object with `regions`, `bytes` and `tree`, an array in which a region
  * comes before those below it; `depth` and `parent` tell the tree, so that no
- * reader has to nest as deep as it is.
+ * reader has to nest as deep as it is.  With @root one that has a limit says
+ * `limit_bytes`, `bytes_below` and `budget_failures`, as weir_region_stats().
  *
  * Returns:   as weir_region_text().
  * Ownership: as weir_region_text().

@@ -48,6 +48,7 @@
 #include "base/bits.h"
 #include "guard/fault.h"
 #include "pages/near.h"
+#include "pools/region.h"
 
 #include <string.h>
 
@@ -150,6 +151,10 @@ heap_report_slab(const struct weir_heap *heap, const struct weiri_slab *slab,
 {
 	const struct weiri_heap_bin *bin = weiri_heap_bin_of(&slab->span);
 
+	if (weiri_region_has_depot(slab->depot))
+		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
+		    slab->depot->name,
+		    "%p belongs to \"%s\", and ends with its region");
 	if (bin == NULL || bin->heap != heap)
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
 		    slab->depot->name, "%p belongs to \"%s\"");
@@ -181,7 +186,7 @@ heap_report(struct weir_heap *heap, const void *object)
 		heap_report_slab(heap, (const struct weiri_slab *)span, object);
 	if (run == NULL)
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object, NULL,
-		    "%p belongs to a region or a buffer");
+		    "%p belongs to a region or a buffer, and ends with it");
 	if (run->heap != heap)
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
 		    run->heap->pool.name, "%p belongs to \"%s\"");

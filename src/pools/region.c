@@ -270,6 +270,16 @@ region_begin_shaped(struct weiri_region *region,
 		weiri_region_rules_soft(region->rules, region->charged_bytes);
 }
 
+/* Counts a region that could not be made; the status of the call. */
+static WEIRI_COLD int
+region_fail(struct weiri_region_kind *kind, struct weir_region *parent)
+{
+	weiri_region_kind_fail(kind);
+	if (parent != NULL)
+		weiri_region_rules_fail(weiri_region_of(parent)->rules);
+	return -ENOMEM;
+}
+
 static int
 region_create_shaped(struct weiri_region_kind *kind,
     const struct weiri_region_shape *shape, const void *site,
@@ -282,13 +292,13 @@ region_create_shaped(struct weiri_region_kind *kind,
 		region = region_make_shaped(kind, shape);
 		if (WEIR_UNLIKELY(region == NULL) && parent != NULL &&
 		    weiri_region_rules_oom(weiri_region_of(parent),
-			WEIRI_REGION_BIN_BYTES(shape->first_bin)))
+			WEIRI_REGION_BIN_BYTES(shape->first_bin)) &&
+		    /* The handler may have reset it. */
+		    weiri_region_rules_share(weiri_region_of(parent)))
 			region = region_make_shaped(kind, shape);
 	}
-	if (WEIR_UNLIKELY(region == NULL)) {
-		weiri_region_kind_fail(kind);
-		return -ENOMEM;
-	}
+	if (WEIR_UNLIKELY(region == NULL))
+		return region_fail(kind, parent);
 	region_begin_shaped(region, shape->config, site, out);
 	return 0;
 }
@@ -400,6 +410,8 @@ weir_region_create(struct weir_region_kind *kind,
 
 	if (config == NULL)
 		return region_create_fast(kind, NULL, site, out);
+	if (config->site != NULL)
+		site = config->site;
 	if (WEIR_LIKELY(weiri_region_shape_is_light(config)))
 		return region_create_light(kind, config, site, out);
 	return region_create_slow(kind, config, site, out);
@@ -441,6 +453,8 @@ weir_region_create_in(struct weir_region_kind *kind,
 	*out = NULL;
 	if (config == NULL)
 		config = &defaults;
+	if (config->site != NULL)
+		site = config->site;
 	if (bytes < WEIR_REGION_BUFFER_MIN || bytes > SIZE_MAX / 2)
 		return weiri_region_shape_refuse_buffer(bytes);
 	if (WEIR_UNLIKELY(weiri_region_supply_start() != 0))
@@ -451,16 +465,15 @@ weir_region_create_in(struct weir_region_kind *kind,
 	status = weiri_region_shape_init(&shape, config, record);
 	if (WEIR_UNLIKELY(status != 0))
 		return status;
-	if (WEIR_UNLIKELY(!region_expect_parent(config->parent))) {
-		weiri_region_kind_fail(record);
-		return -ENOMEM;
-	}
+	if (WEIR_UNLIKELY(!region_expect_parent(config->parent)))
+		return region_fail(record, config->parent);
+	/* No block is taken, which would have made the thread's state. */
+	if (weiri_local() == &weiri_local_none)
+		(void)weiri_local_own();
 	region = region_lay_out(record, buffer, bytes);
 	region_apply(region, &shape);
-	if (WEIR_UNLIKELY(!region_place(region, &shape))) {
-		weiri_region_kind_fail(record);
-		return -ENOMEM;
-	}
+	if (WEIR_UNLIKELY(!region_place(region, &shape)))
+		return region_fail(record, config->parent);
 	weiri_region_place_enter(region);
 	region_begin_shaped(region, config, site, out);
 	return 0;

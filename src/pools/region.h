@@ -454,6 +454,7 @@ struct weiri_region_rules {
 	uint64_t peak_bytes;
 	uint64_t limit_bytes; /* UINT64_MAX: none */
 	uint64_t soft_bytes;  /* likewise */
+	uint64_t failures; /* requests refused to the region and those below */
 	weir_region_soft_fn soft;
 	void *soft_context;
 	weir_region_oom_fn oom;
@@ -485,6 +486,8 @@ weiri_region_rules_share(struct weiri_region *region)
 /* What the limit and the rules leave: for a block that may be smaller than
  * wanted. */
 uint64_t weiri_region_rules_left(const struct weiri_region *region);
+/* A request of a region right below @rules, which may be NULL, was refused. */
+WEIRI_COLD void weiri_region_rules_fail(struct weiri_region_rules *rules);
 /* Charges @rules and all above, or none of them. */
 bool weiri_region_rules_charge(
     struct weiri_region_rules *rules, uint64_t bytes);
@@ -571,6 +574,17 @@ WEIRI_INLINE struct weiri_region_supply *
 weiri_region_supply_now(void)
 {
 	return WEIRI_LOAD(&weiri_region_supply);
+}
+
+/* Are the slots of @depot regions, or blocks of them? */
+WEIRI_INLINE bool
+weiri_region_has_depot(const struct weiri_depot *depot)
+{
+	const struct weiri_region_supply *supply = weiri_region_supply_now();
+	uintptr_t away = (uintptr_t)depot - (uintptr_t)supply;
+
+	return supply != NULL &&
+	       away < offsetof(struct weiri_region_supply, pages);
 }
 
 /* 0 or -ENOMEM.  Safe from any number of threads. */

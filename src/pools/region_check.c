@@ -195,6 +195,9 @@ region_check_attention(const struct weiri_region *region)
 		has |= WEIRI_HAS_RULES;
 	if (region->misses != 0 || region->failures != 0)
 		has |= WEIRI_IS_COUNTED;
+	/* Only the line of many threads has no owner. */
+	if (WEIRI_LOAD(&region->counts->owner) == NULL)
+		has |= WEIRI_IS_SHARED;
 	return (has & ~region->attention) == 0
 		   ? NULL
 		   : "R7: the attention lacks a bit";
@@ -354,6 +357,7 @@ weir_region_stats(
 		out->bytes_limit = region->rules->limit_bytes;
 		out->bytes_below = WEIRI_LOAD(&region->rules->used_bytes);
 		out->budget_peak = WEIRI_LOAD(&region->rules->peak_bytes);
+		out->budget_failures = WEIRI_LOAD(&region->rules->failures);
 	}
 	out->bytes_room = (uint64_t)(bump->end - bump->next);
 	for (const struct weiri_region_block *block = region->newest;

@@ -240,6 +240,18 @@ dump_age(struct weiri_text *text, uint64_t age_ns)
 }
 
 static void
+dump_limit(struct weiri_text *text, const struct weiri_region_record *record)
+{
+	weiri_text_str(text, ", limit ");
+	weiri_report_bytes(text, record->limit_bytes);
+	weiri_text_str(text, ": ");
+	weiri_report_bytes(text, record->below_bytes);
+	weiri_text_str(text, " held, ");
+	weiri_text_u64(text, record->below_failures);
+	weiri_text_str(text, " refused");
+}
+
+static void
 dump_line(struct weiri_text *text, const struct weiri_region_record *record,
     size_t depth)
 {
@@ -267,6 +279,8 @@ dump_line(struct weiri_text *text, const struct weiri_region_record *record,
 		weiri_text_str(text, ", handed off");
 	weiri_text_str(text, ", ");
 	weiri_os_symbol(text, record->site);
+	if (record->limit_bytes != 0)
+		dump_limit(text, record);
 	weiri_text_char(text, '\n');
 }
 
@@ -305,6 +319,12 @@ dump_object(struct weiri_text *text, const struct weiri_region_record *record,
 	weiri_report_member(text, "bytes_peak", record->peak);
 	weiri_report_member(text, "misses", record->misses);
 	weiri_report_member(text, "failures", record->failures);
+	if (record->limit_bytes != 0) {
+		weiri_report_member(text, "limit_bytes", record->limit_bytes);
+		weiri_report_member(text, "bytes_below", record->below_bytes);
+		weiri_report_member(
+		    text, "budget_failures", record->below_failures);
+	}
 	weiri_text_char(text, '}');
 }
 
@@ -408,6 +428,25 @@ dump_all(struct dump *dump)
 
 /* ---- one tree --------------------------------------------------------------- */
 
+/* Neither limits nor rules may be read but by the owner. */
+static void
+dump_read_limit(
+    const struct weiri_region *region, struct weiri_region_record *record)
+{
+	const struct weiri_region_rules *rules = region->rules;
+
+	if (region->attention & WEIRI_HAS_LIMIT) {
+		record->limit_bytes = region->limit_bytes;
+		record->below_bytes = record->bytes;
+		record->below_failures = record->failures;
+	} else if (weiri_region_rules_own(region) &&
+		   rules->limit_bytes != UINT64_MAX) {
+		record->limit_bytes = rules->limit_bytes;
+		record->below_bytes = WEIRI_LOAD(&rules->used_bytes);
+		record->below_failures = WEIRI_LOAD(&rules->failures);
+	}
+}
+
 static void
 dump_below(struct dump *dump, struct weiri_region *root)
 {
@@ -426,8 +465,10 @@ dump_below(struct dump *dump, struct weiri_region *root)
 	for (struct weiri_region *at = root; at != NULL;) {
 		struct weiri_region *next = weiri_region_next(root, at);
 
-		if (weiri_region_read(at, &record))
+		if (weiri_region_read(at, &record)) {
+			dump_read_limit(at, &record);
 			dump_region(dump, &record, depth);
+		}
 		if (next != NULL && next->parent == at)
 			depth++;
 		else

@@ -45,11 +45,12 @@ region_expect_destroyable(const struct weiri_region *region)
 {
 	if (!weiri_region_in_block(region) && !weiri_region_is_placed(region))
 		region_fault(WEIR_FAULT_FOREIGN_POINTER, region, NULL,
-		    "%p is no region, or was destroyed long ago");
+		    "%p is no region, or was destroyed long ago, alone or "
+		    "with one above it");
 	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD))
 		region_fault(WEIR_FAULT_DOUBLE_DESTROY, region,
 		    weiri_region_kind_name(region->kind),
-		    "%p was destroyed before");
+		    "%p was destroyed before, alone or with one above it");
 	weiri_region_expect_live(region, "");
 	if (region->attention & WEIRI_IS_ENDING)
 		weiri_region_bad(
@@ -186,7 +187,9 @@ region_clear(struct weiri_region *region)
 	    region, &region->first, weiri_region_block_objects(&region->first));
 	if (weiri_region_rules_own(region) && !region->rules->configured)
 		weiri_region_rules_end(region);
-	region->attention &= WEIRI_RESET_KEEPS & ~(uint32_t)WEIRI_HAS_KEPT;
+	/* Its counters are those of many threads as long as its owner stays. */
+	region->attention &=
+	    (WEIRI_RESET_KEEPS | WEIRI_IS_SHARED) & ~(uint32_t)WEIRI_HAS_KEPT;
 	region->attention |= WEIRI_IS_COUNTED;
 	region->next_class =
 	    weiri_region_class_after(region->first.bytes, region->max_class);
@@ -274,8 +277,10 @@ region_reset_lone(struct weiri_region *region)
 		region_reset_slow(region);
 }
 
-/* Of those a reset keeps, it must look at a kept block. */
-#define REGION_RESET_PLAIN (uint32_t)(WEIRI_RESET_KEEPS & ~WEIRI_HAS_KEPT)
+/* Of those a reset keeps, it must look at a kept block, and at the caller's
+ * memory, which may be more than any first block. */
+#define REGION_RESET_PLAIN \
+	(uint32_t)(WEIRI_RESET_KEEPS & ~(WEIRI_HAS_KEPT | WEIRI_IS_FOREIGN))
 #define REGION_RESET_LONE                                                    \
 	(uint32_t)(WEIRI_RESET_KEEPS | WEIRI_HAS_BLOCKS | WEIRI_HAS_LARGES | \
 		   WEIRI_HAS_CLEANUPS)
@@ -285,6 +290,8 @@ weir_region_reset(struct weir_region *bump)
 {
 	struct weiri_region *region = weiri_region_of(bump);
 
+	if (WEIR_UNLIKELY(region == NULL))
+		return;
 	if (WEIR_UNLIKELY(!weiri_region_is_live(region)) ||
 	    WEIR_UNLIKELY(region->owner != weiri_local()) ||
 	    WEIR_UNLIKELY(region->attention & ~REGION_RESET_LONE)) {

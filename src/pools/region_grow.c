@@ -24,6 +24,7 @@ void *
 weiri_region_refuse(struct weiri_region *region)
 {
 	WEIRI_STORE(&region->failures, region->failures + 1);
+	weiri_region_rules_fail(region->rules);
 	region->attention |= WEIRI_IS_COUNTED;
 	weiri_region_count(region, &region->counts->failures, 1);
 	return NULL;

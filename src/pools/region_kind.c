@@ -282,8 +282,20 @@ region_kind_fill(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->bytes_in_use = out->bytes_mapped;
 }
 
+/* Who was at it is not in the child.  The bins it left are whole bytes, and
+ * their sum is made anew by the next. */
+static void
+region_kind_fork_child(struct weiri_pool *pool)
+{
+	struct weiri_region_kind *kind =
+	    WEIRI_CONTAINER_OF(pool, struct weiri_region_kind, pool);
+
+	WEIRI_STORE(&kind->learning, false);
+}
+
 static const struct weiri_pool_ops region_kind_ops = {
     .stats = region_kind_fill,
+    .fork_child = region_kind_fork_child,
 };
 
 /* ---- records ---------------------------------------------------------- */

@@ -295,7 +295,9 @@ mark_rewind(
 	mark = mark_find(region, savepoint);
 	if (WEIR_UNLIKELY(mark == NULL))
 		weiri_region_bad(region, region,
-		    "%p is rewound to a savepoint that is gone");
+		    "%p is rewound to a savepoint that is gone, by "
+		    "weir_region_unmark(), a reset, a merge or a rewind to "
+		    "an older one");
 	mark_undo_life(region, mark);
 	mark_undo_memory(region, mark);
 	return mark;

@@ -39,6 +39,7 @@ weiri_region_rules_make(
 			       ? region->limit_bytes
 			       : UINT64_MAX,
 	    .soft_bytes = UINT64_MAX,
+	    .failures = region->failures,
 	};
 	if (config != NULL) {
 		if (config->soft_bytes != 0)
@@ -135,6 +136,13 @@ rules_charge_to(struct weiri_region_rules *rules,
 		return false;
 	}
 	return true;
+}
+
+void
+weiri_region_rules_fail(struct weiri_region_rules *rules)
+{
+	for (; rules != NULL; rules = rules->above)
+		__atomic_fetch_add(&rules->failures, 1, __ATOMIC_RELAXED);
 }
 
 bool

@@ -35,6 +35,25 @@ shape_refuse_reserved(const struct weir_region_config *config)
 	});
 }
 
+static WEIRI_COLD int
+shape_refuse_block(size_t bytes)
+{
+	return weiri_invalid(&(struct weiri_invalid){
+	    .call = "weir_region_create",
+	    .field = "block_bytes_max",
+	    .value = bytes,
+	    .allowed = "0 for the default, or a power of two, %u .. %u",
+	    .bound = {WEIR_REGION_BLOCK_MIN, WEIR_REGION_BLOCK_MAX},
+	});
+}
+
+static bool
+shape_is_block(size_t bytes)
+{
+	return bytes >= WEIR_REGION_BLOCK_MIN &&
+	       bytes <= WEIR_REGION_BLOCK_MAX && (bytes & (bytes - 1)) == 0;
+}
+
 static int
 shape_check(const struct weir_region_config *config)
 {
@@ -46,9 +65,9 @@ shape_check(const struct weir_region_config *config)
 	if (config->first_bytes > WEIR_REGION_FIRST_MAX)
 		return shape_refuse("first_bytes", config->first_bytes,
 		    "0 .. %u", WEIR_REGION_FIRST_MAX);
-	if (config->block_bytes_max > WEIR_REGION_BLOCK_MAX)
-		return shape_refuse("block_bytes_max", config->block_bytes_max,
-		    "0 .. %u", WEIR_REGION_BLOCK_MAX);
+	if (config->block_bytes_max != 0 &&
+	    !shape_is_block(config->block_bytes_max))
+		return shape_refuse_block(config->block_bytes_max);
 	if (config->limit_bytes != 0 &&
 	    config->limit_bytes < WEIR_REGION_BLOCK_MIN)
 		return shape_refuse("limit_bytes", config->limit_bytes,
@@ -56,7 +75,22 @@ shape_check(const struct weir_region_config *config)
 	if (config->soft_bytes != 0 && config->soft == NULL)
 		return shape_refuse(
 		    "soft_bytes", config->soft_bytes, "0 without soft", 0);
+	/* What is never above the limit is never above this. */
+	if (config->limit_bytes != 0 &&
+	    config->soft_bytes >= config->limit_bytes)
+		return shape_refuse("soft_bytes", config->soft_bytes,
+		    "below limit_bytes, %u", config->limit_bytes);
 	return 0;
+}
+
+/* The largest block: a default one yields to a larger first block. */
+static unsigned
+shape_max(const struct weir_region_config *config)
+{
+	if (config->block_bytes_max != 0)
+		return weiri_region_class(config->block_bytes_max);
+	return (unsigned)weiri_max(
+	    weiri_region_class(config->first_bytes), WEIRI_REGION_MAX_DEFAULT);
 }
 
 /* The first block: as configured, as learned, or a guess; not above what the
@@ -75,7 +109,7 @@ shape_first(struct weiri_region_shape *shape,
 			    (unsigned)weiri_min(shape->first_bin, most);
 	} else {
 		shape->first_bin = weiri_region_bin(config->first_bytes);
-		if (shape->first_bin > most && config->block_bytes_max != 0)
+		if (shape->first_bin > most)
 			return shape_refuse("first_bytes", config->first_bytes,
 			    "at most block_bytes_max, %u",
 			    WEIRI_REGION_CLASS_BYTES(shape->max_class));
@@ -98,9 +132,7 @@ weiri_region_shape_init(struct weiri_region_shape *shape,
 		return status;
 	shape->config = config;
 	shape->has_rules = config->soft_bytes != 0 || config->oom != NULL;
-	shape->max_class = config->block_bytes_max != 0
-			       ? weiri_region_class(config->block_bytes_max)
-			       : WEIRI_REGION_MAX_DEFAULT;
+	shape->max_class = shape_max(config);
 	status = shape_first(shape, config, kind);
 	if (WEIR_UNLIKELY(status != 0))
 		return status;

@@ -118,11 +118,25 @@ region_supply_fork_unlock(struct weiri_pool *pool)
 	weiri_region_place_fork_unlock();
 }
 
+/* Who looked at what is idle is not in the child. */
+static void
+region_supply_fork_child(struct weiri_pool *pool)
+{
+	struct weiri_region_supply *supply =
+	    WEIRI_CONTAINER_OF(pool, struct weiri_region_supply, pool);
+
+	if (!WEIRI_LOAD(&supply->looking))
+		return;
+	WEIRI_STORE(&supply->stirred, true);
+	WEIRI_STORE(&supply->looking, false);
+}
+
 static const struct weiri_pool_ops region_supply_ops = {
     .stats = region_supply_stats,
     .trim = region_supply_trim,
     .fork_lock = region_supply_fork_lock,
     .fork_unlock = region_supply_fork_unlock,
+    .fork_child = region_supply_fork_child,
 };
 
 /* ---- start ------------------------------------------------------------ */

@@ -23,6 +23,10 @@ struct weiri_region_record {
 	uint32_t birth;
 	uint32_t misses;
 	uint32_t failures;
+	/* Of a budget, read by who may; limit_bytes 0: no limit. */
+	uint64_t limit_bytes;
+	uint64_t below_bytes;
+	uint64_t below_failures;
 	/* For a tree of records; indices, WEIRI_RECORD_NONE for none. */
 	uint32_t above, child, sibling;
 };

@@ -261,3 +261,21 @@ TEST(apr_threads_share_the_global_pool)
 	CHECK_NULL(weir_apr_global->child);
 	apr_pool_terminate();
 }
+
+TEST(apr_pools_are_shown_where_the_program_made_them)
+{
+	struct weir_region_info info[3];
+	apr_pool_t *one, *two;
+
+	CHECK_EQ(apr_pool_create_core(&one), APR_SUCCESS);
+	CHECK_EQ(apr_pool_create_core(&two), APR_SUCCESS);
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 3), 2);
+	CHECK_NOT_NULL(info[0].site);
+	CHECK(info[0].site != info[1].site);
+	apr_pool_destroy(one);
+	CHECK_EQ(apr_pool_create(&one, NULL), APR_SUCCESS);
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 3), 2);
+	CHECK(info[0].site != info[1].site);
+	apr_pool_destroy(one);
+	apr_pool_destroy(two);
+}

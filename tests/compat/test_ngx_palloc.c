@@ -206,3 +206,16 @@ TEST(ngx_files_are_closed_and_deleted)
 	CHECK_EQ(fcntl(files[0], F_GETFD), -1);
 	CHECK_EQ(access(name, F_OK), -1);
 }
+
+TEST(ngx_pools_are_shown_where_the_program_made_them)
+{
+	struct weir_region_info info[3];
+	ngx_pool_t *one = ngx_create_pool(1024, NULL);
+	ngx_pool_t *two = ngx_create_pool(1024, NULL);
+
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 3), 2);
+	CHECK_NOT_NULL(info[0].site);
+	CHECK(info[0].site != info[1].site);
+	ngx_destroy_pool(one);
+	ngx_destroy_pool(two);
+}

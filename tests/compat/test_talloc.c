@@ -264,3 +264,16 @@ TEST(talloc_report_names_every_object)
 	talloc_free(top);
 	talloc_free(other);
 }
+
+TEST(talloc_pools_are_shown_where_the_program_made_them)
+{
+	struct weir_region_info info[3];
+	void *one = talloc_pool(NULL, 1000);
+	void *two = talloc_pool(NULL, 1000);
+
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 3), 2);
+	CHECK_NOT_NULL(info[0].site);
+	CHECK(info[0].site != info[1].site);
+	talloc_free(one);
+	talloc_free(two);
+}

@@ -194,6 +194,15 @@ TEST(heap_object_of_another_pool_dies_and_names_both)
 	weir_heap_free(jobs, object);
 	EXPECT_ABORT("wrong-pool: heap \"default\"",
 	    { weir_free(weir_region_alloc(region, 200)); });
+	EXPECT_ABORT("belongs to \"regions of 4.0 KiB\", and ends with its "
+		     "region",
+	    { weir_free(weir_region_alloc(region, 200)); });
+	EXPECT_ABORT("belongs to \"blocks of 32.0 KiB\", and ends with its "
+		     "region",
+	    { weir_free(weir_region_alloc(region, 30000)); });
+	object = weir_region_alloc(region, 1 << 20);
+	EXPECT_ABORT("belongs to a region or a buffer, and ends with it",
+	    { weir_free(object); });
 	weir_region_destroy(region);
 	weir_cache_destroy(cache);
 	weir_heap_destroy(jobs);

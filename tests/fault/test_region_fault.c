@@ -46,7 +46,8 @@ TEST(double_destroy_is_a_fault_that_names_the_kind)
 
 	snprintf(message, sizeof(message),
 	    "weir: FAULT double-destroy: region \"victim\": %p was destroyed "
-	    "before; destroy once, and use nothing of it afterwards\n",
+	    "before, alone or with one above it; destroy once, and use "
+	    "nothing of it afterwards\n",
 	    (void *)region);
 	weir_region_destroy(region);
 	EXPECT_ABORT(message, { weir_region_destroy(region); });

@@ -36,6 +36,22 @@ cache_stats(struct weir_cache *cache)
 	return stats;
 }
 
+WEIR_CACHE_DEFINE(conn, struct conn);
+
+TEST(typed_cache_takes_no_configuration_for_all_defaults)
+{
+	struct weir_cache *cache;
+	struct conn *conn;
+
+	CHECK_EQ(conn_cache_create("conn", NULL, &cache), 0);
+	CHECK_EQ(cache_stats(cache).object_bytes, sizeof(struct conn));
+	conn = conn_alloc(cache);
+	CHECK_NOT_NULL(conn);
+	memset(conn, 1, sizeof(*conn));
+	conn_free(cache, conn);
+	weir_cache_destroy(cache);
+}
+
 TEST(cache_hands_out_distinct_aligned_storage)
 {
 	enum { COUNT = 5000 };

@@ -170,13 +170,29 @@ check_region(const struct weir_region_config *config, const char *line)
 	check_said(whole);
 }
 
+static void
+note_soft(struct weir_region *region, uint64_t bytes, void *context)
+{
+	(void)region;
+	(void)bytes;
+	(void)context;
+}
+
 TEST(region_names_the_field)
 {
 	start_listening();
 	check_region(&(struct weir_region_config){.first_bytes = 65537},
 	    "first_bytes is 65537; allowed: 0 .. 65536");
 	check_region(&(struct weir_region_config){.block_bytes_max = 2 << 20},
-	    "block_bytes_max is 2097152; allowed: 0 .. 1048576");
+	    "block_bytes_max is 2097152; allowed: 0 for the default, or a "
+	    "power of two, 1024 .. 1048576");
+	check_region(&(struct weir_region_config){.block_bytes_max = 5000},
+	    "block_bytes_max is 5000; allowed: 0 for the default, or a power "
+	    "of two, 1024 .. 1048576");
+	check_region(
+	    &(struct weir_region_config){
+		.soft_bytes = 4096, .limit_bytes = 4096, .soft = note_soft},
+	    "soft_bytes is 4096; allowed: below limit_bytes, 4096");
 	check_region(&(struct weir_region_config){.first_bytes = 4096,
 			 .block_bytes_max = 2048},
 	    "first_bytes is 4096; allowed: at most block_bytes_max, 2048");

@@ -164,13 +164,17 @@ TEST(configurations_out_of_range_are_refused)
 	    {.first_bytes = SIZE_MAX},
 	    {.block_bytes_max = WEIR_REGION_BLOCK_MAX + 1},
 	    {.block_bytes_max = SIZE_MAX},
+	    {.block_bytes_max = 1},
+	    {.block_bytes_max = 512},
+	    {.block_bytes_max = 5000},
+	    {.first_bytes = 48 << 10, .block_bytes_max = 32 << 10},
 	    {.first_bytes = 8192, .block_bytes_max = 4096},
 	    {.large_bytes = 32 << 10},
 	    {.large_bytes = SIZE_MAX},
 	    {.limit_bytes = 1},
 	    {.limit_bytes = 1023},
 	    {.flags = 1},
-	    {.reserved = {0, 0, 0, 1}},
+	    {.reserved = {0, 0, 1}},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -191,8 +195,60 @@ TEST(sizes_are_rounded_up_and_default_first_yields_to_a_small_cap)
 	region = create(&(struct weir_region_config){.first_bytes = 1537});
 	CHECK_EQ(figures(region).bytes_charged, 2048);
 	weir_region_destroy(region);
-	region = create(&(struct weir_region_config){.block_bytes_max = 1});
+	region = create(&(struct weir_region_config){.block_bytes_max = 1024});
 	CHECK_EQ(figures(region).bytes_charged, 1024);
+	weir_region_destroy(region);
+}
+
+TEST(default_cap_yields_to_a_larger_first_block)
+{
+	struct weir_region *region =
+	    create(&(struct weir_region_config){.first_bytes = 48 << 10});
+
+	CHECK_EQ(figures(region).bytes_charged, 48 << 10);
+	/* Another block, not pages: what it leaves serves the next. */
+	CHECK_NOT_NULL(weir_region_alloc(region, 50000));
+	CHECK_EQ(figures(region).bytes_charged, (48 + 64) << 10);
+	CHECK_EQ(figures(region).blocks, 2);
+	CHECK_EQ(figures(region).larges, 0);
+	CHECK(weir_region_check(region));
+	weir_region_destroy(region);
+	/* One that says 32 KiB has them. */
+	region = create(&(struct weir_region_config){.first_bytes = 32 << 10});
+	CHECK_NOT_NULL(weir_region_alloc(region, 40000));
+	CHECK_EQ(figures(region).larges, 1);
+	weir_region_destroy(region);
+}
+
+TEST(reset_of_nothing_does_nothing)
+{
+	weir_region_reset(NULL);
+}
+
+TEST(site_of_a_configuration_is_shown_instead_of_the_caller)
+{
+	static char buffer[4096], here;
+	struct weir_region_config config = {.site = &here};
+	struct weir_region_info info[1];
+	struct weir_region *region = create(&config); /* the short way */
+
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 1), 1);
+	CHECK_PTR(info[0].site, &here);
+	weir_region_destroy(region);
+	region = create(&config); /* one that rests */
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 1), 1);
+	CHECK_PTR(info[0].site, &here);
+	weir_region_destroy(region);
+	CHECK_EQ(weir_region_create_in(
+		     &test_kind, &config, buffer, sizeof(buffer), &region),
+	    0);
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 1), 1);
+	CHECK_PTR(info[0].site, &here);
+	weir_region_destroy(region);
+	region = create(&(struct weir_region_config){.name = "plain"});
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, info, 1), 1);
+	CHECK_NOT_NULL(info[0].site);
+	CHECK(info[0].site != &here);
 	weir_region_destroy(region);
 }
 
@@ -281,6 +337,31 @@ TEST(buffer_of_the_caller_is_the_first_block)
 	CHECK_EQ(strlen(trace), 5);
 	CHECK_EQ(kind_stats(&test_kind).in_use, 0);
 	CHECK_EQ(kind_stats(&test_kind).bytes_mapped, 0);
+}
+
+/* More than any first block of the library's own. */
+TEST(resets_of_a_large_buffer_teach_the_kind)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("in place");
+	static char buffer[(size_t)1 << 20];
+	struct weir_region *region;
+
+	CHECK_EQ(
+	    weir_region_create_in(&kind, NULL, buffer, sizeof(buffer), &region),
+	    0);
+	for (size_t i = 0; i < 100; i++) {
+		CHECK_NOT_NULL(weir_region_alloc(region, 100000 + i * 9000));
+		weir_region_reset(region);
+		CHECK(weir_region_check(region));
+	}
+	CHECK_EQ(kind_stats(&kind).hits, 1);
+	CHECK_EQ(kind_stats(&kind).in_use, 1);
+	CHECK_EQ(kind_stats(&kind).misses, 0);
+	CHECK_EQ(kind_stats(&kind).failures, 0);
+	weir_region_destroy(region);
+	CHECK_EQ(weir_region_create(&kind, NULL, &region), 0);
+	CHECK_EQ(figures(region).bytes_charged, WEIR_REGION_FIRST_MAX);
+	weir_region_destroy(region);
 }
 
 TEST(limit_of_a_region_in_a_buffer_counts_what_is_taken)

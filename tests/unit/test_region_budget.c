@@ -290,3 +290,44 @@ TEST(regions_of_several_threads_share_a_budget)
 	CHECK_EQ(kind_stats(&test_kind).in_use, 0);
 	CHECK_EQ(kind_stats(&test_kind).bytes_mapped, 0);
 }
+
+/* ---- handlers that reset -------------------------------------------------- */
+
+static bool
+reset_it(struct weir_region *region, size_t bytes, void *context)
+{
+	(void)bytes;
+	++*(int *)context;
+	weir_region_reset(region);
+	return true;
+}
+
+TEST(limit_binds_below_a_region_that_the_handler_reset)
+{
+	int resets = 0;
+	const struct weir_region_config top = {
+	    .oom = reset_it,
+	    .oom_context = &resets,
+	};
+	struct weir_region *above = create(&top);
+	const struct weir_region_config middle = {
+	    .parent = above,
+	    .limit_bytes = 8192,
+	    .first_bytes = 1024,
+	};
+	struct weir_region *region = create(&middle), *below;
+	const struct weir_region_config under = {.parent = region};
+
+	/* Up to the limit, so that not even a small region fits below. */
+	while (figures(region).bytes_charged + 1024 <= 8192)
+		CHECK_NOT_NULL(weir_region_alloc(region, 900));
+	CHECK_EQ(resets, 0);
+	below = create(&under);
+	CHECK_EQ(resets, 1);
+	CHECK(weir_region_check(region));
+	CHECK_GT(figures(region).bytes_below, figures(region).bytes_charged);
+	CHECK_LE(figures(region).bytes_below, 8192);
+	CHECK(weir_region_check(below));
+	weir_region_destroy(above);
+	CHECK_EQ(kind_stats(&test_kind).in_use, 0);
+}

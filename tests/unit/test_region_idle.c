@@ -7,6 +7,9 @@
 
 #include "region_common.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #define BYTES 20000
 #define LEARNED (24 << 10) /* the first block of regions that hold it */
 
@@ -100,4 +103,36 @@ TEST(regions_made_and_ended_together_keep_their_blocks)
 		if (round >= 10)
 			CHECK_LE((uint64_t)BATCH * LEARNED, pages_held());
 	}
+}
+
+/* The threads that learned and looked when the process forked are not in the
+ * child. */
+TEST(child_learns_though_its_parent_forked_meanwhile)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("forked");
+	struct weir_region *region;
+	struct weiri_region_kind *record;
+	pid_t pid;
+	int status;
+
+	make(&kind, &region);
+	weir_region_destroy(region);
+	record = kind.record;
+	record->learning = true;
+	weiri_region_supply_now()->looking = true;
+	pid = fork();
+	CHECK_NE(pid, -1);
+	if (pid == 0) {
+		for (int i = 0; i < 100; i++) {
+			make(&kind, &region);
+			weir_region_destroy(region);
+		}
+		CHECK(!weiri_region_supply_now()->looking);
+		CHECK_EQ(weir_region_create(&kind, NULL, &region), 0);
+		_exit(figures(region).bytes_charged == LEARNED ? 0 : 1);
+	}
+	record->learning = false;
+	weiri_region_supply_now()->looking = false;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }

@@ -139,6 +139,24 @@ TEST(percent_of_a_kind_says_how_many_must_fit)
 	CHECK_EQ(first_block_after(&most, 0, 0), 24 << 10);
 }
 
+TEST(percent_above_a_hundred_is_a_hundred)
+{
+	static struct weir_region_kind all = {
+	    .name = "all", .first_percent = 100, .keep_percent = 100};
+	static struct weir_region_kind beyond = {
+	    .name = "beyond", .first_percent = 255, .keep_percent = 255};
+
+	/* Of both the one in 32 that is large decides; at 90 it would not. */
+	for (int i = 0; i < 4; i++) {
+		(void)first_block_after(&all, 1, 20000);
+		(void)first_block_after(&all, 30, 500);
+		(void)first_block_after(&beyond, 1, 20000);
+		(void)first_block_after(&beyond, 30, 500);
+	}
+	CHECK_EQ(first_block_after(&all, 0, 0), 24 << 10);
+	CHECK_EQ(first_block_after(&beyond, 0, 0), 24 << 10);
+}
+
 static uint64_t
 charge_after_resets(struct weir_region *region, int resets, size_t bytes)
 {

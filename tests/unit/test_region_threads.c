@@ -4,6 +4,7 @@
  */
 #include "region_common.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -99,6 +100,42 @@ TEST(first_regions_of_a_kind_may_race)
 		CHECK_EQ(kind_stats(&kinds[i]).hits, 2);
 		CHECK_EQ(kind_stats(&kinds[i]).in_use, 0);
 	}
+}
+
+#define CROWD 40 /* more than a kind has counters for */
+
+static void
+thread_resets(unsigned index, void *context)
+{
+	struct first *crowd = context;
+
+	(void)index;
+	for (int i = 0; i < 100; i++) {
+		struct weir_region *region;
+
+		CHECK_EQ(weir_region_create(crowd->kind, NULL, &region), 0);
+		if (i == 0)
+			__atomic_fetch_sub(
+			    &crowd->waiting, 1, __ATOMIC_RELAXED);
+		while (__atomic_load_n(&crowd->waiting, __ATOMIC_RELAXED) > 0)
+			sched_yield();
+		memset(weir_region_alloc(region, 30000), 1, 30000);
+		weir_region_reset(region);
+		/* Also that it counts as one of many still. */
+		CHECK(weir_region_check(region));
+		memset(weir_region_alloc(region, 30000), 1, 30000);
+		weir_region_destroy(region);
+	}
+}
+
+TEST(regions_of_more_threads_than_counters_are_reset)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("crowd");
+	struct first crowd = {.kind = &kind, .waiting = CROWD};
+
+	test_threads(CROWD, thread_resets, &crowd);
+	CHECK_EQ(kind_stats(&kind).in_use, 0);
+	CHECK_EQ(kind_stats(&kind).bytes_mapped, 0);
 }
 
 /* The blocks behind all kinds are made once a process. */

@@ -261,6 +261,37 @@ TEST(tree_is_shown_from_a_region_and_from_all)
 	CHECK_CONTAINS(text, "0 regions, 0 B\n");
 }
 
+TEST(limit_is_shown_with_what_it_refused_below)
+{
+	struct weir_region *root =
+	    create(&(struct weir_region_config){.limit_bytes = 16384});
+	struct weir_region *leaf = named("leaf", root), *third;
+
+	CHECK_NULL(weir_region_alloc(leaf, 20000));
+	CHECK_NULL(weir_region_alloc(leaf, 20000));
+	CHECK_NOT_NULL(weir_region_alloc(leaf, 8000));
+	CHECK_EQ(weir_region_create(&test_kind,
+		     &(struct weir_region_config){.parent = root}, &third),
+	    -ENOMEM);
+	CHECK_EQ(figures(root).failures, 0);
+	CHECK_EQ(figures(root).budget_failures, 3);
+	CHECK_EQ(figures(leaf).failures, 2);
+	CHECK_EQ(figures(leaf).budget_failures, 0);
+	(void)weir_region_text(root, text, sizeof(text));
+	CHECK_CONTAINS(text, ", limit 16.0 KiB: 16.0 KiB held, 3 refused\n");
+	CHECK_EQ(count_of(text, ", limit "), 1);
+	(void)weir_region_json(root, text, sizeof(text));
+	CHECK_CONTAINS(text, "\"limit_bytes\":16384,\"bytes_below\":16384,"
+			     "\"budget_failures\":3}");
+	weir_region_destroy(root);
+	/* One without others below it keeps its limit elsewhere. */
+	root = create(&(struct weir_region_config){.limit_bytes = 16384});
+	CHECK_NULL(weir_region_alloc(root, 20000));
+	(void)weir_region_text(root, text, sizeof(text));
+	CHECK_CONTAINS(text, ", limit 16.0 KiB: 4.0 KiB held, 1 refused\n");
+	weir_region_destroy(root);
+}
+
 TEST(json_names_depth_and_parent)
 {
 	struct weir_region *root = named("a \"b\"", NULL), *leaf;

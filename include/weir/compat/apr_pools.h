@@ -344,14 +344,17 @@ weir_apr_refused(apr_abortfunc_t abort_fn)
 
 static apr_status_t
 weir_apr_create(apr_pool_t **out, apr_pool_t *parent, apr_abortfunc_t abort_fn,
-    apr_allocator_t *allocator)
+    apr_allocator_t *allocator, const void *site)
 {
+	struct weir_region_config config;
 	apr_pool_t *pool = (apr_pool_t *)weir_calloc(1, sizeof(*pool));
 
 	*out = NULL;
 	if (pool == NULL)
 		return weir_apr_refused(abort_fn);
-	if (weir_region_create(&weir_apr_kind, NULL, &pool->region) != 0) {
+	memset(&config, 0, sizeof(config));
+	config.site = site;
+	if (weir_region_create(&weir_apr_kind, &config, &pool->region) != 0) {
 		weir_free(pool);
 		return weir_apr_refused(abort_fn);
 	}
@@ -363,9 +366,9 @@ weir_apr_create(apr_pool_t **out, apr_pool_t *parent, apr_abortfunc_t abort_fn,
 	return APR_SUCCESS;
 }
 
-apr_status_t
-apr_pool_create_ex(apr_pool_t **newpool, apr_pool_t *parent,
-    apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
+static apr_status_t
+weir_apr_create_below(apr_pool_t **newpool, apr_pool_t *parent,
+    apr_abortfunc_t abort_fn, apr_allocator_t *allocator, const void *site)
 {
 	if (parent == NULL)
 		parent = weir_apr_global;
@@ -373,25 +376,20 @@ apr_pool_create_ex(apr_pool_t **newpool, apr_pool_t *parent,
 		abort_fn = parent->abort_fn;
 	if (parent != NULL && allocator == NULL)
 		allocator = parent->allocator;
-	return weir_apr_create(newpool, parent, abort_fn, allocator);
+	return weir_apr_create(newpool, parent, abort_fn, allocator, site);
 }
 
-#ifdef apr_pool_create_core_ex
-#undef apr_pool_create_core_ex
-#endif
-apr_status_t apr_pool_create_core_ex(
-    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator);
-
-apr_status_t
-apr_pool_create_core_ex(
-    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
+WEIR_NOINLINE apr_status_t
+apr_pool_create_ex(apr_pool_t **newpool, apr_pool_t *parent,
+    apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
 {
-	return apr_pool_create_unmanaged_ex(newpool, abort_fn, allocator);
+	return weir_apr_create_below(
+	    newpool, parent, abort_fn, allocator, WEIR_CALLER());
 }
 
-apr_status_t
-apr_pool_create_unmanaged_ex(
-    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
+static apr_status_t
+weir_apr_create_unmanaged(apr_pool_t **newpool, apr_abortfunc_t abort_fn,
+    apr_allocator_t *allocator, const void *site)
 {
 	apr_status_t status;
 	apr_allocator_t *own = NULL;
@@ -403,7 +401,7 @@ apr_pool_create_unmanaged_ex(
 	if (allocator == NULL)
 		allocator = own;
 #endif
-	status = weir_apr_create(newpool, NULL, abort_fn, allocator);
+	status = weir_apr_create(newpool, NULL, abort_fn, allocator, site);
 #ifdef APR_POOLS_H
 	if (own != NULL && status == APR_SUCCESS)
 		apr_allocator_owner_set(own, *newpool);
@@ -413,6 +411,28 @@ apr_pool_create_unmanaged_ex(
 	(void)own;
 #endif
 	return status;
+}
+
+#ifdef apr_pool_create_core_ex
+#undef apr_pool_create_core_ex
+#endif
+apr_status_t apr_pool_create_core_ex(
+    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator);
+
+WEIR_NOINLINE apr_status_t
+apr_pool_create_core_ex(
+    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
+{
+	return weir_apr_create_unmanaged(
+	    newpool, abort_fn, allocator, WEIR_CALLER());
+}
+
+WEIR_NOINLINE apr_status_t
+apr_pool_create_unmanaged_ex(
+    apr_pool_t **newpool, apr_abortfunc_t abort_fn, apr_allocator_t *allocator)
+{
+	return weir_apr_create_unmanaged(
+	    newpool, abort_fn, allocator, WEIR_CALLER());
 }
 
 /* ---- memory -------------------------------------------------------------------- */
@@ -777,13 +797,14 @@ apr_pool_initialize(void)
 #ifdef APR_POOLS_H
 	status = apr_allocator_create(&allocator);
 	if (status == APR_SUCCESS) {
-		status =
-		    weir_apr_create(&weir_apr_global, NULL, NULL, allocator);
+		status = weir_apr_create(
+		    &weir_apr_global, NULL, NULL, allocator, WEIR_CALLER());
 		if (status != APR_SUCCESS)
 			apr_allocator_destroy(allocator);
 	}
 #else
-	status = weir_apr_create(&weir_apr_global, NULL, NULL, allocator);
+	status = weir_apr_create(
+	    &weir_apr_global, NULL, NULL, allocator, WEIR_CALLER());
 #endif
 	if (status != APR_SUCCESS) {
 		weir_apr_started = 0;
@@ -1107,28 +1128,31 @@ apr_pool_destroy_debug(apr_pool_t *pool, const char *where)
 	apr_pool_destroy(pool);
 }
 
-apr_status_t
+WEIR_NOINLINE apr_status_t
 apr_pool_create_ex_debug(apr_pool_t **newpool, apr_pool_t *parent,
     apr_abortfunc_t abort_fn, apr_allocator_t *allocator, const char *where)
 {
 	(void)where;
-	return apr_pool_create_ex(newpool, parent, abort_fn, allocator);
+	return weir_apr_create_below(
+	    newpool, parent, abort_fn, allocator, WEIR_CALLER());
 }
 
-apr_status_t
+WEIR_NOINLINE apr_status_t
 apr_pool_create_core_ex_debug(apr_pool_t **newpool, apr_abortfunc_t abort_fn,
     apr_allocator_t *allocator, const char *where)
 {
 	(void)where;
-	return apr_pool_create_unmanaged_ex(newpool, abort_fn, allocator);
+	return weir_apr_create_unmanaged(
+	    newpool, abort_fn, allocator, WEIR_CALLER());
 }
 
-apr_status_t
+WEIR_NOINLINE apr_status_t
 apr_pool_create_unmanaged_ex_debug(apr_pool_t **newpool,
     apr_abortfunc_t abort_fn, apr_allocator_t *allocator, const char *where)
 {
 	(void)where;
-	return apr_pool_create_unmanaged_ex(newpool, abort_fn, allocator);
+	return weir_apr_create_unmanaged(
+	    newpool, abort_fn, allocator, WEIR_CALLER());
 }
 
 #endif /* APR_POOLS_H */

@@ -41,6 +41,7 @@ WEIR_BEGIN_DECLS
 typedef intptr_t ngx_int_t;
 typedef uintptr_t ngx_uint_t;
 typedef int ngx_fd_t;
+typedef unsigned char u_char; /* as <sys/types.h>, where a standard hides it */
 typedef struct ngx_pool_s ngx_pool_t;
 typedef struct ngx_log_s ngx_log_t;     /* never looked into */
 typedef struct ngx_chain_s ngx_chain_t; /* likewise */
@@ -144,7 +145,7 @@ weir_ngx_region(ngx_pool_t *pool)
 	return ((struct weir_ngx_pool *)(void *)pool)->region;
 }
 
-ngx_pool_t *
+WEIR_NOINLINE ngx_pool_t *
 ngx_create_pool(size_t size, ngx_log_t *log)
 {
 	struct weir_region_config config;
@@ -159,6 +160,7 @@ ngx_create_pool(size_t size, ngx_log_t *log)
 	    size < WEIR_REGION_FIRST_MAX ? size : WEIR_REGION_FIRST_MAX;
 	if (config.first_bytes < WEIR_REGION_BLOCK_MIN)
 		config.first_bytes = WEIR_REGION_BLOCK_MIN;
+	config.site = WEIR_CALLER();
 	error = weir_region_create(&weir_ngx_kind, &config, &made->region);
 	if (error != 0) {
 		WEIR_NGX_LOG(NGX_LOG_EMERG, log, -error,

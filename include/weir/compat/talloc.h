@@ -462,7 +462,8 @@ talloc_get_size(const void *ptr)
 /* ---- pools -------------------------------------------------------------------------- */
 
 static struct weir_talloc_chunk *
-weir_talloc_make_pool(const void *ctx, size_t bytes, size_t room)
+weir_talloc_make_pool(
+    const void *ctx, size_t bytes, size_t room, const void *site)
 {
 	struct weir_region_config config;
 	struct weir_talloc_chunk *parent = weir_talloc_context(ctx);
@@ -477,6 +478,7 @@ weir_talloc_make_pool(const void *ctx, size_t bytes, size_t room)
 	    room < WEIR_REGION_FIRST_MAX ? room : WEIR_REGION_FIRST_MAX;
 	if (config.first_bytes < WEIR_REGION_BLOCK_MIN)
 		config.first_bytes = WEIR_REGION_BLOCK_MIN;
+	config.site = site;
 	if (weir_region_create(&weir_talloc_kind, &config, &pool->region) !=
 	    0) {
 		weir_free(pool);
@@ -492,10 +494,11 @@ weir_talloc_make_pool(const void *ctx, size_t bytes, size_t room)
 	return chunk;
 }
 
-void *
+WEIR_NOINLINE void *
 talloc_pool(const void *ctx, size_t size)
 {
-	struct weir_talloc_chunk *chunk = weir_talloc_make_pool(ctx, 0, size);
+	struct weir_talloc_chunk *chunk =
+	    weir_talloc_make_pool(ctx, 0, size, WEIR_CALLER());
 
 	if (chunk == NULL)
 		return NULL;
@@ -503,7 +506,7 @@ talloc_pool(const void *ctx, size_t size)
 	return weir_talloc_object(chunk);
 }
 
-void *
+WEIR_NOINLINE void *
 _talloc_pooled_object(const void *ctx, size_t type_size, const char *type_name,
     unsigned subobjects, size_t subobjects_size)
 {
@@ -512,7 +515,8 @@ _talloc_pooled_object(const void *ctx, size_t type_size, const char *type_name,
 
 	if (subobjects_size > SIZE_MAX - room)
 		return NULL;
-	chunk = weir_talloc_make_pool(ctx, type_size, room + subobjects_size);
+	chunk = weir_talloc_make_pool(
+	    ctx, type_size, room + subobjects_size, WEIR_CALLER());
 	if (chunk == NULL)
 		return NULL;
 	chunk->name = type_name;
