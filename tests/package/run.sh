@@ -69,8 +69,9 @@ needed=$(objdump -p "$libdir/libweir.so.0" | awk '$1 == "NEEDED" { print $2 }')
 echo "ok   libweir.so needs libc only"
 
 [[ ! -x $build/weir || -x $stage/bin/weir ]] || fail "bin/weir is not installed"
-for header in "$here"/../../include/weir/*; do
-	cmp -s "$header" "$stage/include/weir/${header##*/}" ||
-		fail "${header##*/} is not installed"
-done
+headers=$here/../../include/weir
+while read -r header; do
+	cmp -s "$headers/$header" "$stage/include/weir/$header" ||
+		fail "$header is not installed"
+done < <(cd "$headers" && find . -type f)
 echo "ok   headers installed"
