@@ -436,7 +436,7 @@ void weiri_region_end_child(struct weiri_region *child);
 /* The next region after @region of a walk over @root and all below it, each
  * before those below it; NULL at the end. */
 struct weiri_region *weiri_region_next(
-    struct weiri_region *root, struct weiri_region *region);
+    struct weiri_region *root, struct weiri_region *at);
 
 /* ---- rules (region_rules.c) --------------------------------------------- */
 

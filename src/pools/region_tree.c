@@ -29,17 +29,17 @@
 #include <errno.h>
 
 struct weiri_region *
-weiri_region_next(struct weiri_region *root, struct weiri_region *region)
+weiri_region_next(struct weiri_region *root, struct weiri_region *at)
 {
-	if (!weiri_list_empty(&region->children))
-		return weiri_region_newest_child(region);
-	while (region != root) {
-		struct weiri_region *parent = region->parent;
+	if (!weiri_list_empty(&at->children))
+		return weiri_region_newest_child(at);
+	while (at != root) {
+		struct weiri_region *parent = at->parent;
 
-		if (region->sibling.next != &parent->children)
+		if (at->sibling.next != &parent->children)
 			return WEIRI_CONTAINER_OF(
-			    region->sibling.next, struct weiri_region, sibling);
-		region = parent;
+			    at->sibling.next, struct weiri_region, sibling);
+		at = parent;
 	}
 	return NULL;
 }
