@@ -70,24 +70,8 @@ peer_free_all(struct peer_pool *pool)
 	apr_pool_clear(apr_of(pool));
 }
 
-/* Never called: the suites look at PEER_FREES_ALL. */
-static BENCH_INLINE void
-peer_free(
-    struct peer_local local, struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)local;
-	(void)pool;
-	(void)object;
-	(void)bytes;
-}
-
-static size_t
-peer_usable(struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)pool;
-	(void)object;
-	return bytes;
-}
+/* Its free is never called: the suites look at PEER_FREES_ALL. */
+#include "no_free.h"
 
 #include "../region/region_apr.h"
 #include "worker.h"

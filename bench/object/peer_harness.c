@@ -59,23 +59,7 @@ peer_alloc(struct peer_local local, struct peer_pool *pool, size_t bytes)
 	return pool->objects + at;
 }
 
-static BENCH_INLINE void
-peer_free(
-    struct peer_local local, struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)local;
-	(void)pool;
-	(void)object;
-	(void)bytes;
-}
-
-static size_t
-peer_usable(struct peer_pool *pool, void *object, size_t bytes)
-{
-	(void)pool;
-	(void)object;
-	return bytes;
-}
+#include "no_free.h"
 
 #include "../region/region_floor.h"
 #include "worker.h"

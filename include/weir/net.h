@@ -259,10 +259,12 @@ WEIR_API void weir_net_destroy(struct weir_net *net) WEIR_NOEXCEPT;
  * @out: receives the loop, NULL on failure.
  *
  * Returns:   0; -EMFILE, -ENFILE; -ENOMEM, also when buffer_limit_bytes has no
- *            room for another loop's reserve.
+ *            room for another loop's reserve; -EAGAIN: no thread for an
+ *            io_uring to be made on.
  * Ownership: the caller's until weir_loop_destroy().
  * Threads:   any thread; the loop belongs to none until it runs.
- * Cost:      three descriptors and one allocation.
+ * Cost:      two descriptors and a few allocations; over io_uring also a
+ *            thread that ends before this returns.
  * Errors:    on failure nothing is kept.
  * Since:     0.1
  */
@@ -402,7 +404,8 @@ WEIR_API WEIR_NODISCARD struct weir_buffer *weir_loop_buffer(
  * Ownership: what is left of its connections is closed, with on_close.
  * Threads:   one thread, after weir_loop_run() returned.
  * Cost:      linear in the connections left.
- * Errors:    none.
+ * Errors:    none.  Over io_uring a blocking call of the thread that ran the
+ *            loop may soon after end with EINTR, once.
  * Since:     0.1
  */
 WEIR_API void weir_loop_destroy(struct weir_loop *loop) WEIR_NOEXCEPT;

@@ -31,9 +31,11 @@
  *   I3  At the end of a pass, HOLDING means HELD, not STARVED, and need > 0
  *       or ops != NULL; and HELD means HOLDING, or SENDING more than one
  *       flush takes.
- *   I4  PAUSED or STARVED: nothing is received.  A pass receives only once,
- *       so charge <= send_quota_bytes + WEIR_NET_BUFFER_BYTES_MAX for a
- *       handler that sends no more than it was given.
+ *   I4  PAUSED or STARVED: nothing is handed on.  Between two flushes a
+ *       connection is handed at most what its back end receives in a pass, so
+ *       charge <= send_quota_bytes + that for a handler that sends no more
+ *       than it was given: WEIR_NET_BUFFER_BYTES_MAX over epoll, the window of
+ *       the supply (supply.c) over io_uring.
  *
  * How a connection ends is in close.c, with the invariants of that.
  */

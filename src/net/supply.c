@@ -110,8 +110,7 @@ weiri_supply_take(struct weiri_supply *supply, uint16_t id)
 void
 weiri_supply_ran_out(struct weiri_supply *supply)
 {
-	supply->peak = (uint16_t)weiri_min(
-	    (uint64_t)supply->window, (uint64_t)supply->window_max);
+	supply->peak = supply->window;
 	supply->window = (uint16_t)weiri_min(
 	    (uint64_t)supply->window * 2, (uint64_t)supply->window_max);
 }

@@ -297,6 +297,13 @@ def test_a_broken_file_is_refused_by_its_line():
         assert done.returncode == 1 and "cannot read" in done.stderr, done
 
 
+def test_a_full_disk_is_named():
+    done = bench("pair", "--peers", "harness", "--quick",
+                 "--json", "/dev/full")
+    assert done.returncode == 1, done
+    assert "/dev/full: No space left on device" in done.stderr, done.stderr
+
+
 def test_a_malloc_that_is_another_is_found_out():
     workers("jemalloc")
     folder = os.path.join(os.path.dirname(weir_path()), "bench")

@@ -128,8 +128,10 @@ bench_rows_write(const struct bench_rows *rows, FILE *out)
 		rows_text(out, "unit", row->unit);
 		rows_number(out, "spread", row->spread);
 		fprintf(out, "\"rounds\":%u}\n", row->rounds);
+		if (ferror(out))
+			return -errno; /* said by the call that failed */
 	}
-	return fflush(out) != 0 || ferror(out) ? -EIO : 0;
+	return fflush(out) != 0 ? -errno : 0;
 }
 
 /* ---- reading --------------------------------------------------------------- */
