@@ -22,7 +22,7 @@ static inline void
 malloc_free(void *object)
 {
 #ifdef BENCH_SLOW
-	for (volatile int i = 0; i < 50; i++)
+	for (volatile int i = 0; i < 1000; i++)
 		;
 #endif
 	free(object);

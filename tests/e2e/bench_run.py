@@ -150,8 +150,9 @@ def test_a_slowed_opponent_comes_out_slower():
                       metric="ns_op")
         slowed = value(rows, suite=suite, case="64", peer="slow",
                        metric="ns_op")
-        # 50 turns of a loop through memory are 50 cycles at the least.
-        assert slowed > plain + 10, (suite, plain, slowed)
+        # 1000 turns of a loop through memory are 1000 cycles at the least;
+        # a machine that others use makes malloc slow, but not by as much.
+        assert slowed > plain + 100, (suite, plain, slowed)
         assert (value(rows, suite=suite, case="64", peer="slow",
                       metric="ns_op_over_weir") >
                 value(rows, suite=suite, case="64", peer="glibc",
