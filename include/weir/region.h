@@ -118,7 +118,8 @@ struct weir_region_config {
 				 * 1 KiB to 1 MiB, not below first_bytes; 0:
 				 * 32 KiB, or 64 for a larger first_bytes */
 	size_t large_bytes;     /* objects above it get their own pages; at most
-			     * what a block of block_bytes_max holds; 0: that */
+			     * what a block of block_bytes_max holds; 0: that;
+			     * below 256 it counts as 256 */
 	uint64_t limit_bytes;   /* at least 1 KiB; 0: none */
 	uint64_t soft_bytes;    /* below limit_bytes, if any; 0: none */
 	weir_region_soft_fn soft; /* with soft_bytes */
@@ -268,11 +269,12 @@ weir_region_alloc_aligned(
 {
 	char *next = region->next;
 	size_t room = (size_t)(region->end - next);
-	/* For align 0 this exceeds any room, unless the address is 0 too. */
 	size_t pad = (size_t)(0 - (uintptr_t)next) & (align - 1);
 
-	if (WEIR_UNLIKELY((align & (align - 1)) != 0 || align == 0 ||
-			  pad > room || bytes > room - pad))
+	/* Less one, 0 is too large as well. */
+	if (WEIR_UNLIKELY((align & (align - 1)) != 0 ||
+			  align - 1 > WEIR_REGION_ALIGN_MAX - 1 || pad > room ||
+			  bytes > room - pad))
 		return weir_abi_region_1(region, bytes, align);
 	region->next =
 	    next + pad +

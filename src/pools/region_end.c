@@ -176,13 +176,16 @@ region_clear(struct weiri_region *region)
 	struct weiri_region_block *kept = NULL;
 	unsigned block_class = 0;
 	bool want = region_want_kept(region, &block_class);
+	bool taken = false;
 
 	if (want)
 		kept = region_pick(region, block_class);
 	region_empty(region);
 	/* It may double to more, or to less, on its way. */
-	if (want && kept == NULL)
+	if (want && kept == NULL) {
 		kept = weiri_region_block_more(region, block_class);
+		taken = kept != NULL;
+	}
 	weiri_region_open(
 	    region, &region->first, weiri_region_block_objects(&region->first));
 	if (weiri_region_rules_own(region) && !region->rules->configured)
@@ -202,6 +205,9 @@ region_clear(struct weiri_region *region)
 		    weiri_region_class_after(kept->bytes, region->max_class);
 	}
 	region->start = region->bump.next;
+	/* What the blocks were is gone, and with it what a hook was told. */
+	if (WEIR_UNLIKELY(region->rules != NULL) && taken)
+		weiri_region_rules_soft(region->rules, kept->bytes);
 }
 
 /* A kept block is given back when the kind's regions need less by now. */

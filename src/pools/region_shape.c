@@ -6,6 +6,9 @@
 
 #include "config/invalid.h"
 
+/* Above what the library itself takes from a region. */
+#define SHAPE_LARGE_MIN ((size_t)256)
+
 /* Apart, so that a valid configuration costs its comparisons only. */
 static WEIRI_COLD int
 shape_refuse(
@@ -141,8 +144,10 @@ weiri_region_shape_init(struct weiri_region_shape *shape,
 		return shape_refuse("large_bytes", config->large_bytes,
 		    "0 .. %u, what fits into the largest block",
 		    shape->large_bytes);
+	/* Below it the records of cleanups and savepoints would have pages. */
 	if (config->large_bytes != 0)
-		shape->large_bytes = config->large_bytes;
+		shape->large_bytes =
+		    weiri_max(config->large_bytes, SHAPE_LARGE_MIN);
 	return 0;
 }
 

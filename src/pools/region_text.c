@@ -5,6 +5,7 @@
 #include "pools/region.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -111,7 +112,8 @@ region_vprintf(
     struct weir_region *region, const char *format, va_list arguments)
 {
 	va_list again;
-	size_t room = (size_t)(region->end - region->next);
+	/* No length is above INT_MAX, and no larger room is C's to take. */
+	size_t room = weiri_min((size_t)(region->end - region->next), INT_MAX);
 	char *text;
 	int length;
 

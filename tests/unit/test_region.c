@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- objects ----------------------------------------------------------- */
 
@@ -119,6 +120,23 @@ TEST(alignment_that_is_no_power_of_two_is_refused_and_counted)
 	CHECK_NOT_NULL(weir_region_alloc(region, 8));
 	CHECK(weir_region_check(region));
 	weir_region_destroy(region);
+}
+
+TEST(alignment_above_the_limit_is_refused_where_there_is_room_for_it)
+{
+	size_t bytes = 4 * WEIR_REGION_ALIGN_MAX;
+	char *buffer = calloc(1, bytes);
+	struct weir_region *region;
+
+	CHECK_NOT_NULL(buffer);
+	CHECK_EQ(weir_region_create_in(NULL, NULL, buffer, bytes, &region), 0);
+	CHECK_NULL(
+	    weir_region_alloc_aligned(region, 8, 2 * WEIR_REGION_ALIGN_MAX));
+	CHECK_EQ(figures(region).failures, 1);
+	CHECK_NOT_NULL(
+	    weir_region_alloc_aligned(region, 8, WEIR_REGION_ALIGN_MAX));
+	weir_region_destroy(region);
+	free(buffer);
 }
 
 TEST(zeroed_objects_read_as_zero_on_used_memory_too)

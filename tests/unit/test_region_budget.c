@@ -163,6 +163,36 @@ TEST(soft_limit_calls_once_for_each_crossing)
 	weir_region_destroy(top);
 }
 
+TEST(soft_limit_hears_of_the_block_that_a_reset_keeps)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("soft kept");
+	struct weir_region *region;
+	unsigned before = 0;
+
+	CHECK_EQ(weir_region_create(&kind,
+		     &(struct weir_region_config){.first_bytes = 4096,
+			 .soft_bytes = 20000,
+			 .soft = soft,
+			 .soft_context = &soft_calls},
+		     &region),
+	    0);
+	soft_calls = 0;
+	/* The kind learns that 20 KB are usual, and keeps 32 KiB for them,
+	 * which none of the blocks on the way is: 8 and 16. */
+	for (int reset = 0; reset < 200; reset++) {
+		for (int i = 0; i < 20; i++)
+			CHECK_NOT_NULL(weir_region_alloc(region, 1000));
+		before = soft_calls;
+		weir_region_reset(region);
+		if (figures(region).bytes_charged > 20000)
+			break;
+	}
+	CHECK_EQ(figures(region).bytes_charged, 4096 + (32 << 10));
+	CHECK_EQ(soft_calls, before + 1);
+	CHECK_EQ(soft_bytes, 4096 + (32 << 10));
+	weir_region_destroy(region);
+}
+
 TEST(soft_limit_without_a_function_is_refused)
 {
 	struct weir_region *region;

@@ -170,6 +170,23 @@ TEST(loops_of_savepoints_do_not_grow)
 	CHECK_STR(trace, "");
 }
 
+TEST(record_of_a_savepoint_has_no_pages_of_its_own)
+{
+	struct weir_region *region =
+	    create(&(struct weir_region_config){.large_bytes = 1});
+
+	/* No room: the record has to come the slow way. */
+	while (figures(region).bytes_room >= 64)
+		CHECK_NOT_NULL(weir_region_alloc(region, 64));
+	for (int i = 0; i < 100; i++) {
+		scratch_empty(region);
+		CHECK_EQ(figures(region).larges, 0);
+		CHECK_LE(figures(region).bytes_charged, 4096 + 8192);
+	}
+	CHECK(weir_region_check(region));
+	weir_region_destroy(region);
+}
+
 TEST(handle_from_after_a_savepoint_is_not_used_again_after_a_rewind)
 {
 	struct weir_region *region = create(NULL);
