@@ -344,6 +344,7 @@ depot_walk_all(struct depot_walk *walk)
 		depot->wait.config.policy == WEIRI_WAIT_TURN,
 	    "D6: spares");
 	DEPOT_REQUIRE(walk, walk->withheld == depot->withheld, "D7: withheld");
+	DEPOT_REQUIRE(walk, depot->wait.passed == 0, "W4: a waiter was passed");
 	DEPOT_REQUIRE(walk, walk->resting + walk->loaded <= walk->carved,
 	    "D1: more slots free than there are");
 	return true;

@@ -29,6 +29,8 @@
  *       its time, never both.
  *   W3  In a quiet depot with a waiter no slot rests, lies in a magazine, or
  *       could come into being.
+ *   W4  Between a waiter's arrival and its turn no more are served than waited
+ *       when it came (weiri_depot_check()).
  *
  * Notification: the failing get sets attention, fences, and looks at the figures
  * itself; a put into a magazine fences and looks at attention.  Who finds the
@@ -64,6 +66,7 @@ struct wait_turn {
 	struct wait_turn *outer; /* of the same thread, in a hook of it */
 	void *slot;
 	uint64_t handoffs; /* of the depot, when it queued up */
+	uint32_t ahead;    /* who waited then */
 	uint32_t given;    /* 1: slot is set; what the thread sleeps on */
 };
 
@@ -121,6 +124,15 @@ wait_attention(const struct weiri_depot *depot)
 
 /* ---- the queue ---------------------------------------------------------- */
 
+/* One more is served, after @before others; there were @ahead before it. */
+static void
+wait_count(struct weiri_wait *wait, uint64_t before, uint32_t ahead)
+{
+	wait->longest = weiri_max(wait->longest, before);
+	wait->passed += before > ahead;
+	wait->handoffs++;
+}
+
 /* Locked: whose turn it is gets the slot; false if nobody waits. */
 static bool
 wait_give(struct weiri_depot *depot, void *slot, uint32_t **wake)
@@ -135,9 +147,7 @@ wait_give(struct weiri_depot *depot, void *slot, uint32_t **wake)
 
 	weiri_list_remove(&turn->link);
 	WEIRI_STORE(&wait->attention, wait->attention - 1);
-	wait->longest =
-	    weiri_max(wait->longest, wait->handoffs - turn->handoffs);
-	wait->handoffs++;
+	wait_count(wait, wait->handoffs - turn->handoffs, turn->ahead);
 	turn->slot = slot;
 	*wake = &turn->given;
 	/* The turn may be gone as soon as this is seen; its address is all
@@ -361,6 +371,7 @@ wait_turn(struct weiri_depot *depot, uint64_t timeout_ns)
 	weiri_mutex_lock(&depot->lock);
 	depot->wait.waits++;
 	turn.handoffs = depot->wait.handoffs;
+	turn.ahead = depot->wait.attention;
 	weiri_list_append(&depot->wait.waiters, &turn.link);
 	WEIRI_STORE(&depot->wait.attention, depot->wait.attention + 1);
 	weiri_mutex_unlock(&depot->lock);

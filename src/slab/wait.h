@@ -36,6 +36,7 @@ struct weiri_wait {
 	uint64_t waits, timeouts;
 	uint64_t handoffs; /* slots given to waiters */
 	uint64_t longest;  /* most hand-offs a waiter saw go before its own */
+	uint64_t passed;   /* waiters that saw more than were ahead of them */
 };
 
 void weiri_wait_init(

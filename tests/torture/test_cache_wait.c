@@ -2,7 +2,8 @@
 /*
  * Many threads want more objects than there are, and wait for their turn.  A
  * lost wake-up hangs the test; an object handed out twice meets itself; who is
- * passed by others sees more of them served than there are threads.
+ * passed by another sees more served than waited when it came, which the check
+ * of the cache tells.
  */
 #include "support/test.h"
 
