@@ -72,6 +72,7 @@ struct weir_region_kind {
 
 /** Bounds of first_bytes and block_bytes_max. */
 #define WEIR_REGION_BLOCK_MIN ((size_t)1 << 10)
+#define WEIR_REGION_FIRST_MIN ((size_t)512)
 #define WEIR_REGION_FIRST_MAX ((size_t)64 << 10)
 #define WEIR_REGION_BLOCK_MAX ((size_t)1 << 20)
 
@@ -112,8 +113,9 @@ typedef void (*weir_region_soft_fn)(
  * A failing request asks the nearest region upwards that has an oom handler.
  */
 struct weir_region_config {
-	size_t first_bytes;     /* first block: rounded up to 1, 1.5, 2, 3, 4 ..
-			     * 64 KiB; 0: what the kind learned, else 4 KiB */
+	size_t first_bytes;     /* first block: rounded up to 512, 768, 1 KiB,
+			     * 1.5, 2, 3 .. 64 KiB; 0: what the kind learned,
+			     * else 4 KiB */
 	size_t block_bytes_max; /* blocks double up to this, a power of two from
 				 * 1 KiB to 1 MiB, not below first_bytes; 0:
 				 * 32 KiB, or 64 for a larger first_bytes */

@@ -16,7 +16,7 @@
  *
  *      63            36 35                                0
  *     +----------------+----------------------------------+
- *     | live regions   | half KiB they hold               |   2^28, 32 TiB
+ *     | live regions   | 256 B they hold                  |   2^28, 16 TiB
  *     +----------------+----------------------------------+
  *
  * A line's word wraps when regions end on another thread than they began on;
@@ -50,21 +50,25 @@
 #include <string.h>
 
 #define REGION_LINES WEIRI_REGION_LINES
-#define REGION_HALVES_MASK (WEIRI_REGION_LIVE_ONE - 1)
+#define REGION_BYTES_MASK (WEIRI_REGION_LIVE_ONE - 1)
 
 #define REGION_FIRST_PERCENT 90
 #define REGION_KEEP_PERCENT 75
 
-#define B1(bin) (bin), (bin)
-#define B4(bin) B1(bin), B1(bin)
+#define B1(bin) (bin)
+#define B2(bin) B1(bin), B1(bin)
+#define B4(bin) B2(bin), B2(bin)
 #define B8(bin) B4(bin), B4(bin)
 #define B16(bin) B8(bin), B8(bin)
 #define B32(bin) B16(bin), B16(bin)
+#define B64(bin) B32(bin), B32(bin)
+/* The two sizes of a doubling, @n times 256 bytes apart. */
+#define BINS(n, bin) B##n(bin), B##n((bin) + 1)
 
-/* Of 0 .. 128 halves of a KiB: 1, 1.5, 2, 3, 4 .. 64 KiB. */
-const uint8_t weiri_region_bins[(WEIR_REGION_FIRST_MAX >> 9) + 1] = {0, 0, 0, 1,
-    2, B1(3), B1(4), B4(5), B4(6), B8(7), B8(8), B16(9), B16(10), B32(11),
-    B32(12)};
+/* Of 0 .. 256 times 256 bytes. */
+const uint8_t weiri_region_bins[(WEIR_REGION_FIRST_MAX >> 8) + 1] = {0, 0, 0,
+    BINS(1, 1), BINS(2, 3), BINS(4, 5), BINS(8, 7), BINS(16, 9), BINS(32, 11),
+    BINS(64, 13)};
 
 struct weir_region_kind weiri_region_kind_default = WEIR_REGION_KIND("region");
 
@@ -165,9 +169,12 @@ kind_add(struct weiri_region_kind *kind, const struct weiri_region_ends *ends)
 	uint32_t weight = 0;
 
 	for (unsigned i = 0; i < WEIRI_REGION_BINS / 8; i++) {
-		uint64_t word = (kind->ends.word[i] >> 2) & REGION_BYTES(0x3f);
+		uint64_t word = kind->ends.word[i];
 
-		word += ends->word[i];
+		/* The regions of one kind are of few sizes. */
+		if ((word | ends->word[i]) == 0)
+			continue;
+		word = ((word >> 2) & REGION_BYTES(0x3f)) + ends->word[i];
 		kind->ends.word[i] = word;
 		weight += kind_sum(word);
 	}
@@ -178,12 +185,15 @@ kind_add(struct weiri_region_kind *kind, const struct weiri_region_ends *ends)
 static unsigned
 kind_quantile(const struct weiri_region_kind *kind, unsigned percent)
 {
-	uint32_t beyond = kind->weight * (100 - percent) / 100;
-	uint32_t left = kind->weight - kind->ends.bin[0];
+	uint32_t within = kind->weight - kind->weight * (100 - percent) / 100;
+	const struct weiri_region_ends *ends = &kind->ends;
 	unsigned bin = 0;
+	uint32_t sum;
 
-	while (left > beyond)
-		left -= kind->ends.bin[++bin];
+	for (; (sum = kind_sum(ends->word[bin / 8])) < within; bin += 8)
+		within -= sum;
+	for (; ends->bin[bin] < within; bin++)
+		within -= ends->bin[bin];
 	return bin;
 }
 
@@ -278,7 +288,7 @@ region_kind_fill(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->misses = sum.misses;
 	out->failures = sum.failures;
 	out->requests = made + sum.misses + sum.failures;
-	out->bytes_mapped = (sum.live & REGION_HALVES_MASK) << 9;
+	out->bytes_mapped = (sum.live & REGION_BYTES_MASK) << 8;
 	out->bytes_in_use = out->bytes_mapped;
 }
 

@@ -103,7 +103,7 @@ shape_first(struct weiri_region_shape *shape,
     const struct weir_region_config *config,
     const struct weiri_region_kind *kind)
 {
-	unsigned most = 2 * shape->max_class;
+	unsigned most = 2 * (shape->max_class + 1);
 
 	if (config->first_bytes == 0) {
 		shape->first_bin = WEIRI_LOAD(&kind->first_bin);

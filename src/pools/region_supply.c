@@ -164,8 +164,8 @@ region_supply_depot_init(struct weiri_region_supply *supply, unsigned index)
 					  : WEIRI_REGION_CLASS_BYTES(
 						index - WEIRI_REGION_FIRSTS);
 		weiri_text_str(&name, first ? "regions of " : "blocks of ");
-		weiri_text_fixed(&name, config.slot_bytes * 10 >> 10, 1);
-		weiri_text_str(&name, " KiB");
+		weiri_text_u64(&name, config.slot_bytes);
+		weiri_text_str(&name, " bytes");
 		config.name = supply->name[index];
 		/* Of halves, a third of the size is a power of two. */
 		config.slot_align = weiri_min(

@@ -198,6 +198,20 @@ TEST(sizes_are_rounded_up_and_default_first_yields_to_a_small_cap)
 	region = create(&(struct weir_region_config){.block_bytes_max = 1024});
 	CHECK_EQ(figures(region).bytes_charged, 1024);
 	weir_region_destroy(region);
+	/* Each size, and the next above the one before. */
+	for (size_t i = 0, last = 0; last < WEIR_REGION_FIRST_MAX; i++) {
+		size_t bytes = (size_t)(256 * (2 + i % 2)) << i / 2;
+
+		for (size_t first = last + 1; first <= bytes;
+		     first += bytes - last - 1) {
+			region = create(
+			    &(struct weir_region_config){.first_bytes = first});
+			CHECK_EQ(figures(region).bytes_charged, bytes);
+			CHECK(weir_region_check(region));
+			weir_region_destroy(region);
+		}
+		last = bytes;
+	}
 }
 
 TEST(default_cap_yields_to_a_larger_first_block)

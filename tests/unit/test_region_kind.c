@@ -97,7 +97,7 @@ TEST(first_block_becomes_what_regions_of_the_kind_need)
 	struct weir_region *region;
 
 	CHECK_EQ(first_block_after(&small, 1, 500), 4096);
-	CHECK_EQ(first_block_after(&small, 128, 500), 1024);
+	CHECK_EQ(first_block_after(&small, 128, 500), 768);
 	CHECK_EQ(first_block_after(&large, 128, 40000), 48 << 10);
 	/* What learned does not need a second block. */
 	CHECK_EQ(weir_region_create(&large, NULL, &region), 0);
@@ -105,7 +105,7 @@ TEST(first_block_becomes_what_regions_of_the_kind_need)
 	CHECK_EQ(figures(region).misses, 0);
 	weir_region_destroy(region);
 	/* And what changes is understood within 64, in both directions. */
-	CHECK_EQ(first_block_after(&large, 96, 500), 1024);
+	CHECK_EQ(first_block_after(&large, 96, 500), 768);
 	CHECK_EQ(first_block_after(&large, 64, 9000), 12 << 10);
 	/* A first block is never larger than the largest. */
 	CHECK_EQ(first_block_after(&large, 64, 1 << 20), 64 << 10);
@@ -135,7 +135,7 @@ TEST(percent_of_a_kind_says_how_many_must_fit)
 		(void)first_block_after(&half, 1, 20000);
 		(void)first_block_after(&half, 2, 500);
 	}
-	CHECK_EQ(first_block_after(&half, 0, 0), 1024);
+	CHECK_EQ(first_block_after(&half, 0, 0), 768);
 	CHECK_EQ(first_block_after(&most, 0, 0), 24 << 10);
 }
 

@@ -402,7 +402,7 @@ expect_sane(const struct weir_region_info *info)
 {
 	expect_known(info->kind, true);
 	expect_known(info->name, false);
-	CHECK_GE(info->bytes, 1024);
+	CHECK_GE(info->bytes, 512);
 	CHECK_LE(info->bytes, info->bytes_peak);
 	CHECK_LT(info->bytes_peak, 2 << 20);
 	CHECK_LT(info->age_ns, UINT64_C(120000000000));
