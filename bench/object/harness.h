@@ -275,13 +275,13 @@ bench_relax(unsigned *spins)
 /* ---- memory ----------------------------------------------------------------------- */
 
 /*
- * Resident bytes, to the page; /proc/self/statm is cheaper and lags behind.
- * Read by hand, because stdio would ask the opponent for its buffer.
+ * A figure of the kernel's, to the page; /proc/self/statm is cheaper and lags
+ * behind.  Read by hand, because stdio would ask the opponent for its buffer.
  */
 BENCH_UNUSED static double
-bench_resident(void)
+bench_smaps(const char *name)
 {
-	char text[512];
+	char text[1024];
 	int file = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
 	ssize_t bytes = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
 	const char *found;
@@ -289,10 +289,25 @@ bench_resident(void)
 	if (file >= 0)
 		close(file);
 	text[bytes < 0 ? 0 : bytes] = '\0';
-	found = strstr(text, "Rss:");
+	found = strstr(text, name);
 	if (found == NULL)
 		bench_fail("this kernel has no /proc/self/smaps_rollup");
-	return strtod(found + 4, NULL) * 1024.0;
+	return strtod(found + strlen(name), NULL) * 1024.0;
+}
+
+/* Resident bytes. */
+BENCH_UNUSED static double
+bench_resident(void)
+{
+	return bench_smaps("\nRss:");
+}
+
+/* Those that are nobody else's: what a child of a fork finds and brings in of
+ * the program's files does not count. */
+BENCH_UNUSED static double
+bench_anonymous(void)
+{
+	return bench_smaps("\nAnonymous:");
 }
 
 /*

@@ -26,8 +26,9 @@
  *
  * Cases are named load[-reset]/live: so many regions are live, and the oldest
  * ends - is destroyed and made anew, or reset - when the next is filled.
- * rss_ratio is what is resident for each byte asked for, with 1000 live regions
- * that were each ended and filled three times, in a process of its own.
+ * rss_ratio is the resident memory, without code, for each byte asked for, with
+ * 1000 live regions that were each ended and filled three times, in a process of
+ * its own.
  *
  * "spike" is what a burst leaves behind: 16 regions are reset and filled with
  * `request` until they rest, then filled with a hundred requests at once, then
@@ -313,7 +314,7 @@ region_resident(enum region_load load)
 	double before;
 
 	memset(region_slots, 0, sizeof(region_slots));
-	before = bench_resident();
+	before = bench_anonymous();
 	region_open_all(load, REGION_LIVE_MAX, true);
 	for (unsigned i = 0; i < REGION_FILLED_AGAIN * REGION_LIVE_MAX; i++)
 		region_turn(&region_slots[i % REGION_LIVE_MAX], load,
@@ -321,7 +322,7 @@ region_resident(enum region_load load)
 	for (unsigned i = 0; i < REGION_LIVE_MAX; i++)
 		asked += region_plans[load][i % REGION_PLANS].bytes;
 	bench_emit(region_names[load], "rss_ratio",
-	    (bench_resident() - before) / asked, "x");
+	    (bench_anonymous() - before) / asked, "x");
 	region_close_all(REGION_LIVE_MAX);
 }
 
