@@ -98,6 +98,7 @@ function(weir_bench_version PEER LIBRARY)
 endfunction()
 
 weir_bench_worker(harness peer_harness.c)
+weir_bench_worker(calls peer_calls.c)
 
 weir_bench_worker(glibc peer_malloc.c)
 weir_bench_define(glibc BENCH_GLIBC BENCH_LIBRARY="libc.so")

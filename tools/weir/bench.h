@@ -79,6 +79,8 @@ extern volatile sig_atomic_t bench_stop; /* Ctrl-C was pressed */
 	X("weir-plain", WEIR, REGIONS, "", "region, with neither")            \
 	X("harness", FLOOR, ALL, "",                                          \
 	    "no allocator: what each figure contains")                        \
+	X("calls", FLOOR, OBJECTS, "",                                        \
+	    "no allocator: two calls and a list of objects")                  \
 	X("slow", HIDDEN, ALL, "",                                            \
 	    "glibc, each free delayed: the test of this test")
 /* clang-format on */
