@@ -14,9 +14,10 @@
  * level WEIR_CHECK_BATCH, for the fastest paths, all of this is found then and
  * no call looks at anything: the report names the object, but comes up to two
  * magazines of frees later, and an object freed twice may have been handed out
- * twice before.  Not recognised are reads and writes through stale pointers, a
- * stale free after the object was handed out again, and calls on a destroyed
- * cache other than a second destroy.
+ * twice before.  Calls on a destroyed cache are recognised until some 30 other
+ * pools ended, or a trim.  Not recognised are reads and writes through stale
+ * pointers and a stale free after the object was handed out again; the modes of
+ * weir/guard.h are for these.
  */
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H
@@ -165,7 +166,7 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  * Threads:   any number of threads.  No shared line is written while this
  *            thread's magazine has objects.  Not async-signal-safe.
  * Cost:      12 instructions at WEIR_CHECK_BATCH, 20 at WEIR_CHECK_EACH, 27
- *            there for small objects, 87 for those of 32 KiB and more; one
+ *            there for small objects, 86 for those of 32 KiB and more; one
  *            short lock per magazine, at most 126 objects;
  *            a system call only when the page supply grows.
  * Errors:    NULL at the limit or when memory is exhausted, counted in the
@@ -232,7 +233,7 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
  * Cost:      14 instructions at WEIR_CHECK_BATCH, 33 at WEIR_CHECK_EACH, 41
- *            there for small objects, 100 for those of 32 KiB and more; one
+ *            there for small objects, 98 for those of 32 KiB and more; one
  *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer and an
  *            object of another cache are faults (weir/guard.h).

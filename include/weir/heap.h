@@ -120,7 +120,8 @@ WEIR_API WEIR_NODISCARD void *weir_alloc(size_t bytes) WEIR_NOEXCEPT;
 
 /**
  * weir_alloc_class() - what weir_alloc() of a constant size compiles to.
- * @index: 0 .. WEIR_HEAP_CLASSES - 1.
+ * @index: 0 .. WEIR_HEAP_CLASSES - 1; in the bits from 8 on the size that was
+ *         asked for, which the guard wants to know, or 0.
  *
  * Returns:   as weir_alloc() of weir_heap_class_bytes(@index).
  * Ownership: as weir_alloc().
@@ -136,10 +137,11 @@ WEIR_API WEIR_NODISCARD void *weir_alloc_class(unsigned index) WEIR_NOEXCEPT;
  * (weir_alloc)(n) and &weir_alloc are the function.
  */
 #ifdef __GNUC__
-#define weir_alloc(bytes)                                            \
-	(__builtin_constant_p(bytes) &&                              \
-		    (size_t)(bytes) <= WEIR_HEAP_CLASS_BYTES_MAX     \
-		? weir_alloc_class(weir_heap_class((size_t)(bytes))) \
+#define weir_alloc(bytes)                                             \
+	(__builtin_constant_p(bytes) &&                               \
+		    (size_t)(bytes) <= WEIR_HEAP_CLASS_BYTES_MAX      \
+		? weir_alloc_class(weir_heap_class((size_t)(bytes)) | \
+				   (unsigned)(bytes) << 8)            \
 		: (weir_alloc)(bytes))
 #endif
 

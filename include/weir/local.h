@@ -61,6 +61,11 @@ weir_local(void) WEIR_NOEXCEPT
 #define WEIR_ABI_CELLS 672
 #define WEIR_ABI_REQUESTS_OFFSET ((size_t)WEIR_ABI_CELLS * 2 * 8)
 
+/* A word that counts: requests below, a countdown above (slab/local.h). */
+#define WEIR_ABI_REQUESTS_BITS 41
+#define WEIR_ABI_COUNTDOWN_SHIFT 48
+#define WEIR_ABI_COUNT (((uint64_t)1 << WEIR_ABI_COUNTDOWN_SHIFT) + 1)
+
 #define WEIR_ABI_MAGAZINE_BYTES 1024
 #define WEIR_ABI_MAGAZINE_FULL (WEIR_ABI_MAGAZINE_BYTES - 8)
 #define WEIR_ABI_NEAR_SHIFT 16
@@ -124,15 +129,33 @@ weir_abi_entry(const struct weir_abi_head *head, const void *object)
 	       ((unsigned)(uint16_t)(uintptr_t)object >> head->table_shift);
 }
 
-WEIR_ABI_INLINE static inline void
+/*
+ * Counts a request; true if that ended the countdown.  One writer: no locked
+ * add.  The carry of the addition is the answer, which C has no word for that
+ * compilers turn into one jump.
+ */
+WEIR_ABI_INLINE static inline bool
 weir_abi_count(uintptr_t **cell)
 {
 	uint64_t *requests =
 	    (uint64_t *)(void *)((char *)cell + WEIR_ABI_REQUESTS_OFFSET);
 
-	/* One writer: no locked add. */
-	__atomic_store_n(requests,
-	    __atomic_load_n(requests, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__)
+	__asm__ goto("addq %1, %0\n\tjc %l[due]"
+		     : /* none: compilers differ on outputs beside labels */
+		     : "m"(*requests), "r"(WEIR_ABI_COUNT)
+		     : "cc", "memory"
+		     : due);
+	return false;
+due:
+	return true;
+#else
+	uint64_t before = __atomic_load_n(requests, __ATOMIC_RELAXED);
+	uint64_t after = before + WEIR_ABI_COUNT;
+
+	__atomic_store_n(requests, after, __ATOMIC_RELAXED);
+	return after < before;
+#endif
 }
 
 /* Is the 8-aligned @address memory of the pool?  False tells only that a closer
@@ -170,14 +193,16 @@ weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 		return true;
 	}
 	if (WEIR_ABI_OFTEN((word & head->take_word) == 0)) {
+		if (WEIR_UNLIKELY(weir_abi_count(cell)))
+			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
-		weir_abi_count(cell);
 		((uint64_t *)word)[-1] = head->live;
 		return true;
 	}
 	if (WEIR_LIKELY((word & head->take_table) == 0)) {
+		if (WEIR_UNLIKELY(weir_abi_count(cell)))
+			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
-		weir_abi_count(cell);
 		*weir_abi_entry(head, (void *)word) = (uint16_t)word;
 		return true;
 	}

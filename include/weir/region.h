@@ -345,8 +345,9 @@ WEIR_API void weir_region_reset(struct weir_region *region) WEIR_NOEXCEPT;
  *
  * The regions below it go with it.  The other thread calls
  * weir_region_take_over(), after the ordering any hand-over of memory needs (a
- * queue, a join).  Release builds do not ask for the two calls; debug builds
- * report a thread that uses a region it does not own.
+ * queue, a join).  Release builds do not ask for the two calls; debug builds,
+ * and the mode full of weir/guard.h, report a thread that uses a region it does
+ * not own.
  *
  * A region below another may be handed to a worker: that one allocates in it,
  * and hands it back to the owner of the region above, who alone may end it.

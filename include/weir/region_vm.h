@@ -305,8 +305,8 @@ WEIR_API size_t weir_region_vm_trim(struct weir_region_vm *region)
  *
  * The other thread calls weir_region_vm_take_over(), after the ordering any
  * hand-over of memory needs (a queue, a join).  Release builds do not ask for
- * the two calls; debug builds report a thread that uses a region it does not
- * own, in all calls but the inline ones.
+ * the two calls; debug builds, and the mode full of weir/guard.h, report a thread
+ * that uses a region it does not own, in all calls but the inline ones.
  *
  * Ownership: nobody's until it is taken over.
  * Threads:   the region's owner.
@@ -324,8 +324,8 @@ WEIR_API void weir_region_vm_hand_off(struct weir_region_vm *region)
  * Ownership: the calling thread's.
  * Threads:   one thread, after weir_region_vm_hand_off() happened.
  * Cost:      a few stores.
- * Errors:    a destroyed region, and in debug builds one that another thread
- *            owns, are faults (weir/guard.h).
+ * Errors:    a destroyed region, and in debug builds and in mode full one that
+ *            another thread owns, are faults (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API void weir_region_vm_take_over(struct weir_region_vm *region)

@@ -55,6 +55,7 @@ enum weir_config_flags {
  *   source.flags WEIR_SOURCE_FLAGS  none (prefault,lock,nodump,notrim)
  *   decay_ms     WEIR_DECAY         10000 (0 is at once; never)
  *   maintain_ms  WEIR_MAINTAIN      no helper thread
+ *   guard        WEIR_GUARD         off (sample[:rate], full; :pool,...)
  *   flags        WEIR_LEAKS=1, WEIR_SHOW=1
  *
  * Sizes in the environment take the suffixes k, M, G (powers of 1024); times
@@ -74,7 +75,8 @@ struct weir_config {
 	uint64_t decay_ms;    /* idle memory goes back within; see
 				 weir_maintain(); or a value below */
 	uint64_t maintain_ms; /* a helper thread calls it this often */
-	uint64_t reserved[6];
+	const char *guard;    /* mode and pools; see weir/guard.h */
+	uint64_t reserved[5];
 };
 
 /** Values of weir_config.decay_ms beside a number of milliseconds. */

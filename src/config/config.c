@@ -10,9 +10,9 @@
  * Invariants:
  *
  *   C1  config_ready is set once, after the options are complete.  Afterwards
- *       only the two limits and the decay change with their origins, by
- *       weir_set_limit() and weir_set_decay(), and at the end of the process
- *       the hooks, which become NULL.
+ *       only the two limits, the decay and the guard's mode change with their
+ *       origins, by weir_set_limit(), weir_set_decay() and weir_guard_set(),
+ *       and at the end of the process the hooks, which become NULL.
  *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
  *       reads the environment and the control group.
  *   C3  The fork handlers are in place before config_mutex is ever taken.
@@ -82,7 +82,7 @@ config_send_lines(const struct weir_config *config,
 static void
 config_announce(void)
 {
-	char text_bytes[1024];
+	char text_bytes[1024 + WEIRI_GUARD_POOLS_BYTES];
 	struct weiri_text text = {text_bytes, sizeof(text_bytes), 0};
 
 	/* Only the thread that started the library comes here. */
@@ -126,6 +126,13 @@ weiri_config(void)
 	return &config_options.effective;
 }
 
+const struct weiri_guard_option *
+weiri_config_guard(void)
+{
+	(void)weiri_config();
+	return &config_options.guard_option;
+}
+
 bool
 weiri_config_started(void)
 {
@@ -159,6 +166,16 @@ weiri_config_set_decay(uint64_t decay_ms)
 	weiri_mutex_lock(&config_mutex);
 	WEIRI_STORE(&config_options.effective.decay_ms, decay_ms);
 	config_options.decay = WEIRI_ORIGIN_SET_DECAY;
+	weiri_mutex_unlock(&config_mutex);
+}
+
+void
+weiri_config_set_guard(const struct weiri_guard_option *option)
+{
+	(void)weiri_config();
+	weiri_mutex_lock(&config_mutex);
+	config_options.guard_option = *option;
+	config_options.guard = WEIRI_ORIGIN_SET_GUARD;
 	weiri_mutex_unlock(&config_mutex);
 }
 

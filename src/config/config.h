@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 
+#include <weir/guard.h>
 #include <weir/runtime.h>
 
 /* What maintain_ms may be at most: an hour. */
@@ -17,6 +18,20 @@
 
 /* Effective options: limit_bytes, soft_bytes and decay_ms are never 0 here. */
 const struct weir_config *weiri_config(void);
+
+/* What weir_config.guard or WEIR_GUARD says. */
+#define WEIRI_GUARD_POOLS_BYTES 256
+
+struct weiri_guard_option {
+	enum weir_guard_mode mode;
+	uint32_t rate;                       /* 0: by time */
+	char pools[WEIRI_GUARD_POOLS_BYTES]; /* empty: all */
+};
+
+/* What it was at the start; to be read before it can change. */
+const struct weiri_guard_option *weiri_config_guard(void);
+/* Notes what weir_guard_set() put in force. */
+void weiri_config_set_guard(const struct weiri_guard_option *option);
 
 /* As weir_init(), without the environment having been read before. */
 int weiri_config_set(const struct weir_config *config);

@@ -14,6 +14,7 @@ describe_origin_text(enum weiri_origin origin)
 	    [WEIRI_ORIGIN_CGROUP] = " (cgroup)\n",
 	    [WEIRI_ORIGIN_SET_LIMIT] = " (weir_set_limit)\n",
 	    [WEIRI_ORIGIN_SET_DECAY] = " (weir_set_decay)\n",
+	    [WEIRI_ORIGIN_SET_GUARD] = " (weir_guard_set)\n",
 	};
 
 	return text[origin];
@@ -84,6 +85,17 @@ describe_source_lines(
 	describe_line(text, "source.flags", words, options->source_flags);
 }
 
+static void
+describe_guard_line(
+    const struct weiri_options *options, struct weiri_text *text)
+{
+	char words[WEIRI_GUARD_POOLS_BYTES + 32];
+	struct weiri_text value = {words, sizeof(words), 0};
+
+	weiri_guard_describe(&value, &options->guard_option);
+	describe_line(text, "guard", words, options->guard);
+}
+
 void
 weiri_options_describe(
     const struct weiri_options *options, struct weiri_text *text)
@@ -99,6 +111,7 @@ weiri_options_describe(
 	    text, "decay_ms", effective->decay_ms, options->decay);
 	describe_time_line(
 	    text, "maintain_ms", effective->maintain_ms, options->maintain);
+	describe_guard_line(options, text);
 	describe_line(text, "report_leaks",
 	    (effective->flags & WEIR_REPORT_LEAKS) != 0 ? "1" : "0",
 	    options->report_leaks);

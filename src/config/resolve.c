@@ -194,6 +194,17 @@ resolve_check(struct resolve *resolve, const struct weir_config *config)
 				 .allowed = "at most %u",
 				 .bound = {WEIRI_MAINTAIN_MS_MAX}});
 
+	struct weiri_guard_option option;
+
+	if (config->guard != NULL && !weiri_guard_parse(config->guard, &option))
+		return resolve_refuse(
+		    resolve, (struct weiri_invalid){.field = "guard",
+				 .value = 0,
+				 .allowed = "NULL, \"off\", "
+					    "\"sample[:rate]\" or \"full\", "
+					    "and \":pool,...\" for some "
+					    "pools"});
+
 	int error = resolve_check_reserved(resolve, "reserved[]",
 	    config->reserved, WEIRI_COUNT_OF(config->reserved));
 
@@ -485,6 +496,30 @@ resolve_maintain(struct resolve *resolve)
 	}
 }
 
+static void
+resolve_guard(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	const char *value;
+
+	if (out->effective.guard != NULL) {
+		/* Looked at before: see resolve_check(). */
+		(void)weiri_guard_parse(
+		    out->effective.guard, &out->guard_option);
+		out->guard = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	value = resolve_variable(resolve, "WEIR_GUARD");
+	if (value == NULL)
+		return;
+	if (weiri_guard_parse(value, &out->guard_option))
+		out->guard = WEIRI_ORIGIN_ENVIRONMENT;
+	else
+		resolve_warn(resolve, "WEIR_GUARD", value,
+		    "expected off, sample[:rate] or full, and :pool,... for "
+		    "some pools");
+}
+
 static enum weiri_origin
 resolve_flag(struct resolve *resolve, const char *name, unsigned bit)
 {
@@ -533,6 +568,7 @@ weiri_options_resolve(struct weiri_options *out,
 	resolve_source(&resolve);
 	resolve_decay(&resolve);
 	resolve_maintain(&resolve);
+	resolve_guard(&resolve);
 	out->report_leaks =
 	    resolve_flag(&resolve, "WEIR_LEAKS", WEIR_REPORT_LEAKS);
 	out->show_options =

@@ -9,8 +9,7 @@
 #define WEIRI_RESOLVE_H
 
 #include "base/text.h"
-
-#include <weir/runtime.h>
+#include "config/config.h"
 
 /* Where an option was found. */
 enum weiri_origin {
@@ -20,6 +19,7 @@ enum weiri_origin {
 	WEIRI_ORIGIN_CGROUP,
 	WEIRI_ORIGIN_SET_LIMIT, /* weir_set_limit() */
 	WEIRI_ORIGIN_SET_DECAY, /* weir_set_decay() */
+	WEIRI_ORIGIN_SET_GUARD, /* weir_guard_set() */
 };
 
 /* A word of an option, and what it stands for. */
@@ -45,7 +45,8 @@ struct weiri_inputs {
 struct weiri_options {
 	struct weir_config effective;
 	enum weiri_origin limit, soft, source_kind, source_flags;
-	enum weiri_origin decay, maintain;
+	enum weiri_origin decay, maintain, guard;
+	struct weiri_guard_option guard_option;
 	enum weiri_origin report_leaks, show_options;
 	bool environment_read;
 	bool secure;
@@ -60,6 +61,12 @@ struct weiri_options {
  */
 int weiri_options_resolve(struct weiri_options *out,
     const struct weir_config *config, const struct weiri_inputs *inputs);
+
+/* guard_option.c: false for a text that is none; then *out is as it was. */
+bool weiri_guard_parse(const char *text, struct weiri_guard_option *out);
+/* The text that means the option. */
+void weiri_guard_describe(
+    struct weiri_text *text, const struct weiri_guard_option *option);
 
 /* describe.c: one "name = value (origin)" a line. */
 void weiri_options_describe(

@@ -3,9 +3,9 @@
  * fault.c - the one reporter of a caller's bugs.
  *
  * The heap may be in ruins and this may be a signal handler, so the report is
- * built on the stack and leaves in one write(2): lines of several threads, or
- * of a program's own log, do not mix.  Bytes that would break the line, which
- * only a pool's name can hold, become '?'.
+ * built on the stack and each line leaves in one write(2): lines of several
+ * threads, or of a program's own log, do not mix.  Bytes that would break the
+ * line, which only a pool's name can hold, become '?'.
  *
  * A fault inside the hook is reported too but gets no hook: it aborts at once,
  * where calling the hook again might go on for ever.  "Inside" cannot be a
@@ -23,13 +23,16 @@
 #include "guard/fault.h"
 
 #include "base/bits.h"
-#include "base/text.h"
-#include "os/os.h"
+#include "guard/report.h"
+#include "guard/state.h"
 
 #include <stdlib.h>
 
 /* A name of 47 bytes, two pointers and two clauses take under 300. */
 #define FAULT_LINE_BYTES 512
+
+/* Four stacks of sixteen frames and the line; what is longer is cut. */
+#define FAULT_JSON_BYTES 3584
 
 struct fault_mark {
 	const volatile struct fault_mark *self;
@@ -150,13 +153,40 @@ fault_text(struct weiri_text *text, const struct weiri_fault_site *site)
 	weiri_text_str(text, fault_class_advice[site->fault_class]);
 }
 
+/* All but the first line, for people and for programs; @json is @site's report
+ * afterwards. */
 static WEIRI_NOINLINE void
-fault_report(const struct weiri_fault_site *site, weir_fault_fn hook)
+fault_write_rest(const struct weiri_fault_site *site, uintptr_t frame,
+    const char *line, struct weiri_report *report, char json[FAULT_JSON_BYTES])
 {
-	char line[FAULT_LINE_BYTES];
+	struct weiri_text text = {json, FAULT_JSON_BYTES - 1, 0};
+
+	*report = (struct weiri_report){
+	    .class_text = fault_class_text[site->fault_class],
+	    .advice = fault_class_advice[site->fault_class],
+	    .line = line,
+	};
+	weiri_report_fill(report, site, frame);
+	weiri_report_write(report);
+	weiri_report_json(&text, report);
+
+	size_t used = weiri_min(text.used, FAULT_JSON_BYTES - 2);
+
+	json[used] = '\n';
+	weiri_os_write_error(json, used + 1);
+	json[used] = '\0';
+}
+
+static WEIRI_NOINLINE void
+fault_report(
+    const struct weiri_fault_site *site, uintptr_t frame, weir_fault_fn hook)
+{
+	char line[FAULT_LINE_BYTES], json[FAULT_JSON_BYTES];
 	/* One byte is kept back for the newline. */
 	struct weiri_text text = {line, sizeof(line) - 1, 0};
+	struct weiri_report report;
 
+	weiri_guard_self.reporting = true;
 	fault_text(&text, site);
 
 	size_t used = weiri_min(text.used, sizeof(line) - 2);
@@ -164,6 +194,8 @@ fault_report(const struct weiri_fault_site *site, weir_fault_fn hook)
 	line[used] = '\n';
 	weiri_os_write_error(line, used + 1);
 	line[used] = '\0';
+	fault_write_rest(site, frame, line, &report, json);
+	weiri_guard_self.reporting = false;
 	if (hook == NULL)
 		return;
 
@@ -175,8 +207,14 @@ fault_report(const struct weiri_fault_site *site, weir_fault_fn hook)
 	    .address = site->address,
 	    .line = line,
 	    .advice = fault_class_advice[site->fault_class],
+	    .json = json,
+	    .goes_on = site->goes_on,
 	};
 
+	if (report.object != NULL) {
+		fault.object = report.object->start;
+		fault.object_bytes = report.object->bytes;
+	}
 	hook(&fault, WEIRI_LOAD(&fault_hook_context));
 }
 
@@ -192,16 +230,27 @@ fault_is_inside(const volatile struct fault_mark *here)
 }
 
 __attribute__((no_sanitize("address"))) void
-weiri_fault(const struct weiri_fault_site *site)
+weiri_fault_tell(const struct weiri_fault_site *site)
 {
 	volatile struct fault_mark mark = {NULL, 0};
 	weir_fault_fn hook = WEIRI_LOAD(&fault_hook);
+	bool inside = fault_is_inside(&mark);
 
-	if (fault_is_inside(&mark))
+	if (inside)
 		hook = NULL;
 	mark.self = &mark;
 	mark.serial = ++fault_thread.serial;
 	fault_thread.mark = &mark;
-	fault_report(site, hook);
-	abort();
+	fault_report(site, (uintptr_t)__builtin_frame_address(0), hook);
+	if (inside || !site->goes_on)
+		abort();
+	fault_thread.mark = NULL;
+	mark.self = NULL;
+}
+
+void
+weiri_fault(const struct weiri_fault_site *site)
+{
+	weiri_fault_tell(site);
+	abort(); /* a site that goes on has no business here */
 }

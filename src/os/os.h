@@ -24,6 +24,8 @@ enum weiri_os_protection {
 /* The unit in which the system maps, brings in and takes back: 4 KiB on most
  * machines, 16 or 64 KiB on some.  All ranges below are whole pages of it. */
 size_t weiri_os_page_bytes(void);
+/* Processors in use now; 1 where the system does not tell. */
+unsigned weiri_os_processors(void);
 
 /* For tests: makes the library believe in larger pages, a power of two and a
  * multiple of the true ones.  Before the first use of memory only. */
@@ -112,6 +114,8 @@ struct weiri_mutex {
 void weiri_mutex_init(struct weiri_mutex *mutex);
 void weiri_mutex_destroy(struct weiri_mutex *mutex);
 void weiri_mutex_lock(struct weiri_mutex *mutex);
+/* False: another thread has it. */
+bool weiri_mutex_try(struct weiri_mutex *mutex);
 void weiri_mutex_unlock(struct weiri_mutex *mutex);
 
 /* Runs @once_fn a single time in the process; later calls wait for it. */

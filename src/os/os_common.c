@@ -94,6 +94,16 @@ weiri_os_page_bytes(void)
 	return bytes;
 }
 
+unsigned
+weiri_os_processors(void)
+{
+	int saved = errno;
+	long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+	errno = saved;
+	return count < 1 ? 1 : (unsigned)count;
+}
+
 void
 weiri_os_set_page_bytes(size_t bytes)
 {

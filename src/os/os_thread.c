@@ -35,6 +35,12 @@ weiri_mutex_lock(struct weiri_mutex *mutex)
 	WEIR_ASSERT(error == 0);
 }
 
+bool
+weiri_mutex_try(struct weiri_mutex *mutex)
+{
+	return pthread_mutex_trylock(&mutex->mutex) == 0;
+}
+
 void
 weiri_mutex_unlock(struct weiri_mutex *mutex)
 {

@@ -537,6 +537,7 @@ weiri_meta_free(void *record, size_t bytes)
 size_t
 weiri_meta_trim(void)
 {
+	weiri_grave_empty();
 	(void)weiri_meta_purge(SIZE_MAX);
 	return weiri_meta_map_trim();
 }

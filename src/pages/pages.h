@@ -106,6 +106,10 @@ void *weiri_meta_alloc(size_t bytes);
 void *weiri_meta_need(size_t bytes);
 void weiri_meta_free(void *record, size_t bytes);
 
+/* As weiri_meta_free(), later: the record of a pool that ended stays as it is
+ * until a few dozen others did, or memory is short. */
+void weiri_grave_put(void *record, size_t bytes);
+
 /* ---- the supply as a whole -------------------------------------------- */
 
 /* Counts what pools got back from threads, so that a refused request knows

@@ -93,6 +93,8 @@ uint64_t weiri_meta_charged(void);
 /* Purges all, and tries again to unmap what the system would not; the bytes of
  * the latter that it took. */
 size_t weiri_meta_trim(void);
+/* Frees what weiri_grave_put() keeps. */
+void weiri_grave_empty(void);
 /* Pages of records that are all free go back to the system, up to @bytes or one
  * record more; the bytes they had. */
 size_t weiri_meta_purge(size_t bytes);

@@ -66,10 +66,27 @@ static_assert(WEIR_BUDDY_UNITS_MAX == WEIRI_BUDDY_UNITS_MAX,
 static_assert(WEIR_BUDDY_ORDERS == WEIRI_BUDDY_ORDERS,
     "the public orders are the core's");
 
+static WEIRI_COLD WEIRI_NORETURN void
+buddy_not_live(const struct weir_buddy *buddy)
+{
+	bool known = buddy->magic == BUDDY_DEAD;
+
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = known ? WEIR_FAULT_USE_AFTER_DESTROY
+				 : WEIR_FAULT_FOREIGN_POINTER,
+	    .pool_kind = "buddy",
+	    .pool_name = known ? buddy->pool.name : NULL,
+	    .address = buddy,
+	    .detail =
+		known ? "it is used, but was destroyed" : "%p is no live buddy",
+	});
+}
+
 static void
 buddy_lock(struct weir_buddy *buddy)
 {
-	WEIR_ASSERT(buddy->magic == BUDDY_MAGIC);
+	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC))
+		buddy_not_live(buddy);
 	if (WEIR_LIKELY(buddy->locked))
 		weiri_mutex_lock(&buddy->lock);
 }
@@ -268,7 +285,7 @@ weir_buddy_destroy(struct weir_buddy *buddy)
 	buddy_expect_live(buddy, true);
 	buddy_teardown(buddy);
 	weiri_meta_free(buddy->records, buddy->record_bytes);
-	weiri_meta_free(buddy, sizeof(*buddy));
+	weiri_grave_put(buddy, sizeof(*buddy));
 }
 
 size_t

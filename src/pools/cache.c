@@ -84,8 +84,8 @@ weiri_cache_report(const struct weir_cache *cache, const void *object)
 }
 
 /* Not in line: calls without a hook are not to save registers for one. */
-static WEIRI_NOINLINE void
-cache_run_hook(
+WEIRI_NOINLINE void
+weiri_cache_run_hook(
     const struct weir_cache *cache, weir_cache_hook_fn hook, void *object)
 {
 	weiri_wait_enter();
@@ -109,23 +109,26 @@ weiri_cache_finish_alloc(struct weir_cache *cache, void *object)
 	if (cache->zero)
 		memset(object, 0, cache->object_bytes);
 	if (cache->ctor != NULL)
-		cache_run_hook(cache, cache->ctor, object);
+		weiri_cache_run_hook(cache, cache->ctor, object);
 }
 
-/* The edge of a magazine, and caches with more to do. */
+/* The edge of a magazine, the end of the countdown, caches with more to do. */
 static WEIRI_NOINLINE void *
 cache_alloc_slow(struct weir_cache *cache)
 {
 	struct weir_local *local = weiri_local();
 	uintptr_t **cell = weiri_local_cell(local, cache->head.cell);
-	void *object = cache->long_take ? weiri_cell_pop(cell) : NULL;
+	void *object = weiri_cell_pop(cell);
+	bool due = true;
 
-	if (object == NULL)
+	if (object == NULL) {
+		weiri_cache_expect_live(cache);
 		object = weiri_depot_get_slow(&cache->depot);
-	else if (cache->depot.counted)
-		WEIRI_BUMP(weiri_cell_requests(cell), 1);
-	if (WEIR_UNLIKELY(object == NULL))
-		return NULL;
+	} else if (cache->long_take) {
+		due = cache->depot.counted && weir_abi_count(cell);
+	}
+	if (WEIR_UNLIKELY(due))
+		return weiri_cache_take_due(cache, object);
 	weiri_cache_finish_alloc(cache, object);
 	return object;
 }
@@ -157,16 +160,23 @@ weiri_cache_free_slow(struct weir_cache *cache, void *object)
 		size_t slot = 0;
 		/* Before its state is read: is there one? */
 		struct weiri_slab *slab =
-		    weiri_cache_need_slab(cache, object, &slot);
+		    weiri_cache_slab(cache, object, &slot);
 
+		if (WEIR_UNLIKELY(slab == NULL)) {
+			weiri_cache_free_elsewhere(cache, object);
+			return;
+		}
 		if (!weiri_cache_is_live(cache, slab, slot, object))
 			weiri_cache_report(cache, object);
 		weiri_cache_mark(cache, slab, slot, object, false);
 		if (cache->handles)
 			weiri_handle_retire(slab, slot);
+	} else if (WEIR_UNLIKELY(weiri_guard_covers(object))) {
+		weiri_cache_free_elsewhere(cache, object);
+		return;
 	}
 	if (cache->dtor != NULL)
-		cache_run_hook(cache, cache->dtor, object);
+		weiri_cache_run_hook(cache, cache->dtor, object);
 	weiri_depot_put(&cache->depot, object);
 	if (cache->depot.wait.config.policy == WEIRI_WAIT_NOTIFY)
 		weiri_wait_freed(&cache->depot);
@@ -251,12 +261,14 @@ const struct weiri_pool_ops weiri_cache_pool_ops = {
 size_t
 weir_cache_trim(struct weir_cache *cache)
 {
+	weiri_cache_expect_live(cache);
 	return weiri_depot_trim(&cache->depot);
 }
 
 int
 weir_cache_stats(struct weir_cache *cache, struct weir_pool_stats *out)
 {
+	weiri_cache_expect_live(cache);
 	if (out->size != sizeof(*out))
 		return -EINVAL;
 	weiri_pool_stats(&cache->pool, out);

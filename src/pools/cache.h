@@ -9,10 +9,12 @@
  *   cache_limit.c   what happens at the limit, and changing it
  *   cache_handle.c  handles: what an object is called when it may be gone
  *   cache_visit.c   all live objects: iteration, the check of the cache
+ *   cache_guard.c   objects under guard
  */
 #ifndef WEIRI_CACHE_H
 #define WEIRI_CACHE_H
 
+#include "guard/guard.h"
 #include "slab/cursor.h"
 #include "watch/registry.h"
 
@@ -26,6 +28,10 @@ enum weiri_cache_state {
 	WEIRI_CACHE_NONE,  /* level `batch` */
 };
 
+/* Told apart from whatever lies where a destroyed cache was. */
+#define WEIRI_CACHE_MAGIC UINT32_C(0x63616368)
+#define WEIRI_CACHE_DEAD UINT32_C(0x64656164)
+
 /* In the state byte of a slot in the header. */
 #define WEIRI_CACHE_BYTE_LIVE 1u
 
@@ -36,6 +42,7 @@ struct weir_cache {
 	bool handles;
 	bool long_take, long_put; /* never as the head's plain cases */
 	bool told;                /* of a handle of another cache */
+	bool born_bare;           /* no thread ever had a magazine */
 	uint32_t magic;
 
 	size_t object_bytes;
@@ -46,6 +53,7 @@ struct weir_cache {
 	int notify_fd; /* 0: none */
 	struct weiri_pool pool;
 	struct weiri_depot_hooks hooks;
+	struct weiri_guard_pool guard;
 	struct weiri_depot depot;
 };
 
@@ -131,6 +139,20 @@ weiri_cache_need_slab(
 	return slab;
 }
 
+/* ---- a cache that ended ------------------------------------------------ */
+
+/* Says that @cache is none: @address is the object, or the cache itself. */
+WEIRI_COLD WEIRI_NORETURN void weiri_cache_not_live(
+    const struct weir_cache *cache, const void *address);
+
+/* Off the common ways only: those lead here by themselves (cache_bury()). */
+WEIRI_INLINE void
+weiri_cache_expect_live(const struct weir_cache *cache)
+{
+	if (WEIR_UNLIKELY(cache->magic != WEIRI_CACHE_MAGIC))
+		weiri_cache_not_live(cache, cache);
+}
+
 /* ---- one object -------------------------------------------------------- */
 
 /* What there is to do with a slot that was taken, before it is the caller's. */
@@ -143,6 +165,24 @@ WEIRI_NOINLINE void weiri_cache_free_slow(
 /* Says what is wrong with an object that is not live. */
 WEIRI_COLD WEIRI_NORETURN void weiri_cache_report(
     const struct weir_cache *cache, const void *object);
+
+void weiri_cache_run_hook(
+    const struct weir_cache *cache, weir_cache_hook_fn hook, void *object);
+
+/* ---- guard -------------------------------------------------------------- */
+
+/* The long way of an alloc: a slot, or NULL, on its way to the caller. */
+WEIRI_NOINLINE void *weiri_cache_take_due(struct weir_cache *cache, void *slot);
+
+/* A free of what is in no slab of the cache: an object under guard, or wrong. */
+WEIRI_COLD void weiri_cache_free_elsewhere(
+    struct weir_cache *cache, void *object);
+
+/* What stands for an object, and the object a slot stands for: itself, unless
+ * it is under guard.  The first may report, and is NULL if that returns. */
+WEIRI_COLD const void *weiri_cache_slot_of(
+    struct weir_cache *cache, const void *object);
+void *weiri_cache_object_of(const struct weiri_slab *slab, void *slot);
 
 /* ---- limits ------------------------------------------------------------ */
 
@@ -168,6 +208,11 @@ struct weiri_wait_config weiri_cache_wait_config(
 /* For slabs of caches with handles: a depot's hooks. */
 bool weiri_handle_slab_open(struct weiri_slab *slab, void *owner);
 void weiri_handle_slab_close(struct weiri_slab *slab, void *owner);
+
+/* The slot stands for @object, whose handles are its own; NULL: for nothing any
+ * more.  False without memory: it may not. */
+bool weiri_handle_set_guarded(
+    struct weiri_slab *slab, size_t slot, void *object);
 
 /* No handle of the slot's object resolves any more. */
 void weiri_handle_retire(const struct weiri_slab *slab, size_t slot);

@@ -34,6 +34,29 @@ bulk_mark(const struct weir_cache *cache, size_t count, void *const *objects)
 			    (uint16_t)(uintptr_t)objects[i];
 }
 
+/* As weir_abi_count(), for @count requests at once. */
+WEIRI_INLINE bool
+bulk_count(uint64_t *requests, size_t count)
+{
+	uint64_t before = WEIRI_LOAD(requests);
+	uint64_t after = before + count * WEIR_ABI_COUNT;
+
+	WEIRI_STORE(requests, after);
+	return after < before;
+}
+
+/* The countdown ended with one of these objects: the last will do. */
+static WEIRI_COLD void
+bulk_take_due(struct weir_cache *cache, size_t count, void **objects)
+{
+	struct weir_local *local = weiri_local();
+	uint64_t *requests =
+	    weiri_cell_requests(weiri_local_cell(local, cache->head.cell));
+
+	WEIRI_STORE(requests, weiri_requests_end(*requests));
+	objects[count - 1] = weiri_cache_take_due(cache, objects[count - 1]);
+}
+
 /* More than the thread's magazine has, and caches with more to do. */
 static WEIRI_NOINLINE size_t
 bulk_alloc_slow(struct weir_cache *cache, size_t count, void **objects)
@@ -43,12 +66,16 @@ bulk_alloc_slow(struct weir_cache *cache, size_t count, void **objects)
 	    cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
 	size_t got;
 
+	weiri_cache_expect_live(cache);
 	if (count == 0)
 		return 0;
 	if (local != NULL)
 		outer = weiri_local_begin(local, cell);
 	got = weiri_depot_get_bulk(&cache->depot, local, count, objects);
-	if (!cache->long_take)
+	if (WEIR_UNLIKELY(weiri_guard_mode(&cache->guard) != WEIR_GUARD_OFF))
+		for (size_t i = 0; i < got; i++)
+			objects[i] = weiri_cache_take_due(cache, objects[i]);
+	else if (!cache->long_take)
 		bulk_mark(cache, got, objects);
 	else
 		for (size_t i = 0; i < got; i++)
@@ -73,10 +100,11 @@ weir_cache_alloc_bulk(struct weir_cache *cache, size_t count, void **objects)
 	cursor -= count;
 	memcpy(objects, cursor + 1, count * sizeof(*objects));
 	WEIRI_STORE(cell, cursor);
-	if (cache->depot.counted)
-		WEIRI_BUMP(weiri_cell_requests(cell), count);
 	bulk_mark(cache, count, objects);
 	weiri_local_copied(local);
+	if (cache->depot.counted &&
+	    WEIR_UNLIKELY(bulk_count(weiri_cell_requests(cell), count)))
+		bulk_take_due(cache, count, objects);
 	return count;
 }
 

@@ -62,13 +62,18 @@
 static_assert(HANDLE_SLOTS * WEIRI_HANDLE_SLOT_MIN >= WEIR_ABI_TABLE_SLAB,
     "small objects have slabs of that size, larger ones fewer slots");
 
+/* In the pointer to its cache: a slot of the table's slab stands for an object
+ * under guard, or did. */
+#define HANDLE_GUARDED ((uintptr_t)1)
+
 struct handle_table {
 	const struct weir_cache *cache;
 	char *first;
 	uint32_t *generation;
 	uint32_t class; /* log2 of their number */
 	uint32_t number;
-	uint32_t base; /* where the next slab's generations begin */
+	uint32_t base;  /* where the next slab's generations begin */
+	void **guarded; /* what slots stand for; NULL: never any */
 	struct handle_table *next;
 };
 
@@ -186,6 +191,9 @@ weiri_handle_slab_close(struct weiri_slab *slab, void *owner)
 	size_t most = 0;
 
 	(void)owner;
+	if (table->guarded != NULL)
+		for (size_t i = 0; i < slab->carved; i++)
+			WEIRI_STORE(&table->guarded[i], NULL);
 	/* Under the lock, for who asks whose it is. */
 	weiri_local_lock();
 	WEIRI_STORE(&table->cache, NULL);
@@ -224,6 +232,56 @@ handle_refuse(const struct weir_cache *cache)
 		.detail = "it was created without WEIR_CACHE_HANDLES"});
 }
 
+/* Like the table it is never freed: who resolves may be reading it. */
+static void **
+handle_need_guarded(struct handle_table *table)
+{
+	void **guarded = __atomic_load_n(&table->guarded, __ATOMIC_ACQUIRE);
+	void **made;
+
+	if (guarded != NULL)
+		return guarded;
+	made = weiri_meta_need(sizeof(*made) << table->class);
+	if (made != NULL &&
+	    !__atomic_compare_exchange_n(&table->guarded, &guarded, made, false,
+		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		weiri_meta_free(made, sizeof(*made) << table->class);
+		made = guarded;
+	}
+	return made;
+}
+
+bool
+weiri_handle_set_guarded(struct weiri_slab *slab, size_t slot, void *object)
+{
+	struct handle_table *table = slab->companion;
+	uintptr_t cache = (uintptr_t)WEIRI_LOAD(&table->cache);
+	void **guarded = handle_need_guarded(table);
+
+	if (guarded == NULL)
+		return false;
+	WEIRI_STORE(&guarded[slot], object);
+	/* Pairs with the acquire in weir_cache_resolve(). */
+	__atomic_store_n(&table->cache,
+	    (const struct weir_cache *)(cache | HANDLE_GUARDED),
+	    __ATOMIC_RELEASE);
+	return true;
+}
+
+/* Of an object under guard it is the handle of what stands for it. */
+static WEIRI_COLD struct weir_handle
+handle_of_guarded(struct weir_cache *cache, const void *object)
+{
+	static const struct weir_handle none;
+	const void *slot = weiri_cache_slot_of(cache, object);
+
+	if (slot == NULL)
+		return none;
+	if (slot == object)
+		weiri_depot_require(&cache->depot, object);
+	return weir_cache_handle(cache, slot);
+}
+
 struct weir_handle
 weir_cache_handle(struct weir_cache *cache, const void *object)
 {
@@ -232,11 +290,15 @@ weir_cache_handle(struct weir_cache *cache, const void *object)
 	struct weiri_slab *slab;
 	size_t slot = 0;
 
-	if (!cache->handles)
+	if (!cache->handles) {
+		weiri_cache_expect_live(cache);
 		handle_refuse(cache);
+	}
 	if (object == NULL)
 		return handle;
-	slab = weiri_cache_need_slab(cache, object, &slot);
+	slab = weiri_cache_slab(cache, object, &slot);
+	if (WEIR_UNLIKELY(slab == NULL))
+		return handle_of_guarded(cache, object);
 	if (!weiri_cache_is_live(cache, slab, slot, object))
 		weiri_cache_report(cache, object);
 	table = slab->companion;
@@ -259,7 +321,9 @@ handle_find_other(const struct weir_cache *cache,
 	/* The other cache cannot be destroyed meanwhile: its slabs cannot
 	 * end. */
 	weiri_local_lock();
-	other = WEIRI_LOAD(&table->cache);
+	other =
+	    (const struct weir_cache *)((uintptr_t)WEIRI_LOAD(&table->cache) &
+					~HANDLE_GUARDED);
 	found =
 	    other != NULL && other != cache && WEIRI_LOAD(generation) == wanted;
 	if (found)
@@ -287,6 +351,44 @@ handle_tell(struct weir_cache *cache, const struct handle_table *table,
 		weiri_message(WEIR_MESSAGE_WARNING, line);
 }
 
+/* As below, in a slab with objects under guard.  The slab may be ending: it is
+ * not looked at, and what was read counts if the generation is still there. */
+static void *
+handle_resolve_guarded(const struct weir_cache *cache,
+    const struct handle_table *table, size_t slot, uint32_t wanted)
+{
+	char *first = __atomic_load_n(&table->first, __ATOMIC_ACQUIRE);
+	void **guarded = __atomic_load_n(&table->guarded, __ATOMIC_ACQUIRE);
+	void *object = NULL;
+
+	if (__atomic_load_n(&table->generation[slot], __ATOMIC_ACQUIRE) !=
+	    wanted)
+		return NULL;
+	if (guarded != NULL)
+		object = __atomic_load_n(&guarded[slot], __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&table->generation[slot], __ATOMIC_ACQUIRE) !=
+	    wanted)
+		return NULL;
+	return object != NULL ? object : first + slot * cache->depot.slot_bytes;
+}
+
+/* Where the table is not plainly the cache's. */
+static WEIRI_COLD void *
+handle_resolve_other(struct weir_cache *cache, const struct handle_table *table,
+    size_t slot, uint32_t wanted)
+{
+	uintptr_t owner =
+	    (uintptr_t)__atomic_load_n(&table->cache, __ATOMIC_ACQUIRE);
+
+	if (owner == ((uintptr_t)cache | HANDLE_GUARDED))
+		return handle_resolve_guarded(cache, table, slot, wanted);
+	weiri_cache_expect_live(cache);
+	if (owner != 0 && !WEIRI_LOAD(&cache->told) &&
+	    WEIRI_LOAD(&table->generation[slot]) == wanted)
+		handle_tell(cache, table, &table->generation[slot], wanted);
+	return NULL;
+}
+
 void *
 weir_cache_resolve(struct weir_cache *cache, struct weir_handle handle)
 {
@@ -304,13 +406,8 @@ weir_cache_resolve(struct weir_cache *cache, struct weir_handle handle)
 	    __atomic_load_n(&table->cache, __ATOMIC_ACQUIRE);
 	char *first = __atomic_load_n(&table->first, __ATOMIC_ACQUIRE);
 
-	if (WEIR_UNLIKELY(owner != cache)) {
-		if (owner != NULL && !WEIRI_LOAD(&cache->told) &&
-		    WEIRI_LOAD(&table->generation[slot]) == wanted)
-			handle_tell(
-			    cache, table, &table->generation[slot], wanted);
-		return NULL;
-	}
+	if (WEIR_UNLIKELY(owner != cache))
+		return handle_resolve_other(cache, table, slot, wanted);
 	if (__atomic_load_n(&table->generation[slot], __ATOMIC_ACQUIRE) !=
 	    wanted)
 		return NULL;

@@ -104,12 +104,11 @@ weir_cache_alloc_wait(struct weir_cache *cache, uint64_t timeout_ns)
 {
 	void *object;
 
+	weiri_cache_expect_live(cache);
 	if (cache->depot.wait.config.policy != WEIRI_WAIT_TURN)
 		return weir_cache_alloc(cache);
 	object = weiri_depot_get_within(&cache->depot, timeout_ns);
-	if (object != NULL)
-		weiri_cache_finish_alloc(cache, object);
-	return object;
+	return weiri_cache_take_due(cache, object);
 }
 
 static WEIRI_COLD void
@@ -137,6 +136,7 @@ weir_cache_set_limit(struct weir_cache *cache, size_t limit)
 {
 	int error;
 
+	weiri_cache_expect_live(cache);
 	if (limit == 0)
 		limit = SIZE_MAX;
 	else if (limit == WEIR_LIMIT_NOTHING)

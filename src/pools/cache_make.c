@@ -31,9 +31,6 @@
  * would cost the slab a slot that counts. */
 #define CACHE_TABLE_SLOT_MAX 1024
 
-/* Told apart from whatever lies where a destroyed cache was. */
-#define CACHE_MAGIC UINT32_C(0x63616368)
-
 /* Masks of the head. */
 #define CACHE_TAKE_EDGE ((uint64_t)WEIRI_MAGAZINE_TAG)
 #define CACHE_TAKE_NEVER UINT64_MAX
@@ -227,8 +224,10 @@ cache_init_depot(
 	    .state_bytes = true,
 	    .verify = true,
 	    .counted = each || count,
+	    .countdown = each || count,
 	    .wait = &wait,
 	    .quota = config->quota,
+	    .guard = &cache->guard,
 	    .hooks = &cache->hooks,
 	    .owner = cache,
 	};
@@ -281,12 +280,15 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	error = cache_init_depot(cache, config);
 	if (error != 0)
 		goto undo_cache;
+	/* From here on others may trim it. */
+	cache->magic = WEIRI_CACHE_MAGIC;
 	weiri_pool_register(
 	    &cache->pool, WEIR_POOL_CACHE, name, &weiri_cache_pool_ops, false);
 	error = weiri_depot_prepare(&cache->depot, config->prealloc);
 	if (error != 0)
 		goto undo_depot;
-	cache->magic = CACHE_MAGIC;
+	weiri_guard_enter(&cache->guard, "cache", cache->pool.name);
+	cache->born_bare = weiri_guard_bare(&cache->guard);
 	*out = cache;
 	return 0;
 
@@ -299,16 +301,68 @@ undo_cache:
 }
 
 void
+weiri_cache_not_live(const struct weir_cache *cache, const void *address)
+{
+	bool known = cache->magic == WEIRI_CACHE_DEAD;
+
+	weiri_wait_abandon();
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = known ? WEIR_FAULT_USE_AFTER_DESTROY
+				 : WEIR_FAULT_FOREIGN_POINTER,
+	    .pool_kind = "cache",
+	    .pool_name = known ? cache->pool.name : NULL,
+	    .address = address,
+	    .detail = !known             ? "%p is no live cache"
+		      : address == cache ? "it is used, but was destroyed"
+					 : "%p is freed to it, but it was "
+					   "destroyed"});
+}
+
+/* The dtor of a cache that ended. */
+static void
+cache_free_dead(void *object, void *context)
+{
+	weiri_cache_not_live(context, object);
+}
+
+/* What its record is left as: whatever a program goes on to call with it comes
+ * to weiri_cache_not_live(), and no call on a live cache is a test longer.  The
+ * cursor of cell 0 is at the dummy, so each request comes to its slow half; a
+ * free finds no state to look at, but a dtor. */
+static void
+cache_bury(struct weir_cache *cache)
+{
+	cache->magic = WEIRI_CACHE_DEAD;
+	cache->head.take_plain = CACHE_TAKE_NEVER;
+	cache->head.take_word = CACHE_TAKE_NEVER;
+	cache->head.take_table = CACHE_TAKE_NEVER;
+	cache->head.cell = WEIRI_CELL_NONE;
+	cache->head.put_mask = cache->head.put_full = 0;
+	cache->head.check = WEIR_ABI_CHECK_OTHER;
+	cache->state = WEIRI_CACHE_NONE;
+	cache->handles = false;
+	cache->long_take = false;
+	cache->long_put = true;
+	cache->dtor = cache_free_dead;
+	cache->context = cache;
+	weiri_grave_put(cache, sizeof(*cache));
+}
+
+void
 weir_cache_destroy(struct weir_cache *cache)
 {
 	struct weiri_depot_stats stats;
 
 	if (cache == NULL)
 		return;
-	if (cache->magic != CACHE_MAGIC)
+	if (cache->magic != WEIRI_CACHE_MAGIC)
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_DOUBLE_DESTROY,
 		    .pool_kind = "cache",
+		    /* Any other word: the record has been reused. */
+		    .pool_name = cache->magic == WEIRI_CACHE_DEAD
+				     ? cache->pool.name
+				     : NULL,
 		    .address = cache,
 		    .detail = "%p is no live cache"});
 	weiri_depot_stats(&cache->depot, &stats);
@@ -320,8 +374,8 @@ weir_cache_destroy(struct weir_cache *cache)
 		    .pool_name = cache->pool.name,
 		    .number = stats.in_use,
 		    .detail = "%u %{object is|objects are} still in use"});
-	cache->magic = 0;
+	weiri_guard_leave(&cache->guard);
 	weiri_pool_unregister(&cache->pool);
 	weiri_depot_finish(&cache->depot);
-	weiri_meta_free(cache, sizeof(*cache));
+	cache_bury(cache);
 }

@@ -11,11 +11,30 @@
 
 /* ---- iteration ---------------------------------------------------------- */
 
+struct visit_program {
+	weir_cache_visit_fn visit;
+	void *context;
+};
+
+static bool
+visit_slot(void *slot, void *context)
+{
+	const struct visit_program *program = context;
+	const struct weiri_slab *slab =
+	    (const struct weiri_slab *)weiri_span_of(slot);
+
+	return program->visit(
+	    weiri_cache_object_of(slab, slot), program->context);
+}
+
 size_t
 weir_cache_for_each(
     struct weir_cache *cache, weir_cache_visit_fn visit, void *context)
 {
-	return weiri_depot_visit(&cache->depot, visit, context);
+	struct visit_program program = {visit, context};
+
+	weiri_cache_expect_live(cache);
+	return weiri_depot_visit(&cache->depot, visit_slot, &program);
 }
 
 /* ---- the check ---------------------------------------------------------- */
@@ -46,6 +65,7 @@ weir_cache_check(struct weir_cache *cache)
 	struct weiri_depot_stats stats;
 	uint64_t live;
 
+	weiri_cache_expect_live(cache);
 	if (!weiri_depot_check(&cache->depot, &why)) {
 		weiri_message(WEIR_MESSAGE_ERROR, why);
 		return false;

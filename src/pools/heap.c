@@ -72,6 +72,12 @@ heap_clear_mark(void *slot)
 	*(uint64_t *)slot = 0;
 }
 
+void
+weiri_heap_set_mark(const struct weir_heap *heap, void *slot)
+{
+	*(uint64_t *)slot = heap_mark(heap, slot);
+}
+
 /*
  * True if @object is where a slot starts in its slab.  Slots end with the slab,
  * so the remainder is a head before the first and the same in all slabs of a
@@ -117,6 +123,8 @@ heap_pop(uint32_t offset, void **slot)
 	uintptr_t word = *cursor;
 
 	if (WEIR_UNLIKELY(word & WEIRI_MAGAZINE_TAG))
+		return false;
+	if (WEIR_UNLIKELY(weir_abi_count(cell)))
 		return false;
 	WEIRI_STORE(cell, cursor - 1);
 	*slot = (void *)word;
@@ -201,7 +209,7 @@ static WEIRI_COLD WEIRI_NORETURN void
 heap_report_size(const struct weir_heap *heap, const void *object, size_t bytes)
 {
 	weiri_fault(
-	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_BAD_ARGUMENT,
+	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_WRONG_SIZE,
 		.pool_kind = "heap",
 		.pool_name = heap->pool.name,
 		.address = object,
@@ -248,8 +256,26 @@ heap_bin_serves(const struct weiri_heap_bin *bin, size_t bytes)
 
 /* ---- alloc --------------------------------------------------------------- */
 
+/* The edge of a magazine, and the end of the countdown. */
+static WEIRI_NOINLINE void *
+heap_take_slow(struct weiri_heap_bin *bin, size_t bytes, size_t align)
+{
+	uintptr_t **cell =
+	    weiri_local_cell(weiri_local(), bin->depot.fast_offset);
+	void *slot = weiri_cell_pop(cell);
+
+	if (slot == NULL) {
+		/* One request a magazine says what the others may be like. */
+		__atomic_fetch_add(&bin->sample_count, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&bin->sample_bytes, bytes, __ATOMIC_RELAXED);
+		slot = weiri_depot_get_slow(&bin->depot);
+	}
+	return weiri_heap_take_due(bin, slot, bytes, align);
+}
+
 static void *
-heap_alloc_from(struct weir_heap *heap, size_t index, size_t bytes)
+heap_alloc_from(
+    struct weir_heap *heap, size_t index, size_t bytes, size_t align)
 {
 	struct weiri_heap_bin *bin = weiri_heap_bin(heap, index);
 
@@ -261,15 +287,12 @@ heap_alloc_from(struct weir_heap *heap, size_t index, size_t bytes)
 
 	void *slot = NULL;
 
-	if (WEIR_LIKELY(heap_pop(bin->depot.fast_offset, &slot)))
+	/* By a size that has no entry in the quick table.  What comes from there
+	 * counts twice at its end, which is a beginning then. */
+	if (bytes > WEIRI_HEAP_QUICK_BYTES &&
+	    WEIR_LIKELY(heap_pop(bin->depot.fast_offset, &slot)))
 		return slot;
-	/* One request a magazine says what the others may be like. */
-	__atomic_fetch_add(&bin->sample_count, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&bin->sample_bytes, bytes, __ATOMIC_RELAXED);
-	slot = weiri_depot_get_slow(&bin->depot);
-	if (WEIR_LIKELY(slot != NULL))
-		heap_clear_mark(slot);
-	return slot;
+	return heap_take_slow(bin, bytes, align);
 }
 
 static WEIRI_NOINLINE void *
@@ -277,8 +300,9 @@ heap_alloc_slow(struct weir_heap *heap, size_t bytes)
 {
 	weiri_heap_need(heap);
 	if (bytes > heap->class_max)
-		return weiri_heap_run_alloc(heap, bytes, WEIRI_PAGE, NULL);
-	return heap_alloc_from(heap, weiri_heap_class_of(heap, bytes), bytes);
+		return weiri_heap_run_alloc(heap, bytes, WEIR_HEAP_ALIGN, NULL);
+	return heap_alloc_from(
+	    heap, weiri_heap_class_of(heap, bytes), bytes, WEIR_HEAP_ALIGN);
 }
 
 WEIRI_INLINE void *
@@ -306,7 +330,8 @@ heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
 		return weiri_heap_refuse(heap);
 	weiri_heap_need(heap);
 	if (sum > heap->class_max)
-		object = weiri_heap_run_alloc(heap, sum, WEIRI_PAGE, &zeroed);
+		object =
+		    weiri_heap_run_alloc(heap, sum, WEIR_HEAP_ALIGN, &zeroed);
 	else
 		object = heap_alloc(heap, sum);
 	if (object != NULL && !zeroed)
@@ -335,9 +360,8 @@ heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
 		     i < heap->class_count; i++)
 			if (weiri_heap_slot_align(heap->class_bytes[i]) >=
 			    align)
-				return heap_alloc_from(heap, i, bytes);
-	return weiri_heap_run_alloc(
-	    heap, bytes, weiri_max(align, WEIRI_PAGE), NULL);
+				return heap_alloc_from(heap, i, bytes, align);
+	return weiri_heap_run_alloc(heap, bytes, align, NULL);
 }
 
 /* ---- free ---------------------------------------------------------------- */
@@ -361,9 +385,10 @@ heap_free_slow(struct weir_heap *heap, void *object)
 
 	struct weiri_heap_run *run = heap_find_run(heap, span, object);
 
-	if (WEIR_UNLIKELY(run == NULL))
+	if (WEIR_LIKELY(run != NULL))
+		weiri_heap_run_free(run);
+	else if (!weiri_heap_free_guarded(heap, object, WEIRI_GUARD_FREE))
 		heap_report(heap, object);
-	weiri_heap_run_free(run);
 }
 
 /* At level `each`, for an address in a slab of @heap with this tag. */
@@ -407,10 +432,13 @@ heap_free_sized_slow(struct weir_heap *heap, void *object, size_t bytes)
 	if (object == NULL)
 		return;
 
-	struct weiri_span *span = weiri_span_of(object);
-	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
-	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+	const void *own = weiri_heap_stand_in(heap, object);
+	struct weiri_span *span = weiri_span_of(own);
+	struct weiri_heap_bin *bin = heap_find_slot(heap, span, own);
+	struct weiri_heap_run *run = heap_find_run(heap, span, own);
 
+	if (own == NULL)
+		return;
 	if (bin != NULL ? !heap_bin_serves(bin, bytes)
 			: run != NULL && run->bytes != bytes)
 		heap_report_size(heap, object, bytes);
@@ -470,9 +498,13 @@ heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
 	}
 
 	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+	void *moved;
 
-	if (WEIR_UNLIKELY(run == NULL))
+	if (WEIR_UNLIKELY(run == NULL)) {
+		if (weiri_heap_realloc_guarded(heap, object, bytes, &moved))
+			return moved;
 		heap_report(heap, object);
+	}
 	if (bytes > heap->class_max)
 		return weiri_heap_run_resize(run, bytes);
 	return heap_move(heap, object, run->span.bytes, bytes);
@@ -490,15 +522,17 @@ void *
 weir_alloc_class(unsigned index)
 {
 	struct weir_heap *heap = &weiri_heap_default;
+	unsigned class = index & 0xff;
 
-	if (WEIR_UNLIKELY(index >= WEIR_HEAP_CLASSES))
+	if (WEIR_UNLIKELY(class >= WEIR_HEAP_CLASSES))
 		return weiri_heap_refuse(heap);
 
 	void *slot = NULL;
 
 	if (WEIR_UNLIKELY(
-		!heap_pop(WEIRI_LOAD(&heap->class_offset[index]), &slot)))
-		return heap_alloc_slow(heap, weir_heap_class_bytes(index));
+		!heap_pop(WEIRI_LOAD(&heap->class_offset[class]), &slot)))
+		return heap_alloc_slow(heap,
+		    index > 0xff ? index >> 8 : weir_heap_class_bytes(class));
 	return slot;
 }
 
@@ -540,7 +574,10 @@ weir_usable_size(const void *object)
 
 	struct weir_heap *heap = weir_heap_of(object);
 	struct weiri_span *span = weiri_span_of(object);
+	size_t guarded = weiri_guard_bytes(object);
 
+	if (WEIR_UNLIKELY(guarded != 0))
+		return guarded;
 	if (heap == NULL)
 		heap_report(&weiri_heap_default, object);
 

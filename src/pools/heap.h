@@ -4,11 +4,12 @@
  *
  * heap.c holds the calls a program makes often, heap_run.c what is larger than
  * a class, heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c creation and end,
- * heap_check.c figures and the walk.
+ * heap_check.c figures and the walk, heap_guard.c objects under guard.
  */
 #ifndef WEIRI_POOLS_HEAP_H
 #define WEIRI_POOLS_HEAP_H
 
+#include "guard/guard.h"
 #include "slab/cursor.h"
 #include "watch/registry.h"
 
@@ -77,6 +78,7 @@ struct weir_heap {
 	uint32_t class_max; /* the largest slot */
 	bool tuned;         /* the class map is the program's own */
 	bool each;          /* checks at the call */
+	bool born_bare;     /* no thread ever had a magazine; see guard.h */
 	bool ready;         /* false: the default heap before its first use */
 	uint32_t magic;
 	uint64_t limit_bytes; /* UINT64_MAX: none */
@@ -104,6 +106,7 @@ struct weir_heap {
 	size_t gone_next;
 
 	struct weiri_pool pool;
+	struct weiri_guard_pool guard;
 };
 
 static_assert(sizeof(struct weir_heap) <= WEIRI_PAGE, "as heap.h tells users");
@@ -119,7 +122,8 @@ extern struct weir_heap weiri_heap_default
 extern struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS]
     __attribute__((visibility("hidden")));
 
-/* Makes the default heap ready at its first use. */
+/* Makes the default heap ready at its first use; any other was destroyed, and
+ * that is said. */
 WEIRI_COLD void weiri_heap_start(struct weir_heap *heap);
 
 WEIRI_INLINE void
@@ -196,6 +200,36 @@ void weiri_heap_compact_others(const struct weiri_heap_bin *grows);
 
 /* A depot's hook: a full magazine came into the stock. */
 void weiri_heap_stocked(void *owner, size_t slots);
+
+/* ---- guard --------------------------------------------------------------- */
+
+extern const char weiri_heap_kind[] __attribute__((visibility("hidden")));
+
+/* A free slot's first word, so that a second free is told. */
+void weiri_heap_set_mark(const struct weir_heap *heap, void *slot);
+
+/* The long way of a request: a slot, or NULL, on its way to the caller; and a
+ * run of pages on its own. */
+void *weiri_heap_take_due(
+    struct weiri_heap_bin *bin, void *slot, size_t bytes, size_t align);
+void *weiri_heap_run_due(struct weir_heap *heap, void *run, size_t bytes,
+    size_t align, bool *zeroed);
+
+/* The end of an object under guard; false: it is none, and nothing happened. */
+WEIRI_COLD bool weiri_heap_free_guarded(
+    struct weir_heap *heap, void *object, enum weiri_guard_how how);
+
+/* What stands for an object of the heap: itself, unless it is under guard.  May
+ * report, and is NULL if that returns. */
+WEIRI_COLD const void *weiri_heap_stand_in(
+    struct weir_heap *heap, const void *object);
+
+/* False if @object is not under guard; else *out is what a realloc returns. */
+WEIRI_COLD bool weiri_heap_realloc_guarded(
+    struct weir_heap *heap, void *object, size_t bytes, void **out);
+
+/* The heap of a live object under guard, or NULL. */
+struct weir_heap *weiri_heap_of_guarded(const void *object);
 
 /* ---- runs --------------------------------------------------------------- */
 

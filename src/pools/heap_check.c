@@ -102,6 +102,7 @@ weir_heap_classes(
 {
 	size_t rows = 0;
 
+	weiri_heap_need(heap);
 	WEIRI_HEAP_FOR_BIN(bin, heap)
 	{
 		if (rows < capacity)

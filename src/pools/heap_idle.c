@@ -199,6 +199,7 @@ weir_heap_trim(struct weir_heap *heap)
 {
 	size_t bytes = 0;
 
+	weiri_heap_need(heap);
 	weiri_heap_begin(heap);
 	WEIRI_HEAP_FOR_BIN(bin, heap)
 	{

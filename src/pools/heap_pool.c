@@ -23,6 +23,7 @@
 
 /* Told apart from whatever lies where a destroyed heap was. */
 #define HEAP_MAGIC UINT32_C(0x68656170)
+#define HEAP_DEAD UINT32_C(0x64656164)
 
 /* As depots have them; but a slab and its remainder must be known before. */
 #define HEAP_SLAB_BYTES ((uint32_t)64 << 10)
@@ -163,6 +164,8 @@ heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
 	    .state_bytes = !heap->each,
 	    .verify = !heap->each,
 	    .hooks = &heap_hooks,
+	    .guard = &heap->guard,
+	    .countdown = true,
 	    .owner = bin,
 	};
 
@@ -359,6 +362,8 @@ heap_set_up(struct weir_heap *heap, const char *name,
 	weiri_list_init(&heap->runs);
 	weiri_pool_register(
 	    &heap->pool, WEIR_POOL_HEAP, name, &heap_pool_ops, false);
+	weiri_guard_enter(&heap->guard, weiri_heap_kind, heap->pool.name);
+	heap->born_bare = weiri_guard_bare(&heap->guard);
 	/* Pairs with the acquire in weiri_heap_need(). */
 	__atomic_store_n(&heap->ready, true, __ATOMIC_RELEASE);
 }
@@ -405,13 +410,28 @@ heap_start_default(void)
 	    config != NULL ? config : &defaults);
 }
 
+static WEIRI_COLD WEIRI_NORETURN void
+heap_not_live(const struct weir_heap *heap)
+{
+	bool known = heap->magic == HEAP_DEAD;
+
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = known ? WEIR_FAULT_USE_AFTER_DESTROY
+				 : WEIR_FAULT_FOREIGN_POINTER,
+	    .pool_kind = "heap",
+	    .pool_name = known ? heap->pool.name : NULL,
+	    .address = heap,
+	    .detail = known ? "it is used, but was destroyed"
+			    : "%p is no live heap"});
+}
+
 void
 weiri_heap_start(struct weir_heap *heap)
 {
 	static weiri_once once = WEIRI_ONCE_INITIALIZER;
 
-	WEIR_ASSERT(heap == &weiri_heap_default);
-	(void)heap;
+	if (heap != &weiri_heap_default)
+		heap_not_live(heap);
 	/* Ahead of the once: the first use of the options sends messages, and
 	 * their hook may come here again. */
 	(void)weiri_config();
@@ -460,7 +480,7 @@ weir_heap_of(const void *address)
 
 	if (bin != NULL)
 		return bin->heap;
-	return run != NULL ? run->heap : NULL;
+	return run != NULL ? run->heap : weiri_heap_of_guarded(address);
 }
 
 static WEIRI_COLD WEIRI_NORETURN void
@@ -475,8 +495,24 @@ heap_refuse_destroy(const struct weir_heap *heap)
 	weiri_fault(
 	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_DOUBLE_DESTROY,
 		.pool_kind = "heap",
+		/* Any other word: the record has been reused. */
+		.pool_name = heap->magic == HEAP_DEAD ? heap->pool.name : NULL,
 		.address = heap,
 		.detail = "%p is no live heap"});
+}
+
+/* What its record is left as: without an offset every call comes to its slow
+ * half, which needs a heap that is ready. */
+static void
+heap_bury(struct weir_heap *heap)
+{
+	memset(heap->quick, 0, sizeof(heap->quick));
+	memset(heap->class_offset, 0, sizeof(heap->class_offset));
+	memset(heap->tag_offset, 0, sizeof(heap->tag_offset));
+	memset(heap->bin, 0, sizeof(heap->bin));
+	heap->magic = HEAP_DEAD;
+	WEIRI_STORE(&heap->ready, false);
+	weiri_grave_put(heap, sizeof(*heap));
 }
 
 void
@@ -486,7 +522,8 @@ weir_heap_destroy(struct weir_heap *heap)
 		return;
 	if (heap == &weiri_heap_default || heap->magic != HEAP_MAGIC)
 		heap_refuse_destroy(heap);
-	heap->magic = 0;
+	weiri_guard_end_all(&heap->guard, WEIRI_GUARD_DESTROY);
+	weiri_guard_leave(&heap->guard);
 	weiri_pool_unregister(&heap->pool);
 	weiri_heap_run_free_all(heap);
 	WEIRI_HEAP_FOR_BIN(bin, heap)
@@ -495,5 +532,5 @@ weir_heap_destroy(struct weir_heap *heap)
 		weiri_meta_free(bin, sizeof(*bin));
 	}
 	weiri_mutex_destroy(&heap->lock);
-	weiri_meta_free(heap, sizeof(*heap));
+	heap_bury(heap);
 }

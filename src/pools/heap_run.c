@@ -110,14 +110,16 @@ weiri_heap_run_alloc(
     struct weir_heap *heap, size_t bytes, size_t align, bool *zeroed)
 {
 	struct weiri_heap_run *run =
-	    bytes <= PTRDIFF_MAX ? run_open(heap, bytes, align) : NULL;
+	    bytes <= PTRDIFF_MAX
+		? run_open(heap, bytes, weiri_max(align, WEIRI_PAGE))
+		: NULL;
 
 	if (run == NULL)
 		return weiri_heap_refuse(heap);
 	__atomic_fetch_add(&heap->run_requests, 1, __ATOMIC_RELAXED);
 	if (zeroed != NULL)
 		*zeroed = run->span.zeroed;
-	return run->span.base;
+	return weiri_heap_run_due(heap, run->span.base, bytes, align, zeroed);
 }
 
 /* Not in the list any more. */

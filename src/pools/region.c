@@ -79,7 +79,13 @@ void
 weiri_region_not_live(const struct weiri_region *region, const char *detail)
 {
 	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD))
-		weiri_region_bad(region, region, detail);
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_USE_AFTER_DESTROY,
+		    .pool_kind = "region",
+		    .pool_name = weiri_region_kind_name(region->kind),
+		    .address = region,
+		    .detail = detail,
+		});
 	weiri_fault(&(struct weiri_fault_site){
 	    .fault_class = WEIR_FAULT_CORRUPTION,
 	    .pool_kind = "region",
@@ -264,6 +270,7 @@ region_begin_shaped(struct weiri_region *region,
 		weiri_region_link(weiri_region_of(config->parent), region);
 	region_begin(region, config->name, site);
 	region->bump.next = region->start;
+	weiri_region_guard_begin(region);
 	(void)region_enter(region);
 	*out = &region->bump;
 	if (region->rules != NULL)
@@ -346,6 +353,7 @@ region_create_slow(struct weir_region_kind *kind,
 		region->attention |= WEIRI_HAS_LIMIT;
 	}
 	region_begin(region, config != NULL ? config->name : NULL, site);
+	weiri_region_guard_begin(region);
 	*out = &region->bump;
 	return region_enter(region);
 }

@@ -21,6 +21,7 @@
  *   region_idle.c     blocks that nobody wants go back
  *   region_kind.c     kinds: their counters and what they learn
  *   region_check.c    invariants R1-R9, per-region statistics
+ *   region_guard.c    regions whose objects are under guard
  *
  * A region lies at the start of its first block:
  *
@@ -41,6 +42,7 @@
 #define WEIRI_REGION_H
 
 #include "base/bits.h"
+#include "guard/guard.h"
 #include "pages/pages.h"
 #include "slab/depot.h"
 #include "watch/registry.h"
@@ -119,6 +121,7 @@ struct weiri_region_pages {
 	struct weiri_span span;      /* link: in region->larges */
 	struct weiri_region *region; /* of a large object; NULL: a block */
 	uint32_t order;              /* as first.marks when it came */
+	bool guarded; /* span.base is the guard's, span.bytes what is charged */
 };
 
 enum weiri_region_block_kind {
@@ -172,13 +175,14 @@ enum weiri_region_attention {
 	WEIRI_IS_HANDED_OFF = 1 << 13, /* owner is NULL, by intent */
 	WEIRI_HAS_LIMIT = 1 << 14,
 	WEIRI_HAS_SPARES = 1 << 15, /* first.pages is their table */
+	WEIRI_IS_GUARDED = 1 << 16, /* region_guard.c */
 };
 
 /* A reset leaves these as they are, and its short way passes them over. */
 #define WEIRI_RESET_KEEPS                                          \
 	(WEIRI_HAS_PARENT | WEIRI_HAS_RULES | WEIRI_HAS_KEPT |     \
 	    WEIRI_HAS_LIMIT | WEIRI_IS_SHAPED | WEIRI_IS_FOREIGN | \
-	    WEIRI_IS_COUNTED)
+	    WEIRI_IS_COUNTED | WEIRI_IS_GUARDED)
 
 struct weiri_region_kind;
 struct weiri_region_counts;
@@ -351,6 +355,34 @@ struct weiri_region_block *weiri_region_block_more(
 void weiri_region_charge(struct weiri_region *region, size_t bytes);
 void weiri_region_uncharge(struct weiri_region *region, uint64_t bytes);
 
+/* ---- guard (region_guard.c) --------------------------------------------- */
+
+/* The next region of the kind is not to begin in line. */
+WEIRI_COLD void weiri_region_guard_divert(struct weiri_region_kind *kind);
+
+/* A region that just began, not in line: is it to be under guard? */
+void weiri_region_guard_begin(struct weiri_region *region);
+
+/* One under guard has no room again. */
+void weiri_region_guard_restart(struct weiri_region *region);
+
+/* A descriptor and the object, neither charged nor listed; NULL: no room. */
+struct weiri_region_pages *weiri_region_guard_take(
+    struct weiri_region *region, size_t bytes, size_t align, size_t charge);
+
+/* What to charge for an object, and the least if that is too much. */
+size_t weiri_region_guard_charge(
+    const struct weiri_region *region, size_t bytes, size_t *least);
+void weiri_region_guard_give(
+    struct weiri_region_pages *pages, enum weiri_guard_how how);
+
+/* The descriptor of an object under guard, for a call on @region. */
+struct weiri_region_pages *weiri_region_guard_pages(
+    const struct weiri_region *region, const void *object);
+
+/* How the objects of a region end that is being destroyed. */
+enum weiri_guard_how weiri_region_guard_how(const struct weiri_region *region);
+
 /* ---- end (region_end.c) ------------------------------------------------ */
 
 /* Gives back blocks from the newest to @keep, which stays and is not opened;
@@ -359,7 +391,8 @@ uint64_t weiri_region_blocks_give(
     struct weiri_region *region, struct weiri_region_block *keep);
 
 /* Gives back all large objects; their bytes, not uncharged yet. */
-uint64_t weiri_region_larges_give(struct weiri_region *region);
+uint64_t weiri_region_larges_give(
+    struct weiri_region *region, enum weiri_guard_how how);
 
 /* The kind has one region less, which @used that much, and its first block. */
 void weiri_region_leave(struct weiri_region *region, size_t used);
@@ -527,12 +560,12 @@ bool weiri_region_rules_move(struct weiri_region *region,
 
 /* ---- owners (region_owner.c) -------------------------------------------- */
 
-/* Makes the calling thread's counters the region's; in a debug build a fault
- * when another thread owns it. */
+/* Makes the calling thread's counters the region's; in a debug build and in mode
+ * full a fault when another thread owns it. */
 WEIRI_COLD void weiri_region_come(struct weiri_region *region);
 
-/* In a debug build a fault when another thread owns it; for one whose list of
- * those below is to change. */
+/* Likewise a fault when another thread owns it; for one whose list of those below
+ * is to change. */
 void weiri_region_expect_owned(const struct weiri_region *region);
 
 WEIRI_INLINE void
@@ -608,7 +641,8 @@ void weiri_region_block_give(struct weiri_region_block *block);
 
 /* Pages of their own; NULL without memory. */
 struct weiri_region_pages *weiri_region_pages_take(size_t bytes, size_t align);
-void weiri_region_pages_give(struct weiri_region_pages *pages);
+void weiri_region_pages_give(
+    struct weiri_region_pages *pages, enum weiri_guard_how how);
 
 /* True when @region, any pointer, is where a first block may start. */
 bool weiri_region_in_block(const struct weiri_region *region);
@@ -681,6 +715,7 @@ struct weiri_region_kind {
 	uint32_t weight; /* sum of ends */
 	struct weiri_region_ends ends;
 	struct weiri_pool pool;
+	struct weiri_guard_pool guard;
 	struct weiri_region_counts line[WEIRI_REGION_LINES + 1]; /* + shared */
 };
 

@@ -116,6 +116,12 @@ region_check_larges(struct weiri_region *region, uint64_t *bytes)
 
 		if (node->next->prev != node || node->prev->next != node)
 			return "R4: the list of large objects is broken";
+		if (pages->guarded) {
+			if (weiri_guard_shadow_of(span->base) != pages)
+				return "R4: an object under guard is another's";
+			*bytes += span->bytes;
+			continue;
+		}
 		if (span->kind != WEIRI_SPAN_REGION ||
 		    weiri_span_of(span->base) != span ||
 		    weiri_span_of(span->base + span->bytes - 1) != span)

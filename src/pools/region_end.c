@@ -95,7 +95,7 @@ weiri_region_blocks_give(
 }
 
 uint64_t
-weiri_region_larges_give(struct weiri_region *region)
+weiri_region_larges_give(struct weiri_region *region, enum weiri_guard_how how)
 {
 	uint64_t bytes = 0;
 
@@ -105,7 +105,7 @@ weiri_region_larges_give(struct weiri_region *region)
 		    node, struct weiri_region_pages, span.link);
 
 		bytes += pages->span.bytes;
-		weiri_region_pages_give(pages);
+		weiri_region_pages_give(pages, how);
 	}
 	weiri_list_init(&region->larges);
 	return bytes;
@@ -113,13 +113,13 @@ weiri_region_larges_give(struct weiri_region *region)
 
 /* Everything but the first block goes back; the header says so. */
 static void
-region_empty(struct weiri_region *region)
+region_empty(struct weiri_region *region, enum weiri_guard_how how)
 {
 	uint64_t bytes = weiri_region_blocks_give(region, &region->first);
 
 	weiri_region_idle_gave(region->kind, bytes);
 	if (region->attention & WEIRI_HAS_LARGES)
-		bytes += weiri_region_larges_give(region);
+		bytes += weiri_region_larges_give(region, how);
 	weiri_region_uncharge(region, bytes);
 	region->cancelled = NULL;
 	region->first.pages = NULL; /* the table of spares, if any */
@@ -175,12 +175,13 @@ region_clear(struct weiri_region *region)
 {
 	struct weiri_region_block *kept = NULL;
 	unsigned block_class = 0;
-	bool want = region_want_kept(region, &block_class);
+	bool guarded = (region->attention & WEIRI_IS_GUARDED) != 0;
+	bool want = !guarded && region_want_kept(region, &block_class);
 	bool taken = false;
 
 	if (want)
 		kept = region_pick(region, block_class);
-	region_empty(region);
+	region_empty(region, WEIRI_GUARD_RESET);
 	/* It may double to more, or to less, on its way. */
 	if (want && kept == NULL) {
 		kept = weiri_region_block_more(region, block_class);
@@ -205,6 +206,8 @@ region_clear(struct weiri_region *region)
 		    weiri_region_class_after(kept->bytes, region->max_class);
 	}
 	region->start = region->bump.next;
+	if (WEIR_UNLIKELY(guarded))
+		weiri_region_guard_restart(region);
 	/* What the blocks were is gone, and with it what a hook was told. */
 	if (WEIR_UNLIKELY(region->rules != NULL) && taken)
 		weiri_region_rules_soft(region->rules, kept->bytes);
@@ -361,13 +364,14 @@ void
 weiri_region_finish(struct weiri_region *region)
 {
 	size_t used = region_used(region);
+	enum weiri_guard_how how = weiri_region_guard_how(region);
 	bool special;
 
 	if (region->attention & WEIRI_HAS_PARENT) {
 		weiri_region_expect_owned(region->parent);
 		weiri_region_unlink(region);
 	}
-	region_empty(region);
+	region_empty(region, how);
 	if (WEIR_UNLIKELY(region->rules != NULL)) {
 		if (weiri_region_rules_own(region))
 			weiri_region_rules_end(region);

@@ -158,9 +158,26 @@ region_alloc_block(
 
 /* ---- large objects ------------------------------------------------------ */
 
-static void *
-region_alloc_large(
-    struct weiri_region *region, size_t bytes, size_t align, bool *fresh)
+/* Under guard; NULL: not admitted, or for want of room among guarded objects. */
+static struct weiri_region_pages *
+region_take_guarded(struct weiri_region *region, size_t bytes, size_t align)
+{
+	size_t least, charge = weiri_region_guard_charge(region, bytes, &least);
+	struct weiri_region_pages *pages;
+
+	if (!region_admit(region, charge)) {
+		charge = least;
+		if (!region_admit(region, charge))
+			return NULL;
+	}
+	pages = weiri_region_guard_take(region, bytes, align, charge);
+	if (pages == NULL)
+		region_dismiss(region, charge);
+	return pages;
+}
+
+static struct weiri_region_pages *
+region_take_pages(struct weiri_region *region, size_t bytes, size_t align)
 {
 	/* Size 0 comes here for an alignment no block has. */
 	size_t page_bytes = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE);
@@ -169,16 +186,29 @@ region_alloc_large(
 	if (!region_admit(region, page_bytes))
 		return NULL;
 	pages = weiri_region_pages_take(page_bytes, align);
-	if (WEIR_UNLIKELY(pages == NULL)) {
+	if (WEIR_UNLIKELY(pages == NULL))
 		region_dismiss(region, page_bytes);
+	return pages;
+}
+
+static void *
+region_alloc_large(
+    struct weiri_region *region, size_t bytes, size_t align, bool *fresh)
+{
+	struct weiri_region_pages *pages = NULL;
+
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED))
+		pages = region_take_guarded(region, bytes, align);
+	if (pages == NULL)
+		pages = region_take_pages(region, bytes, align);
+	if (WEIR_UNLIKELY(pages == NULL))
 		return NULL;
-	}
-	weiri_region_charge(region, page_bytes);
+	weiri_region_charge(region, pages->span.bytes);
 	pages->region = region;
 	pages->order = region->first.marks;
 	weiri_list_push(&region->larges, &pages->span.link);
 	region->attention |= WEIRI_HAS_LARGES;
-	*fresh = pages->span.zeroed;
+	*fresh = pages->span.zeroed && !pages->guarded;
 	return pages->span.base;
 }
 
@@ -198,8 +228,12 @@ struct weiri_region_pages *
 weiri_region_large_of(struct weiri_region *region, const void *object)
 {
 	struct weiri_span *span = weiri_span_of(object);
-	struct weiri_region_pages *pages;
+	struct weiri_region_pages *pages = NULL;
 
+	if (WEIR_UNLIKELY(weiri_guard_covers(object)))
+		pages = weiri_region_guard_pages(region, object);
+	if (WEIR_UNLIKELY(pages != NULL))
+		span = &pages->span;
 	if (span == NULL || span->kind != WEIRI_SPAN_REGION)
 		return NULL;
 	pages = WEIRI_CONTAINER_OF(span, struct weiri_region_pages, span);
@@ -231,7 +265,7 @@ weiri_region_large_give(
 	uint64_t bytes = pages->span.bytes;
 
 	weiri_list_remove(&pages->span.link);
-	weiri_region_pages_give(pages);
+	weiri_region_pages_give(pages, WEIRI_GUARD_FREE);
 	weiri_region_uncharge(region, bytes);
 }
 
@@ -267,6 +301,9 @@ weir_region_resize_large(struct weir_region *bump, void *object, size_t bytes)
 	if (pages == NULL || bytes > REGION_OBJECT_MAX)
 		return false;
 	before = pages->span.bytes;
+	/* A place of the guard has one size: what grows moves. */
+	if (pages->guarded)
+		return bytes <= weiri_guard_bytes(object);
 	after = weiri_round_up(weiri_max(bytes, 1), WEIRI_PAGE);
 	if (after <= before) {
 		if (after < before) {
@@ -298,6 +335,7 @@ region_alloc_once(
 	if (align > WEIR_REGION_ALIGN)
 		need += align - WEIR_REGION_ALIGN;
 	if (bytes > region->large_bytes ||
+	    WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED) ||
 	    need > weiri_region_class_room(region->max_class))
 		return region_alloc_large(region, bytes, align, fresh);
 	return region_alloc_block(region, bytes, align, need);

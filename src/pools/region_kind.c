@@ -242,6 +242,7 @@ weiri_region_kind_learn(
 		__atomic_store_n(&kind->learning, false, __ATOMIC_RELEASE);
 	}
 	counts->ends = (struct weiri_region_ends){0};
+	weiri_region_guard_divert(kind);
 	weiri_region_idle_look();
 }
 
@@ -342,6 +343,8 @@ region_kind_make(struct weir_region_kind *kind)
 		return seen;
 	}
 	weiri_pool_enter(&record->pool);
+	weiri_guard_enter(&record->guard, "region", record->pool.name);
+	weiri_region_guard_divert(record);
 	return record;
 }
 

@@ -252,7 +252,7 @@ mark_undo_larges(struct weiri_region *region, const struct region_mark *mark)
 
 		bytes += pages->span.bytes;
 		weiri_list_remove(&pages->span.link);
-		weiri_region_pages_give(pages);
+		weiri_region_pages_give(pages, WEIRI_GUARD_REWIND);
 	}
 	return bytes;
 }

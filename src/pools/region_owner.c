@@ -13,11 +13,29 @@
  */
 #include "pools/region.h"
 
+#include "guard/fault.h"
+#include "guard/guard.h"
+
 #ifdef WEIR_DEBUG
-#define OWNER_CHECKED (WEIR_DEBUG >= 1)
+#define OWNER_DEBUG (WEIR_DEBUG >= 1)
 #else
-#define OWNER_CHECKED 0
+#define OWNER_DEBUG 0
 #endif
+
+/* Asked only where the owner is another thread: a correct program never is. */
+#define OWNER_CHECKED (OWNER_DEBUG || weiri_guard_is_full())
+
+static WEIRI_COLD WEIRI_NORETURN void
+owner_fault(const struct weiri_region *region, const char *detail)
+{
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = WEIR_FAULT_WRONG_THREAD,
+	    .pool_kind = "region",
+	    .pool_name = weiri_region_kind_name(region->kind),
+	    .address = region,
+	    .detail = detail,
+	});
+}
 
 static void
 owner_set(struct weiri_region *region)
@@ -41,12 +59,11 @@ weiri_region_come(struct weiri_region *region)
 		return;
 	if (OWNER_CHECKED) {
 		if (region->attention & WEIRI_IS_HANDED_OFF)
-			weiri_region_bad(region, region,
-			    "%p was handed off and not taken over");
+			owner_fault(
+			    region, "%p was handed off and not taken over");
 		if (region->owner != &weiri_local_none &&
 		    weiri_local() != &weiri_local_none)
-			weiri_region_bad(
-			    region, region, "%p is another thread's");
+			owner_fault(region, "%p is another thread's");
 	}
 	owner_set(region);
 }
@@ -54,11 +71,10 @@ weiri_region_come(struct weiri_region *region)
 void
 weiri_region_expect_owned(const struct weiri_region *region)
 {
-	if (OWNER_CHECKED && region->owner != weiri_local() &&
+	if (region->owner != weiri_local() &&
 	    region->owner != &weiri_local_none &&
-	    weiri_local() != &weiri_local_none)
-		weiri_region_bad(
-		    region, region, "%p is above and another thread's");
+	    weiri_local() != &weiri_local_none && OWNER_CHECKED)
+		owner_fault(region, "%p is above and another thread's");
 }
 
 void
@@ -82,8 +98,7 @@ weir_region_take_over(struct weir_region *bump)
 
 	weiri_region_expect_live(root, "%p, taken over, was destroyed");
 	if (root->owner != NULL && root->owner != weiri_local())
-		weiri_region_bad(
-		    root, root, "%p, taken over, is another thread's");
+		owner_fault(root, "%p, taken over, is another thread's");
 	if (weiri_local() == &weiri_local_none)
 		(void)weiri_local_own();
 	for (struct weiri_region *region = root; region != NULL;

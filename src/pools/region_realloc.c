@@ -177,7 +177,8 @@ array_large_of(struct weiri_region *region, const void *object, size_t bytes)
 	struct weiri_region_pages *pages =
 	    weiri_region_large_of(region, object);
 
-	if (pages != NULL && bytes > pages->span.bytes)
+	if (pages != NULL && bytes > (pages->guarded ? weiri_guard_bytes(object)
+						     : pages->span.bytes))
 		array_fault(region, WEIR_FAULT_BAD_ARGUMENT, object, bytes,
 		    "object %p never had %u bytes");
 	return pages;
@@ -596,16 +597,26 @@ array_goal(const struct weiri_region *region, size_t capacity, size_t want)
 	return goal;
 }
 
+/* What no memory has is refused as it is. */
+static size_t
+array_whole(size_t bytes)
+{
+	return bytes <= PTRDIFF_MAX ? weiri_round_up(bytes, WEIR_REGION_ALIGN)
+				    : bytes;
+}
+
 char *
 weiri_region_array_grow(struct weiri_region *region, char *data, size_t used,
     size_t *capacity, size_t want)
 {
-	size_t goal = array_goal(region, *capacity, want);
+	/* What the capacity will be is asked for. */
+	size_t goal = array_whole(array_goal(region, *capacity, want));
 	char *moved;
 
 	if (data != NULL && array_grow_here(region, data, capacity, want, goal))
 		return data;
 	moved = array_move(region, data, *capacity, used, goal);
+	want = array_whole(want);
 	if (moved == NULL && want < goal) {
 		goal = want;
 		moved = array_move(region, data, *capacity, used, goal);

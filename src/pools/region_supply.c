@@ -164,8 +164,14 @@ region_supply_depot_init(struct weiri_region_supply *supply, unsigned index)
 					  : WEIRI_REGION_CLASS_BYTES(
 						index - WEIRI_REGION_FIRSTS);
 		weiri_text_str(&name, first ? "regions of " : "blocks of ");
-		weiri_text_u64(&name, config.slot_bytes);
-		weiri_text_str(&name, " bytes");
+		if (config.slot_bytes < 1024) {
+			weiri_text_u64(&name, config.slot_bytes);
+			weiri_text_str(&name, " B");
+		} else {
+			weiri_text_fixed(
+			    &name, config.slot_bytes * 10 >> 10, 1);
+			weiri_text_str(&name, " KiB");
+		}
 		config.name = supply->name[index];
 		/* Of halves, a third of the size is a power of two. */
 		config.slot_align = weiri_min(
@@ -281,7 +287,7 @@ weiri_region_block_give(struct weiri_region_block *block)
 		    &weiri_region_supply_now()->block[block->block_class],
 		    block);
 	} else if (block->kind == WEIRI_BLOCK_PAGES) {
-		weiri_region_pages_give(block->pages);
+		weiri_region_pages_give(block->pages, WEIRI_GUARD_FREE);
 	} else {
 		/* Of a region that was merged into another. */
 		struct weiri_region *region =
@@ -306,6 +312,7 @@ weiri_region_pages_take(size_t bytes, size_t align)
 	pages->span.tag = 0;
 	pages->region = NULL;
 	pages->order = 0;
+	pages->guarded = false;
 	weiri_list_init(&pages->span.link);
 	if (WEIR_UNLIKELY(weiri_span_alloc(&pages->span, bytes,
 			      weiri_max(align, WEIRI_PAGE)) != 0)) {
@@ -316,8 +323,13 @@ weiri_region_pages_take(size_t bytes, size_t align)
 }
 
 void
-weiri_region_pages_give(struct weiri_region_pages *pages)
+weiri_region_pages_give(
+    struct weiri_region_pages *pages, enum weiri_guard_how how)
 {
+	if (WEIR_UNLIKELY(pages->guarded)) {
+		weiri_region_guard_give(pages, how);
+		return;
+	}
 	weiri_span_free(&pages->span);
 	weiri_depot_put(&weiri_region_supply_now()->pages, pages);
 }

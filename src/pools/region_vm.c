@@ -37,6 +37,7 @@
 #include "config/config.h"
 #include "config/invalid.h"
 #include "guard/fault.h"
+#include "guard/guard.h"
 #include "pages/pages.h"
 
 #include <errno.h>
@@ -52,9 +53,9 @@
 #define VM_TURN 16u
 
 #ifdef WEIR_DEBUG
-#define VM_OWNER_CHECKED (WEIR_DEBUG >= 1)
+#define VM_OWNER_DEBUG (WEIR_DEBUG >= 1)
 #else
-#define VM_OWNER_CHECKED 0
+#define VM_OWNER_DEBUG 0
 #endif
 
 static_assert(offsetof(struct weiri_region_vm, bump) >= 64,
@@ -94,8 +95,8 @@ vm_live(const struct weir_region_vm *bump)
 	struct weiri_region_vm *vm = vm_of(bump);
 
 	if (WEIR_UNLIKELY(vm->magic == (VM_DEAD ^ (uintptr_t)vm)))
-		vm_fault(
-		    vm, WEIR_FAULT_DOUBLE_DESTROY, bump, 0, "%p was destroyed");
+		vm_fault(vm, WEIR_FAULT_USE_AFTER_DESTROY, bump, 0,
+		    "%p is used, but was destroyed");
 	if (WEIR_UNLIKELY(vm->magic != (VM_LIVE ^ (uintptr_t)vm)))
 		vm_fault(vm, WEIR_FAULT_FOREIGN_POINTER, bump, 0,
 		    "%p is no region in a range of addresses");
@@ -104,20 +105,25 @@ vm_live(const struct weir_region_vm *bump)
 
 /* A thread without a state of its own is told apart from no other. */
 static void
-vm_expect_own(const struct weiri_region_vm *vm)
+vm_expect_own(struct weiri_region_vm *vm)
 {
-	if (!VM_OWNER_CHECKED)
-		return;
-	if (weiri_local() == &weiri_local_none)
-		(void)weiri_local_own();
 	if (WEIR_LIKELY(vm->owner == weiri_local()))
 		return;
+	if (!VM_OWNER_DEBUG && !weiri_guard_is_full()) {
+		/* Not asked again before another one comes. */
+		WEIRI_STORE(&vm->owner, weiri_local());
+		return;
+	}
+	if (weiri_local() == &weiri_local_none)
+		(void)weiri_local_own();
+	if (vm->owner == weiri_local())
+		return;
 	if (vm->owner == NULL)
-		vm_fault(vm, WEIR_FAULT_BAD_ARGUMENT, &vm->bump, 0,
+		vm_fault(vm, WEIR_FAULT_WRONG_THREAD, &vm->bump, 0,
 		    "%p was handed off and not taken over");
 	if (vm->owner != &weiri_local_none &&
 	    weiri_local() != &weiri_local_none)
-		vm_fault(vm, WEIR_FAULT_BAD_ARGUMENT, &vm->bump, 0,
+		vm_fault(vm, WEIR_FAULT_WRONG_THREAD, &vm->bump, 0,
 		    "%p is another thread's");
 }
 
@@ -144,7 +150,7 @@ weir_region_vm_take_over(struct weir_region_vm *bump)
 
 	if (vm->owner != NULL)
 		vm_expect_own(vm);
-	if (VM_OWNER_CHECKED && weiri_local() == &weiri_local_none)
+	if (weiri_local() == &weiri_local_none)
 		(void)weiri_local_own();
 	WEIRI_STORE(&vm->owner, weiri_local());
 }
@@ -546,8 +552,8 @@ vm_set_up(struct weiri_region_vm *vm, const char *name,
 	vm->first_bytes = weiri_min(weiri_round_up(first, page), limit);
 	vm->bump.next = vm->bump.end = vm->range.base;
 	vm->magic = VM_LIVE ^ (uintptr_t)vm;
-	if (VM_OWNER_CHECKED)
-		(void)weiri_local_own();
+	/* Told apart in debug builds and in mode full, which may come later. */
+	(void)weiri_local_own();
 	vm->owner = weiri_local();
 	weiri_pool_register(
 	    &vm->pool, WEIR_POOL_REGION, name, &vm_pool_ops, false);
@@ -591,12 +597,16 @@ weir_region_vm_destroy(struct weir_region_vm *bump)
 	if (bump == NULL)
 		return;
 
-	struct weiri_region_vm *vm = vm_own(bump);
+	struct weiri_region_vm *vm = vm_of(bump);
 
+	if (vm->magic == (VM_DEAD ^ (uintptr_t)vm))
+		vm_fault(vm, WEIR_FAULT_DOUBLE_DESTROY, bump, 0,
+		    "%p was destroyed before");
+	vm = vm_own(bump);
 	weiri_pool_unregister(&vm->pool);
 	/* No room is left, and the slow way tells what it is asked for. */
 	bump->next = bump->end = NULL;
 	vm->magic = VM_DEAD ^ (uintptr_t)vm;
 	weiri_range_release(&vm->range);
-	weiri_meta_free(vm, sizeof(*vm));
+	weiri_grave_put(vm, sizeof(*vm));
 }

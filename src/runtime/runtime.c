@@ -11,7 +11,7 @@
  * nest them, so that the child finds each structure whole:
  *
  *     helper -> registry -> each pool -> list of threads -> each depot
- *            -> pages -> config
+ *            -> pages -> config -> guard
  *
  * The child gives them back in the opposite order, because taking over what
  * the other threads held needs the page supply.
@@ -21,6 +21,7 @@
  */
 #include "config/config.h"
 #include "config/invalid.h"
+#include "guard/guard.h"
 #include "os/os.h"
 #include "pages/budget.h"
 #include "pages/pages.h"
@@ -46,11 +47,13 @@ runtime_fork_prepare(void)
 	weiri_local_fork_lock();
 	weiri_pages_fork_lock();
 	weiri_config_fork_lock();
+	weiri_guard_fork_lock();
 }
 
 static void
 runtime_fork_parent(void)
 {
+	weiri_guard_fork_unlock();
 	weiri_config_fork_unlock();
 	weiri_pages_fork_unlock();
 	weiri_local_fork_unlock();
@@ -61,6 +64,7 @@ runtime_fork_parent(void)
 static void
 runtime_fork_child(void)
 {
+	weiri_guard_fork_child();
 	weiri_config_fork_unlock();
 	weiri_pages_fork_child();
 	weiri_local_fork_child();

@@ -25,6 +25,7 @@
  * Pages are voided under the depot's lock, a few at a time: between the look at
  * the free bits and the end of the call nobody may take a slot there.
  */
+#include "slab/shard.h"
 #include "slab/stock.h"
 
 #include "base/bits.h"
@@ -242,8 +243,8 @@ weiri_depot_retire(struct weiri_depot *depot)
 	if (bad != NULL || other != NULL)
 		weiri_stock_report(depot, bad != NULL ? bad : other);
 	weiri_mutex_lock(&depot->lock);
-	quiet = depot->misses == depot->retire_misses;
-	depot->retire_misses = depot->misses;
+	quiet = weiri_depot_misses(depot) == depot->retire_misses;
+	depot->retire_misses = weiri_depot_misses(depot);
 	weiri_mutex_unlock(&depot->lock);
 	if (!quiet)
 		return 0;

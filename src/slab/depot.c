@@ -47,7 +47,9 @@
  * or through a spare, exchanged with acquire-release on both sides.
  */
 #include "base/bits.h"
+#include "guard/guard.h"
 #include "slab/cursor.h"
+#include "slab/shard.h"
 #include "slab/stock.h"
 
 /* WEIRI_WINDOW_TRIPS faster than the one cost over a ten-thousandth of a
@@ -55,6 +57,9 @@
  * often. */
 #define DEPOT_WINDOW_FAST_NS UINT64_C(16000000)
 #define DEPOT_WINDOW_SLOW_NS UINT64_C(16000000000)
+
+/* So many trips of a window that wait are too many for one lock. */
+#define DEPOT_WINDOW_WAITS (2 * WEIRI_WINDOW_TRIPS / 4)
 
 /* ---- magazines ---------------------------------------------------------- */
 
@@ -119,6 +124,10 @@ depot_adapt(struct weiri_depot *depot)
 	uint64_t now_ns = weiri_os_now_ns();
 	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->window_ns);
 
+	/* Puts wait for the lock as well as gets do. */
+	if (WEIRI_LOAD(&depot->window_waits) >= DEPOT_WINDOW_WAITS)
+		weiri_shards_make(depot, 0);
+	WEIRI_STORE(&depot->window_waits, 0);
 	WEIRI_STORE(&depot->window_trips, 0);
 	size_t rounds = WEIRI_LOAD(&depot->rounds);
 
@@ -386,12 +395,22 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 	return slot != NULL ? slot : weiri_cell_pop(cell);
 }
 
+/* Without the countdown, so room is looked after here. */
+static void
+depot_count(struct weiri_depot *depot, uint64_t *requests, size_t count)
+{
+	WEIRI_BUMP(requests, count);
+	if (WEIR_UNLIKELY(
+		weiri_requests_count(*requests) >= WEIRI_REQUESTS_FULL))
+		weiri_depot_move_requests(depot, requests);
+}
+
 /* A thread without cells counts in the depot. */
 void
 weiri_depot_note_request(struct weiri_depot *depot, struct weir_local *local)
 {
 	if (local != NULL) {
-		WEIRI_BUMP(&local->requests[depot->cell], 1);
+		depot_count(depot, &local->requests[depot->cell], 1);
 		return;
 	}
 	weiri_mutex_lock(&depot->lock);
@@ -407,7 +426,7 @@ weiri_depot_note_bulk(
 	if (!depot->counted)
 		return;
 	if (local != NULL) {
-		WEIRI_BUMP(&local->requests[depot->cell], count);
+		depot_count(depot, &local->requests[depot->cell], count);
 		return;
 	}
 	weiri_mutex_lock(&depot->lock);
@@ -453,10 +472,22 @@ depot_get_own(struct weiri_depot *depot, struct weir_local *local)
 	return slot != NULL ? slot : depot_refill(depot, local);
 }
 
+static WEIRI_COLD void *
+depot_get_bare(struct weiri_depot *depot)
+{
+	weiri_depot_lay_bare(depot);
+	if (depot->counted)
+		weiri_depot_note_request(depot, NULL);
+	return depot_get_locked(depot);
+}
+
 /* By a thread that may have no state. */
 static void *
 depot_get_any(struct weiri_depot *depot)
 {
+	if (WEIR_UNLIKELY(weiri_guard_bare(depot->guard)))
+		return depot_get_bare(depot);
+
 	struct weir_local *local =
 	    depot->cell != WEIRI_CELL_NONE ? weiri_local_own() : NULL;
 
@@ -569,6 +600,12 @@ weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 {
 	if (depot->wait.config.policy == WEIRI_WAIT_TURN) {
 		weiri_wait_put(depot, slot);
+		return;
+	}
+
+	if (WEIR_UNLIKELY(weiri_guard_bare(depot->guard))) {
+		weiri_depot_lay_bare(depot);
+		depot_put_locked(depot, slot);
 		return;
 	}
 

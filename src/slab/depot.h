@@ -20,6 +20,8 @@
 #include "slab/wait.h"
 
 struct weiri_depot;
+struct weiri_shards;
+struct weiri_guard_pool;
 
 /*
  * Header of one slab, outside its pages.  The span comes first: what the page
@@ -70,8 +72,10 @@ struct weiri_depot_config {
 	bool state_bytes;  /* a state byte per slot in the slab header */
 	bool verify;       /* slots of a magazine that comes in (state_bytes) */
 	bool counted;      /* count requests exactly; see cursor.h */
+	bool countdown;    /* inline gets count, exactly or not */
 	const struct weiri_wait_config *wait; /* NULL: gets fail; copied */
-	struct weir_quota *quota; /* slabs are charged to; or NULL */
+	struct weiri_guard_pool *guard; /* of the pool; NULL: never guarded */
+	struct weir_quota *quota;       /* slabs are charged to; or NULL */
 	const struct weiri_depot_hooks *hooks; /* NULL: none */
 	void *owner;                           /* handed to the hooks */
 };
@@ -83,6 +87,7 @@ struct weiri_depot {
 	uint16_t index;       /* tag in the page map, unique in the process */
 	uint16_t rounds_max;  /* what a magazine grows to */
 	bool counted;
+	bool countdown;
 	bool state_bytes;
 	bool verify;
 	uint32_t slot_bytes;
@@ -98,6 +103,8 @@ struct weiri_depot {
 	void *owner;
 	const char *kind;
 	const char *name;
+	struct weiri_guard_pool *guard;
+	struct weiri_shards *shards; /* shard.c; atomic */
 
 	/* Written at magazine trips, without the lock. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) int64_t spare_slots;
@@ -123,7 +130,7 @@ struct weiri_depot {
 	uint64_t resting; /* sum of slab->free_count */
 	uint64_t inside;  /* resting + full_slots; racing reads */
 	uint64_t outside; /* carved - resting - full_slots; racing reads */
-	uint64_t misses;  /* gets that came to the lock */
+	uint64_t misses;  /* gets that came to the lock; see shard.h */
 	uint64_t failures;
 	uint64_t requests_min;  /* highest lower bound reported so far */
 	uint64_t requests_gone; /* counts of threads that ended or trimmed */
@@ -141,6 +148,7 @@ struct weiri_depot {
 	bool leaving;                   /*   takes no more of them */
 	uint64_t window_ns;    /* when the rounds were last thought over */
 	uint32_t window_trips; /* misses since */
+	uint32_t window_waits; /* trips since that found the lock taken */
 
 	struct weiri_wait wait;
 };
@@ -150,6 +158,8 @@ struct weiri_depot {
 #define WEIRI_STATE_STOCKED 0x80
 /* During weiri_depot_visit(): its turn comes. */
 #define WEIRI_STATE_VISIT 0x40
+/* Stands for an object under guard, whose address is in the slot's first word. */
+#define WEIRI_STATE_SHADOW 0x20
 
 struct weiri_depot_stats {
 	uint64_t total, in_use, cached, peak;
@@ -211,6 +221,19 @@ size_t weiri_depot_compact(struct weiri_depot *depot, unsigned magazines);
  * init hook.  Not within a call of the depot.  The bytes of the slabs closed.
  */
 size_t weiri_depot_retire(struct weiri_depot *depot);
+
+/* Nothing is to stay with threads: what this one has goes to the slabs. */
+WEIRI_COLD void weiri_depot_lay_bare(struct weiri_depot *depot);
+
+/* Of the calling thread, in a request on the slow path: its countdown begins
+ * anew if it is at its end.  How many requests this one stands for as a sample;
+ * 0: it is none. */
+uint32_t weiri_depot_wind(struct weiri_depot *depot);
+
+/* What a thread's word of requests counts is the depot's now, and it counts from
+ * 0 again. */
+WEIRI_COLD void weiri_depot_move_requests(
+    struct weiri_depot *depot, uint64_t *requests);
 
 /* Magazines start small again; for a depot that is idle. */
 void weiri_depot_cool(struct weiri_depot *depot);

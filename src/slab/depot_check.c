@@ -6,6 +6,8 @@
 #include "slab/depot.h"
 
 #include "base/bits.h"
+#include "guard/guard.h"
+#include "slab/shard.h"
 
 #include <weir/stats.h>
 
@@ -75,14 +77,15 @@ void
 weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 {
 	struct depot_sum sum = {0};
-	uint64_t outside, given, requests;
+	uint64_t outside, given, requests, misses;
 
 	weiri_local_lock();
 	weiri_mutex_lock(&depot->lock);
 	depot_sum_threads(depot, &sum);
+	misses = weiri_depot_misses(depot);
 	*out = (struct weiri_depot_stats){
 	    .total = depot->carved,
-	    .misses = depot->misses,
+	    .misses = misses,
 	    .failures = depot->failures,
 	    .slabs = depot->slab_count,
 	    .bytes_mapped = depot->slab_count * depot->slab_bytes,
@@ -93,20 +96,21 @@ weiri_depot_stats(struct weiri_depot *depot, struct weiri_depot_stats *out)
 	out->wait_longest = depot->wait.longest;
 	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
 		out->waiting = WEIRI_LOAD(&depot->wait.attention);
-	outside = depot->outside;
+	/* What lies in shards is with the depot. */
+	outside = depot_minus(depot->outside, weiri_shards_slots(depot));
 	given = WEIRI_LOAD(&depot->given);
 	/* What was loaded and is in no magazine now was asked for.  The bound
 	 * moves down when magazines do; what was proven once stays so. */
 	requests = depot_minus(given, sum.loaded) + depot->failures;
-	if (requests < depot->misses)
-		requests = depot->misses;
+	if (requests < misses)
+		requests = misses;
 	if (depot->requests_min < requests)
 		depot->requests_min = requests;
 	requests = depot->requests_min;
 	/* A request is counted before its miss, and read after it. */
 	if (depot->counted)
-		requests = weiri_max(
-		    depot->requests_gone + sum.requests, depot->misses);
+		requests =
+		    weiri_max(depot->requests_gone + sum.requests, misses);
 	weiri_mutex_unlock(&depot->lock);
 	weiri_local_unlock();
 
@@ -151,6 +155,7 @@ struct depot_walk {
 	uint64_t full;    /* of them, those in full_list */
 	int64_t withheld; /* rounds of loaded magazines */
 	int64_t spare;    /* slots in spares */
+	uint64_t sharded; /* slots in shards */
 };
 
 /* The first thing that is wrong is the one to tell. */
@@ -230,14 +235,17 @@ depot_mark_slots(struct depot_walk *walk, const uintptr_t *bottom,
 	DEPOT_REQUIRE(walk, (*bottom & WEIRI_MAGAZINE_TAG) != 0,
 	    "L2: magazine without its tag");
 	for (const uintptr_t *word = bottom + 1; word <= cursor; word++) {
-		struct weiri_slab *slab =
-		    (struct weiri_slab *)weiri_span_of((void *)*word);
+		void *address = (void *)*word;
+		struct weiri_slab *slab;
 
+		if (weiri_guard_covers(address))
+			address = weiri_guard_shadow_of(address);
+		slab = (struct weiri_slab *)weiri_span_of(address);
 		DEPOT_REQUIRE(walk,
 		    slab != NULL && slab->span.tag == walk->depot->index,
 		    "D1: magazine holds a foreign slot");
 
-		size_t slot = weiri_slab_index(slab, (void *)*word);
+		size_t slot = weiri_slab_index(slab, address);
 
 		DEPOT_REQUIRE(walk, slot != SIZE_MAX, "D1: not a slot");
 		if (!borrow) {
@@ -283,6 +291,34 @@ depot_mark_thread(
 }
 
 static bool
+depot_mark_shards(struct depot_walk *walk, bool borrow)
+{
+	struct weiri_shards *shards = weiri_shards_of(walk->depot);
+	unsigned words = shards != NULL ? shards->count * WEIRI_SHARD_WORDS : 0;
+
+	for (unsigned i = 0; i < words; i++) {
+		const struct weiri_shard *shard =
+		    &shards->shard[i / WEIRI_SHARD_WORDS];
+		uintptr_t full = shard->full[i % WEIRI_SHARD_WORDS];
+		struct weiri_magazine *m = weiri_spare_magazine(full);
+
+		DEPOT_REQUIRE(walk,
+		    weiri_spare_count(shard->empty[i % WEIRI_SHARD_WORDS]) == 0,
+		    "H1: an empty magazine with slots");
+		if (full == 0)
+			continue;
+		DEPOT_REQUIRE(walk,
+		    weiri_spare_count(full) == weiri_magazine_rounds(m),
+		    "H1: a full magazine that is not");
+		walk->sharded += borrow ? weiri_spare_count(full) : 0;
+		if (!depot_mark_slots(walk, weiri_magazine_bottom(m),
+			weiri_magazine_top(m), borrow))
+			return false;
+	}
+	return true;
+}
+
+static bool
 depot_mark_all(struct depot_walk *walk, bool borrow)
 {
 	struct weiri_depot *depot = walk->depot;
@@ -298,6 +334,8 @@ depot_mark_all(struct depot_walk *walk, bool borrow)
 	for (struct weiri_magazine *m = depot->empty_list; m != NULL;
 	     m = weiri_magazine_next(m))
 		empty++;
+	if (!depot_mark_shards(walk, borrow))
+		return false;
 	DEPOT_REQUIRE(walk, full == depot->full_count, "D2: full_count");
 	DEPOT_REQUIRE(walk, empty == depot->empty_count, "D2: empty_count");
 	if (depot->cell == WEIRI_CELL_NONE)
@@ -329,9 +367,9 @@ depot_walk_all(struct depot_walk *walk)
 	DEPOT_REQUIRE(walk, depot->carved <= depot->limit, "D2: limit");
 	/* What a fork's child lost may have been on its way out. */
 	DEPOT_REQUIRE(walk,
-	    !depot->verify ||
-		walk->stocked - walk->resting - depot->full_slots <=
-		    depot->lost,
+	    !depot->verify || walk->stocked - walk->resting -
+				      depot->full_slots - walk->sharded <=
+				  depot->lost,
 	    "D5: slots marked as stocked");
 	DEPOT_REQUIRE(walk, walk->full == depot->full_slots, "D2: full_slots");
 	DEPOT_REQUIRE(walk, walk->voided == depot->voided, "K2: voided");
@@ -340,7 +378,7 @@ depot_walk_all(struct depot_walk *walk)
 		depot->carved - depot->resting - depot->full_slots,
 	    "D2: outside");
 	DEPOT_REQUIRE(walk,
-	    walk->spare == depot->spare_slots ||
+	    walk->spare + (int64_t)walk->sharded == depot->spare_slots ||
 		depot->wait.config.policy == WEIRI_WAIT_TURN,
 	    "D6: spares");
 	DEPOT_REQUIRE(walk, walk->withheld == depot->withheld, "D7: withheld");

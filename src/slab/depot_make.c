@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "pages/budget.h"
 #include "slab/cursor.h"
+#include "slab/shard.h"
 #include "slab/stock.h"
 
 #include <errno.h>
@@ -110,6 +111,7 @@ weiri_depot_init(
 	    .counted =
 		config->counted || (config->wait != NULL &&
 				       config->wait->policy == WEIRI_WAIT_TURN),
+	    .countdown = config->countdown,
 	    .quota = config->quota,
 	    .state_bytes = config->state_bytes,
 	    .verify = config->verify,
@@ -130,6 +132,7 @@ weiri_depot_init(
 	    .owner = config->owner,
 	    .kind = config->kind,
 	    .name = config->name,
+	    .guard = config->guard,
 	};
 	weiri_mutex_init(&depot->lock);
 	weiri_list_init(&depot->partial);
@@ -175,6 +178,7 @@ weiri_depot_finish(struct weiri_depot *depot)
 	weiri_local_evict(depot);
 	if (depot->cell != WEIRI_CELL_NONE)
 		depot_drop_cells(depot);
+	weiri_shards_free(depot);
 	weiri_stock_free_magazines(depot->full_list);
 	weiri_stock_free_magazines(depot->empty_list);
 	weiri_stock_close_slabs(&depot->partial);

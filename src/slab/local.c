@@ -297,6 +297,17 @@ weiri_local_recall(struct weiri_depot *depot)
 	weiri_local_unlock();
 }
 
+void
+weiri_local_recall_all(void)
+{
+	struct weiri_depot *depot;
+
+	for (uint32_t i = 1; (depot = weiri_local_pin(&i)) != NULL; i++) {
+		weiri_local_recall(depot);
+		weiri_local_unpin(depot);
+	}
+}
+
 /* Under the lock, which keeps the depots from ending: from *cell on, until a
  * step is full.  @since is the round the thread was last here. */
 static void

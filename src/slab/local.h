@@ -22,11 +22,23 @@ struct weiri_depot;
 #define WEIRI_CELL_NONE 0
 
 /*
- * A count of requests shares its word with the rounds of the magazine the
- * cursor is in, for those who may not look into that magazine.  56 bits last
- * for two years of a request a nanosecond, and only statistics read either.
+ * A count of requests shares its word with a countdown, which the same addition
+ * moves, and with the rounds of the magazine the cursor is in, for those who may
+ * not look into that magazine.
+ *
+ *      63        48 47      41 40                    0
+ *     +------------+----------+-----------------------+
+ *     | countdown  |  rounds  |  requests             |
+ *     +------------+----------+-----------------------+
+ *
+ * When the countdown wraps to 0 the addition carries, which sends the request to
+ * the slow path, where it is wound up again and what it was for is done.  That is
+ * each 65,535 requests at the latest, and then a count that comes near its end
+ * moves into the depot's.
  */
-#define WEIRI_REQUESTS_BITS 56
+#define WEIRI_REQUESTS_BITS WEIR_ABI_REQUESTS_BITS
+#define WEIRI_COUNTDOWN_SHIFT WEIR_ABI_COUNTDOWN_SHIFT
+#define WEIRI_REQUESTS_FULL ((uint64_t)1 << (WEIRI_REQUESTS_BITS - 1))
 
 /* A slow call that a thread is in. */
 struct weiri_local_call {
@@ -75,7 +87,23 @@ weiri_requests_count(uint64_t requests)
 WEIRI_INLINE unsigned
 weiri_requests_rounds(uint64_t requests)
 {
-	return (unsigned)(requests >> WEIRI_REQUESTS_BITS);
+	return (unsigned)(requests >> WEIRI_REQUESTS_BITS) &
+	       ((1u << (WEIRI_COUNTDOWN_SHIFT - WEIRI_REQUESTS_BITS)) - 1);
+}
+
+/* The countdown at its end, which an addition of many went past. */
+WEIRI_INLINE uint64_t
+weiri_requests_end(uint64_t requests)
+{
+	return requests & ((UINT64_C(1) << WEIRI_COUNTDOWN_SHIFT) - 1);
+}
+
+/* The countdown as it is to be for @left more requests, 1 .. 65,535. */
+WEIRI_INLINE uint64_t
+weiri_requests_wind(uint64_t requests, uint64_t left)
+{
+	return weiri_requests_end(requests) | (0 - left)
+						  << WEIRI_COUNTDOWN_SHIFT;
 }
 
 /*
@@ -137,9 +165,12 @@ weiri_local_load(struct weir_local *local, uint32_t cell, uintptr_t *cursor)
 {
 	uint64_t rounds = weiri_magazine_rounds(weiri_cursor_magazine(cursor));
 
-	WEIRI_STORE(&local->requests[cell],
-	    weiri_requests_count(local->requests[cell]) |
-		rounds << WEIRI_REQUESTS_BITS);
+	uint64_t requests = local->requests[cell];
+
+	requests -= (uint64_t)weiri_requests_rounds(requests)
+		    << WEIRI_REQUESTS_BITS;
+	WEIRI_STORE(
+	    &local->requests[cell], requests + (rounds << WEIRI_REQUESTS_BITS));
 	WEIRI_STORE(&local->cursor[cell], cursor);
 }
 
@@ -183,8 +214,9 @@ extern uint64_t weiri_local_round;
  * since its last call of this, or that were recalled since. */
 void weiri_local_shed(void);
 
-/* Every thread's magazines of a depot are due at its next shed. */
+/* Every thread's magazines of a depot, or of all, are due at its next shed. */
 void weiri_local_recall(struct weiri_depot *depot);
+void weiri_local_recall_all(void);
 
 /* Enters a depot: sets its index (1 ..) and cell; false when all are taken. */
 bool weiri_local_enter(struct weiri_depot *depot, bool wants_cell);

@@ -28,6 +28,7 @@
  */
 #include "slab/maintain.h"
 
+#include "slab/shard.h"
 #include "slab/stock.h"
 
 /* Magazines that one step frees: each is a push on a list of records. */
@@ -38,12 +39,13 @@
 static void
 maintain_turn(struct weiri_depot *depot)
 {
-	bool quiet = depot->misses == depot->turn_misses;
+	uint64_t misses = weiri_depot_misses(depot);
+	bool quiet = misses == depot->turn_misses;
 
 	weiri_decay_turn(&depot->full_decay, depot->full_count);
 	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
 	weiri_decay_turn(&depot->idle_decay, depot->idle_count);
-	depot->turn_misses = depot->misses;
+	depot->turn_misses = misses;
 	if (quiet)
 		weiri_depot_cool(depot);
 }

@@ -16,6 +16,8 @@
  */
 #include "slab/stock.h"
 
+#include "slab/shard.h"
+
 #include "base/bits.h"
 #include "guard/fault.h"
 
@@ -107,6 +109,10 @@ weiri_stock_rest(struct weiri_depot *depot, void *slot)
 	struct weiri_slab *slab = (struct weiri_slab *)weiri_span_of(slot);
 	size_t index;
 
+	if (WEIR_UNLIKELY(slab == NULL)) {
+		slot = weiri_stock_unguard(depot, slot);
+		slab = (struct weiri_slab *)weiri_span_of(slot);
+	}
 	if (slab == NULL || slab->span.tag != depot->index)
 		return false;
 	index = weiri_slab_index(slab, slot);
@@ -287,17 +293,32 @@ weiri_stock_init_slots(
 	weiri_wait_leave();
 }
 
-/* One look into the stock, under the lock; @hand, if any, for a full magazine. */
+/* A full magazine leaves the stock. */
+static enum weiri_stock_find
+stock_hand_out(
+    struct weiri_depot *depot, struct weiri_magazine *full, size_t *taken)
+{
+	void *bad = weiri_stock_unmark_for_use(depot, full);
+
+	if (WEIR_UNLIKELY(bad != NULL))
+		weiri_stock_report(depot, bad);
+	*taken = weiri_magazine_rounds(full);
+	return WEIRI_STOCK_MAGAZINE;
+}
+
+/* One look into the stock; @hand, if any, for a full magazine. */
 static enum weiri_stock_find
 stock_look(struct weiri_depot *depot, struct weiri_magazine *hand,
     uintptr_t *into, size_t count, size_t *taken, struct weiri_magazine **full)
 {
 	size_t carved = 0;
 
-	weiri_mutex_lock(&depot->lock);
+	*full = weiri_shard_get(depot, hand);
+	if (*full != NULL)
+		return stock_hand_out(depot, *full, taken);
+	weiri_stock_lock(depot);
 	*full = weiri_stock_pop_full(depot);
 	if (*full != NULL) {
-		*taken = weiri_magazine_rounds(*full);
 		weiri_decay_note(&depot->full_decay, depot->full_count);
 		weiri_stock_update(depot);
 		if (hand != NULL)
@@ -305,16 +326,11 @@ stock_look(struct weiri_depot *depot, struct weiri_magazine *hand,
 	} else {
 		*taken = stock_take(depot, into, count, &carved);
 	}
-	if (hand != NULL && *taken > 0)
+	if (hand != NULL && (*full != NULL || *taken > 0))
 		weiri_stock_count_miss(depot);
 	weiri_mutex_unlock(&depot->lock);
-	if (*full != NULL) {
-		void *bad = weiri_stock_unmark_for_use(depot, *full);
-
-		if (WEIR_UNLIKELY(bad != NULL))
-			weiri_stock_report(depot, bad);
-		return WEIRI_STOCK_MAGAZINE;
-	}
+	if (*full != NULL)
+		return stock_hand_out(depot, *full, taken);
 	if (*taken == 0)
 		return WEIRI_STOCK_NOTHING;
 	weiri_stock_init_slots(depot, into, carved);
@@ -467,6 +483,7 @@ weiri_stock_recount_spares(struct weiri_depot *depot)
 		loaded += weiri_magazine_rounds(
 		    weiri_cursor_magazine(local->cursor[depot->cell]));
 	}
+	spare += (int64_t)weiri_shards_slots(depot);
 	if (depot->wait.config.policy != WEIRI_WAIT_TURN)
 		WEIRI_STORE(&depot->spare_slots, spare);
 	WEIRI_STORE(&depot->withheld, loaded);
@@ -477,6 +494,11 @@ weiri_stock_gather_spares(struct weiri_depot *depot, bool all)
 {
 	void *bad = NULL;
 
+	if (weiri_shards_of(depot) != NULL) {
+		weiri_mutex_lock(&depot->lock);
+		weiri_shards_gather(depot, all);
+		weiri_mutex_unlock(&depot->lock);
+	}
 	if (!stock_has_spares(depot))
 		return NULL;
 	weiri_local_lock();

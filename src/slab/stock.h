@@ -7,6 +7,16 @@
 
 #include "slab/depot.h"
 
+/* For trips: one that finds the lock taken is counted. */
+WEIRI_INLINE void
+weiri_stock_lock(struct weiri_depot *depot)
+{
+	if (WEIR_LIKELY(weiri_mutex_try(&depot->lock)))
+		return;
+	weiri_mutex_lock(&depot->lock);
+	WEIRI_BUMP(&depot->window_waits, 1);
+}
+
 /* A magazine smaller than this is loaded only if a limit leaves no more. */
 #define WEIRI_ROUNDS_LIMITED_MIN 8
 
@@ -40,6 +50,10 @@ void weiri_stock_init_slots(
 
 /* Locked: lets a slot rest; false if it does already or is none of ours. */
 bool weiri_stock_rest(struct weiri_depot *depot, void *slot);
+
+/* What stands for an object under guard that was freed like a slot, and ends so;
+ * NULL for all else.  With or without the lock. */
+WEIRI_COLD void *weiri_stock_unguard(struct weiri_depot *depot, void *address);
 
 /* Locked: rests slots first .. last; returns one that could not, or NULL. */
 void *weiri_stock_rest_all(

@@ -14,10 +14,15 @@
  * else has the state byte.  Of one that two magazines bring at the same moment,
  * both may find it unmarked.  Then the mark is gone when the second of them
  * leaves, and it is found there.
+ *
+ * An object under guard that was freed where nobody looked lies in a magazine by
+ * its own address.  It ends here, and the slot that stood for it takes its place.
  */
 #include "slab/stock.h"
 
 #include "guard/fault.h"
+#include "guard/guard.h"
+#include "slab/shard.h"
 
 /* ---- what is wrong with a pointer --------------------------------------- */
 
@@ -39,6 +44,8 @@ weiri_depot_require(const struct weiri_depot *depot, const void *slot)
 {
 	struct weiri_span *span = weiri_span_of(slot);
 
+	if (span == NULL && depot->guard != NULL)
+		weiri_guard_refuse(depot->guard, slot);
 	if (span == NULL)
 		verify_fault(depot, WEIR_FAULT_FOREIGN_POINTER, slot, NULL,
 		    "%p is not memory of any pool");
@@ -113,18 +120,27 @@ verify_state(
 /* Marks the slots of a magazine that comes in; returns one that is none of the
  * depot's, or is marked already, or NULL. */
 static void *
-verify_mark(const struct weiri_depot *depot, struct weiri_magazine *full)
+verify_mark(struct weiri_depot *depot, struct weiri_magazine *full)
 {
 	struct verify_view view = {.inverse = depot->slot_inverse};
 	const uintptr_t *const top = weiri_magazine_top(full);
 
-	for (const uintptr_t *word = weiri_magazine_bottom(full) + 1;
-	     word <= top; word++) {
+	for (uintptr_t *word = weiri_magazine_bottom(full) + 1; word <= top;
+	     word++) {
 		uint8_t *state = verify_state(depot, &view, *word);
-		uint8_t was = state != NULL ? WEIRI_LOAD(state) : 0;
 
-		if (WEIR_UNLIKELY(
-			state == NULL || (was & WEIRI_STATE_STOCKED) != 0))
+		if (WEIR_UNLIKELY(state == NULL)) {
+			void *slot = weiri_stock_unguard(depot, (void *)*word);
+
+			if (slot == NULL)
+				return (void *)*word;
+			*word = (uintptr_t)slot;
+			state = verify_state(depot, &view, *word);
+		}
+
+		uint8_t was = WEIRI_LOAD(state);
+
+		if (WEIR_UNLIKELY((was & WEIRI_STATE_STOCKED) != 0))
 			return (void *)*word;
 		WEIRI_STORE(state, (uint8_t)(was | WEIRI_STATE_STOCKED));
 	}
@@ -176,8 +192,8 @@ weiri_stock_put_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
 	const unsigned rounds = weiri_magazine_rounds(full);
 	void *bad = depot->verify ? verify_mark(depot, full) : NULL;
 
-	if (WEIR_LIKELY(bad == NULL)) {
-		weiri_mutex_lock(&depot->lock);
+	if (WEIR_LIKELY(bad == NULL) && !weiri_shard_put(depot, full, &empty)) {
+		weiri_stock_lock(depot);
 		weiri_stock_list_full(depot, full);
 		weiri_stock_update(depot);
 		empty = weiri_stock_pop_empty(depot);

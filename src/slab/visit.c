@@ -18,6 +18,8 @@
 #include "slab/depot.h"
 
 #include "base/bits.h"
+#include "guard/guard.h"
+#include "slab/shard.h"
 
 /* Locked: every carved slot that does not rest.  A visitor that left by longjmp
  * may have left marks. */
@@ -44,15 +46,36 @@ visit_unmark(const struct weiri_depot *depot, const uintptr_t *bottom,
     const uintptr_t *top)
 {
 	for (const uintptr_t *word = bottom + 1; word <= top; word++) {
-		struct weiri_slab *slab =
-		    (struct weiri_slab *)weiri_span_of((void *)*word);
+		void *address = (void *)*word;
+		struct weiri_slab *slab;
 		size_t slot;
 
+		/* At level `batch` it may have been freed as it is. */
+		if (weiri_guard_covers(address))
+			address = weiri_guard_shadow_of(address);
+		slab = (struct weiri_slab *)weiri_span_of(address);
 		if (slab == NULL || slab->span.tag != depot->index)
 			continue;
-		slot = weiri_slab_index(slab, (void *)*word);
+		slot = weiri_slab_index(slab, address);
 		if (slot != SIZE_MAX)
 			slab->state[slot] &= (uint8_t)~WEIRI_STATE_VISIT;
+	}
+}
+
+static void
+visit_unmark_shards(const struct weiri_depot *depot)
+{
+	struct weiri_shards *shards = weiri_shards_of(depot);
+	unsigned words = shards != NULL ? shards->count * WEIRI_SHARD_WORDS : 0;
+
+	for (unsigned i = 0; i < words; i++) {
+		uintptr_t full = shards->shard[i / WEIRI_SHARD_WORDS]
+				     .full[i % WEIRI_SHARD_WORDS];
+		struct weiri_magazine *m = weiri_spare_magazine(full);
+
+		if (full != 0)
+			visit_unmark(depot, weiri_magazine_bottom(m),
+			    weiri_magazine_top(m));
 	}
 }
 
@@ -64,6 +87,7 @@ visit_unmark_magazines(const struct weiri_depot *depot)
 	     m = weiri_magazine_next(m))
 		visit_unmark(
 		    depot, weiri_magazine_bottom(m), weiri_magazine_top(m));
+	visit_unmark_shards(depot);
 	if (depot->cell == WEIRI_CELL_NONE)
 		return;
 	WEIRI_LOCAL_FOR(local)

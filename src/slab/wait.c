@@ -510,11 +510,15 @@ wait_is_low(struct weiri_depot *depot)
 	size_t limit = WEIRI_LOAD(&depot->limit);
 	size_t low = depot->wait.config.low;
 	struct weiri_depot_stats stats;
+	bool (*room)(void *owner) = depot->wait.config.room;
 
+	if (room != NULL && !room(depot->owner))
+		return false;
 	/* The limit may have changed; full is never low. */
 	if (low == 0)
 		low = limit - limit / 8;
 	low = weiri_min(low, limit - (limit > 0));
+	low = weiri_min(low, (size_t)INT64_MAX); /* without a limit */
 	if (wait_least_use(depot) > (int64_t)low &&
 	    wait_least_use_locked(depot) > (int64_t)low)
 		return false;

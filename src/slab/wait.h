@@ -23,6 +23,7 @@ struct weiri_wait_config {
 	uint64_t timeout_ns;         /* of a get that names none */
 	uint64_t low;                /* slots in use at which to notify */
 	void (*notify)(void *owner); /* no lock held */
+	bool (*room)(void *owner);   /* has the owner room, too?  NULL: yes */
 };
 
 /* In each depot. */

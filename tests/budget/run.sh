@@ -34,8 +34,8 @@ budget() {
 		weir_cache_free'word_free              33    38
 		weir_cache_alloc'table_alloc           27    34
 		weir_cache_free'table_free             41    47
-		weir_cache_alloc'byte_alloc            87   120
-		weir_cache_free'byte_free             100   130
+		weir_cache_alloc'byte_alloc            86   120
+		weir_cache_free'byte_free              98   130
 		# in line
 		batch_alloc_at'                         9    10  -1
 		batch_free_at'                         10    10  -2
@@ -45,8 +45,8 @@ budget() {
 		table_free_at'                         39    44  -2
 		# handles
 		weir_cache_alloc'handles_alloc         20    24
-		weir_cache_free'handles_free          112   135
-		weir_cache_handle'handles_make         67    80
+		weir_cache_free'handles_free          111   135
+		weir_cache_handle'handles_make         61    80
 		weir_cache_resolve'handles_good        29    34
 		weir_cache_resolve'handles_stale       27    32
 		# many at once, for all of them; the C library's memcpy()

@@ -13,7 +13,7 @@ import sys
 import _server
 from _server import weir_command
 
-COMMANDS = "demo", "serve", "load", "bench"
+COMMANDS = "demo", "serve", "load", "bench", "symbolize"
 
 
 def run(*arguments, **options):

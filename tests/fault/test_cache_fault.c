@@ -13,6 +13,8 @@
 #include <string.h>
 #include <weir/weir.h>
 
+#include "pages/supply.h"
+
 static struct weir_cache *
 cache_named(const char *name, size_t bytes, size_t align)
 {
@@ -165,8 +167,91 @@ TEST(cache_second_destroy_dies)
 	struct weir_cache *cache = cache_named("conn", 200, 0);
 
 	weir_cache_destroy(cache);
-	EXPECT_ABORT(
-	    "FAULT double-destroy: cache", { weir_cache_destroy(cache); });
+	EXPECT_ABORT("FAULT double-destroy: cache \"conn\": 0x",
+	    { weir_cache_destroy(cache); });
+}
+
+static bool
+visit_nothing(void *object, void *context)
+{
+	(void)object;
+	(void)context;
+	return true;
+}
+
+/* Whatever its configuration made of the common ways. */
+TEST(cache_calls_after_destroy_die_and_name_it)
+{
+	static const struct weir_cache_config configs[] = {
+	    {.object_bytes = 200},
+	    {.object_bytes = 16},
+	    {.object_bytes = 40000},
+	    {.object_bytes = 200, .check = WEIR_CHECK_BATCH},
+	    {.object_bytes = 200, .flags = WEIR_CACHE_HANDLES},
+	    {.object_bytes = 200, .limit = 4, .policy = WEIR_LIMIT_WAIT},
+	};
+
+	for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+		struct weir_pool_stats stats = {.size = sizeof(stats)};
+		struct weir_cache *cache, *next;
+		void *object, *others[2];
+
+		CHECK_EQ(weir_cache_create("gone", &configs[i], &cache), 0);
+		object = weir_cache_alloc(cache);
+		weir_cache_free(cache, object);
+		weir_cache_destroy(cache);
+		/* One in its place, as it seems. */
+		CHECK_EQ(weir_cache_create("next", &configs[i], &next), 0);
+		others[0] = others[1] = weir_cache_alloc(next);
+#define GONE "FAULT use-after-destroy: cache \"gone\": "
+		EXPECT_ABORT(
+		    GONE "it is used", { (void)!weir_cache_alloc(cache); });
+		EXPECT_ABORT(GONE "it is used",
+		    { (void)!weir_cache_alloc_at(weir_local(), cache); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_cache_alloc_wait(cache, 1000); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_cache_alloc_bulk(cache, 2, others); });
+		EXPECT_ABORT(GONE "0x", { weir_cache_free(cache, object); });
+		EXPECT_ABORT(GONE "0x", { weir_cache_free(cache, others[0]); });
+		EXPECT_ABORT(GONE "0x",
+		    { weir_cache_free_at(weir_local(), cache, others[0]); });
+		EXPECT_ABORT(
+		    GONE "0x", { weir_cache_free_bulk(cache, 2, others); });
+		EXPECT_ABORT(GONE, { (void)weir_cache_trim(cache); });
+		EXPECT_ABORT(GONE, { (void)!weir_cache_set_limit(cache, 9); });
+		EXPECT_ABORT(GONE, { (void)weir_cache_check(cache); });
+		EXPECT_ABORT(GONE, { (void)weir_cache_stats(cache, &stats); });
+		EXPECT_ABORT(GONE,
+		    { (void)weir_cache_for_each(cache, visit_nothing, NULL); });
+		EXPECT_ABORT(
+		    GONE, { (void)weir_cache_handle(cache, others[0]); });
+		if (configs[i].flags & WEIR_CACHE_HANDLES)
+			EXPECT_ABORT(GONE, {
+				(void)!weir_cache_resolve(
+				    cache, weir_cache_handle(next, others[0]));
+			});
+		weir_cache_free(next, others[0]);
+		weir_cache_destroy(next);
+	}
+}
+
+/* Records that are kept go back: with so many others, and in a trim. */
+TEST(cache_records_of_ended_caches_do_not_pile_up)
+{
+	struct weir_cache *cache = cache_named("conn", 200, 0);
+	uint64_t before;
+
+	weir_cache_destroy(cache);
+	for (int i = 0; i < 100; i++)
+		weir_cache_destroy(cache_named("conn", 200, 0));
+	before = weiri_meta_charged();
+	for (int i = 0; i < 10000; i++)
+		weir_cache_destroy(cache_named("conn", 200, 0));
+	CHECK_EQ(weiri_meta_charged(), before);
+	(void)weir_trim();
+	CHECK_LT(weiri_meta_charged(), before);
+	CHECK_NULL(weiri_meta_check());
 }
 
 static jmp_buf back;

@@ -218,8 +218,7 @@ TEST(heap_free_with_a_wrong_size_dies)
 		void *object = weir_heap_alloc(heap, sizes[i]);
 		size_t usable = weir_usable_size(object);
 
-		EXPECT_ABORT(
-		    "weir: FAULT bad-argument: heap \"jobs\": object 0x",
+		EXPECT_ABORT("weir: FAULT wrong-size: heap \"jobs\": object 0x",
 		    { weir_heap_free_sized(heap, object, usable + 1); });
 		EXPECT_ABORT("was not taken with a size of 100000",
 		    { weir_heap_free_sized(heap, object, 100000); });
@@ -241,11 +240,45 @@ TEST(heap_second_destroy_and_that_of_the_process_die)
 	struct weir_heap *heap = heap_named("jobs", WEIR_CHECK_EACH);
 
 	weir_heap_destroy(heap);
-	EXPECT_ABORT("weir: FAULT double-destroy: heap: 0x",
+	EXPECT_ABORT("weir: FAULT double-destroy: heap \"jobs\": 0x",
 	    { weir_heap_destroy(heap); });
 	EXPECT_ABORT("FAULT bad-argument: heap \"default\": the heap of the "
 		     "process cannot be destroyed",
 	    { weir_heap_destroy(weir_heap_default()); });
+}
+
+TEST(heap_calls_after_destroy_die_and_name_it)
+{
+	for (int level = WEIR_CHECK_EACH; level <= WEIR_CHECK_BATCH; level++) {
+		struct weir_pool_stats stats = {.size = sizeof(stats)};
+		struct weir_heap *heap =
+		    heap_named("gone", (enum weir_check_level)level);
+		struct weir_heap *next;
+		void *object = weir_heap_alloc(heap, 100), *other;
+
+		(void)!weir_heap_alloc(heap, 100000);
+		weir_heap_destroy(heap);
+		next = heap_named("next", (enum weir_check_level)level);
+		other = weir_heap_alloc(next, 100);
+#define GONE "FAULT use-after-destroy: heap \"gone\": it is used, but"
+		EXPECT_ABORT(GONE, { (void)!weir_heap_alloc(heap, 100); });
+		EXPECT_ABORT(GONE, { (void)!weir_heap_alloc(heap, 100000); });
+		EXPECT_ABORT(GONE, { (void)!weir_heap_calloc(heap, 2, 100); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_heap_aligned(heap, 64, 100); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_heap_realloc(heap, NULL, 100); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_heap_realloc(heap, other, 100); });
+		EXPECT_ABORT(GONE, { weir_heap_free(heap, object); });
+		EXPECT_ABORT(GONE, { weir_heap_free(heap, other); });
+		EXPECT_ABORT(GONE, { weir_heap_free_sized(heap, other, 100); });
+		EXPECT_ABORT(GONE, { (void)weir_heap_trim(heap); });
+		EXPECT_ABORT(GONE, { (void)weir_heap_check(heap); });
+		EXPECT_ABORT(GONE, { (void)weir_heap_stats(heap, &stats); });
+		EXPECT_ABORT(GONE, { (void)weir_heap_classes(heap, NULL, 0); });
+		weir_heap_destroy(next);
+	}
 }
 
 /* At level `batch` a second free shows when the magazine comes in. */

@@ -130,7 +130,7 @@ TEST(use_on_another_thread_is_a_fault_in_debug_builds)
 	struct weir_region *region = create();
 
 #if WEIR_DEBUG >= 1
-	EXPECT_ABORT("FAULT bad-argument: region \"victim\": 0x",
+	EXPECT_ABORT("FAULT wrong-thread: region \"victim\": 0x",
 	    { test_threads(2, use_of_another, region); });
 	EXPECT_ABORT("is another thread's",
 	    { test_threads(2, use_of_another, region); });
@@ -164,15 +164,15 @@ TEST(use_after_destroy_is_a_fault)
 	struct weir_region *region = create();
 
 	weir_region_destroy(region);
-	EXPECT_ABORT("bad-argument: region \"victim\": object from 0x",
+	EXPECT_ABORT("use-after-destroy: region \"victim\": object from 0x",
 	    { (void)!weir_region_alloc(region, 1); });
-	EXPECT_ABORT("bad-argument: region \"victim\": object from 0x",
+	EXPECT_ABORT("use-after-destroy: region \"victim\": object from 0x",
 	    { (void)!weir_region_alloc_zeroed(region, 100000); });
-	EXPECT_ABORT("bad-argument: region \"victim\": text in 0x",
+	EXPECT_ABORT("use-after-destroy: region \"victim\": text in 0x",
 	    { (void)!weir_region_printf(region, "x"); });
-	EXPECT_ABORT("bad-argument: region \"victim\": reset of 0x",
+	EXPECT_ABORT("use-after-destroy: region \"victim\": reset of 0x",
 	    { weir_region_reset(region); });
-	EXPECT_ABORT("bad-argument: region \"victim\": cleanup for 0x",
+	EXPECT_ABORT("use-after-destroy: region \"victim\": cleanup for 0x",
 	    { (void)!weir_region_cleanup_add(region, nothing, NULL); });
 }
 

@@ -373,6 +373,95 @@ scenario_buffer(void)
 	return whole;
 }
 
+static uint32_t
+buffers_take(void *user, struct weir_slice slice, void *context)
+{
+	(void)context;
+	return user != NULL ? slice.bytes : 0;
+}
+
+/* Messages of many small parts, to one who takes all and one who takes none. */
+static bool
+buffers_publish(struct weir_buffer_pool *pool, struct weir_account *account,
+    struct weir_broadcast *broadcast)
+{
+	struct weir_chunk chunk;
+	struct weir_chain chain;
+	bool whole = true;
+
+	weir_chain_init(&chain, pool);
+	CHECK_EQ(weir_chunk_init(&chunk, pool,
+		     &(struct weir_chunk_config){.account = account}),
+	    0);
+	for (size_t i = 0; i < 300; i++) {
+		unsigned char *text = weir_chunk_open(&chunk, 900);
+		struct weir_slice slice;
+
+		if (text == NULL) {
+			whole = false;
+			continue;
+		}
+		memset(text, 0x5a, 900);
+		slice = weir_chunk_close(&chunk, 900);
+		if (i % 2 == 0
+			? !weir_chain_append(&chain, slice)
+			: weir_broadcast_publish(broadcast, slice) != 0) {
+			weir_slice_release(&slice);
+			whole = false;
+		}
+	}
+	if (weir_chain_prepend_bytes(&chain, 5000) == NULL)
+		whole = false;
+	(void)weir_chain_compact(
+	    &chain, &(struct weir_compact_rule){
+			.pool = pool, .account = account, .share = 2});
+	weir_chain_clear(&chain);
+	weir_chunk_finish(&chunk);
+	return whole;
+}
+
+/* A pool that waits and has a reserve, and what is built on buffers. */
+static bool
+scenario_buffers(void)
+{
+	struct weir_buffer_pool_config config = {
+	    .tier = {{.bytes = 1024, .reserve = 3}, {.bytes = 65536}},
+	    .tier_count = 2,
+	    .limit_bytes = 4 << 20,
+	    .policy = WEIR_LIMIT_WAIT,
+	    .timeout_ns = 1,
+	};
+	struct weir_buffer_pool *pool;
+	struct weir_broadcast *broadcast;
+	struct weir_account account;
+	uint32_t number;
+	bool whole;
+	int error = weir_buffer_pool_create("oom", &config, &pool);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		CHECK_NULL(pool);
+		return false;
+	}
+	CHECK_EQ(weir_account_init(&account, NULL), 0);
+	error = weir_broadcast_create(
+	    &(struct weir_broadcast_config){.send = buffers_take}, &broadcast);
+	if (error != 0)
+		CHECK_EQ(error, -ENOMEM);
+	whole = error == 0 &&
+		weir_broadcast_join(broadcast, &pool, &number) == 0 &&
+		weir_broadcast_join(broadcast, NULL, &number) == 0 &&
+		weir_buffer_pool_prepare(pool, 0, 100) == 0 &&
+		buffers_publish(pool, &account, broadcast);
+	if (broadcast != NULL)
+		CHECK(weir_broadcast_check(broadcast));
+	weir_broadcast_destroy(broadcast);
+	CHECK(weir_buffer_pool_check(pool));
+	weir_account_finish(&account);
+	weir_buffer_pool_destroy(pool);
+	return whole;
+}
+
 static bool
 scenario_heap(void)
 {
@@ -524,6 +613,12 @@ TEST(buffer_lives_through_any_failing_system_call)
 {
 	sweep(scenario_buffer, false);
 	sweep(scenario_buffer, true);
+}
+
+TEST(buffers_in_use_live_through_any_failing_system_call)
+{
+	sweep(scenario_buffers, false);
+	sweep(scenario_buffers, true);
 }
 
 TEST(heap_lives_through_any_failing_system_call)

@@ -315,6 +315,10 @@ TEST(buddy_misuse_is_a_fault_that_names_it)
 	EXPECT_ABORT("weir: FAULT double-destroy: buddy \"conn\"",
 	    { weir_buddy_destroy(buddy); });
 	weir_buddy_destroy(NULL);
+#define GONE "FAULT use-after-destroy: buddy \"conn\": it is used, but"
+	EXPECT_ABORT(GONE, { (void)!weir_buddy_alloc(buddy, 1); });
+	EXPECT_ABORT(GONE, { weir_buddy_free(buddy, 1); });
+	EXPECT_ABORT(GONE, { (void)weir_buddy_largest(buddy); });
 }
 
 TEST(buddy_stats_are_exact)

@@ -307,6 +307,61 @@ TEST(decay_and_helper_come_from_config_environment_or_default)
 	}
 }
 
+/* @value as the environment has it; what becomes of it as text, or NULL if it
+ * is refused. */
+static const char *
+guard_of(const char *value, bool secure)
+{
+	static char text[512];
+	struct weiri_text out = {text, sizeof(text), 0};
+
+	world_set("WEIR_GUARD", value);
+	CHECK_EQ(resolve(NULL, UINT64_MAX, secure), 0);
+	weiri_guard_describe(&out, &options.guard_option);
+	if (strstr(options.warnings, "WEIR_GUARD=") != NULL)
+		return NULL;
+	return text;
+}
+
+TEST(guard_is_a_mode_a_rate_and_pools)
+{
+	static const char *const kept[] = {"off", "sample", "sample:1",
+	    "sample:1000", "full", "full:conn", "full:conn,req*",
+	    "sample:20:conn", "sample:conn"};
+	static const char *const refused[] = {"on", "Full", "sample:0",
+	    "sample:1234567890", "off:conn", "full ", "1"};
+	char pools[300];
+
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		CHECK_STR(guard_of(kept[i], false), kept[i]);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		CHECK_NULL(guard_of(refused[i], false));
+	CHECK_STR(guard_of("sample::42", false), "sample:42");
+	CHECK_EQ(options.guard_option.rate, 0);
+	CHECK_STR(options.guard_option.pools, "42");
+	memset(pools, 'a', sizeof(pools));
+	memcpy(pools, "full:", 5);
+	pools[5 + 255] = '\0';
+	CHECK_STR(guard_of(pools, false), pools);
+	pools[5 + 255] = 'a';
+	pools[5 + 256] = '\0';
+	CHECK_NULL(guard_of(pools, false));
+}
+
+TEST(guard_is_not_read_with_raised_privileges_and_the_config_wins)
+{
+	struct weir_config config = {.guard = "full:conn"};
+
+	CHECK_STR(guard_of("full", true), "off");
+	world_set("WEIR_GUARD", "sample");
+	CHECK_EQ(resolve(&config, UINT64_MAX, false), 0);
+	CHECK_EQ(options.guard_option.mode, WEIR_GUARD_FULL);
+	CHECK_STR(options.guard_option.pools, "conn");
+	config.guard = "conn";
+	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
+	CHECK_CONTAINS(options.warnings, "guard");
+}
+
 TEST(config_out_of_range_is_refused)
 {
 	static char range[8192] __attribute__((aligned(4096)));
@@ -315,7 +370,7 @@ TEST(config_out_of_range_is_refused)
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
 	config = (struct weir_config){.maintain_ms = 3600001};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
-	config = (struct weir_config){.reserved = {[5] = 1}};
+	config = (struct weir_config){.reserved = {[4] = 1}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
 	config = (struct weir_config){.source = {.reserved = {[3] = 1}}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
@@ -369,6 +424,7 @@ TEST(text_names_each_option_its_value_and_its_origin)
 			"source.flags = prefault,notrim (weir_init)\n"
 			"decay_ms = 10000 (default)\n"
 			"maintain_ms = 0 (default)\n"
+			"guard = off (default)\n"
 			"report_leaks = 0 (default)\n"
 			"show_options = 1 (environment)\n"
 			"message = standard error\n"

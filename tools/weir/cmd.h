@@ -14,7 +14,8 @@
 	X(demo, "compare pooled and malloc servers on real connections") \
 	X(serve, "run the packet server on weir pools")                  \
 	X(load, "drive a server, verify every byte, measure latency")    \
-	X(bench, "measure pools and allocators side by side")
+	X(bench, "measure pools and allocators side by side")            \
+	X(symbolize, "put names to the addresses in a report of a fault")
 
 #define WEIR_COMMAND_PROTOTYPE(name, summary) \
 	int weir_cmd_##name(int argc, char **argv);

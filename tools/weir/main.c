@@ -36,7 +36,7 @@ main_usage(FILE *out)
 	      " - memory pools for high-performance servers\n\n",
 	    out);
 	for (size_t i = 0; i < MAIN_COMMAND_COUNT; i++)
-		fprintf(out, "  %-8s  %s\n", main_commands[i].name,
+		fprintf(out, "  %-9s  %s\n", main_commands[i].name,
 		    main_commands[i].summary);
 	fputs("\n  --help     this page; 'weir COMMAND --help' lists options\n"
 	      "  --version  the version\n\n"

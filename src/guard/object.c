@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * object.c - an object under guard, from its first to its last use.
+ *
+ *     mode full:      | trap | slack ~~~~~~~~~~~~~~~~~ | object |~| trap |
+ *     some samples:   | trap | object | slack ~~~~~~~~~~~~~~~~~~~ | trap |
+ *
+ * The object ends where its last page does, as near as its alignment allows, so
+ * that a read or write past the end traps; bytes before it, and the few behind
+ * it that alignment leaves, hold a pattern that is looked at when it ends.  A
+ * quarter of the samples begin where their first page does instead, for the
+ * sake of reads before an object.
+ *
+ * When the object ends its pages trap at once and lose their memory.  Of what
+ * was in it the first bytes are kept for the report, with both stacks.
+ *
+ * Invariants:
+ *
+ *   O1  A record's state goes NONE, LIVE, ENDING, ENDED, NONE.
+ *   O2  LIVE to ENDING is a compare-and-exchange: of two ends one is told that
+ *       it is the second.
+ *   O3  What a live record says of the object was written before it was LIVE.
+ */
+#include "base/annotate.h"
+#include "base/bits.h"
+#include "guard/fault.h"
+#include "guard/state.h"
+#include "os/guard.h"
+
+#include <string.h>
+
+#define S weiri_guard_state
+
+/* In the slack.  Unlikely in text, not the byte of any filler in use. */
+#define OBJECT_SLACK 0xb7
+
+/* What an object holds at first, in mode full: a pointer made of it traps. */
+#define OBJECT_FRESH 0xa5
+
+/* One sample of so many begins at the border. */
+#define OBJECT_LEFT 4
+
+struct weiri_space_range weiri_guard_range[WEIRI_GUARD_SPACES];
+
+/* ---- finding --------------------------------------------------------------------- */
+
+/* Of an address in the page between two places: whose object is nearer? */
+static struct weiri_guarded *
+object_nearer(const struct weiri_space *space, struct weiri_guarded *behind,
+    const char *address)
+{
+	struct weiri_guarded *before = weiri_space_before(space, behind);
+	size_t past, short_of;
+
+	if (before == NULL || before->start == NULL)
+		return behind;
+	if (behind->start == NULL)
+		return before;
+	past = (size_t)(address - (before->start + before->bytes));
+	short_of = (size_t)(behind->start - address);
+	return past < short_of ? before : behind;
+}
+
+struct weiri_guarded *
+weiri_guard_find(const void *address, struct weiri_space **space)
+{
+	for (size_t i = 0; i < WEIRI_GUARD_SPACES; i++) {
+		struct weiri_guarded *guarded;
+
+		if ((uintptr_t)address -
+			WEIRI_LOAD(&weiri_guard_range[i].base) >=
+		    WEIRI_LOAD(&weiri_guard_range[i].bytes))
+			continue;
+		*space = &S.space[i];
+		guarded = weiri_space_find(*space, address);
+		if (guarded != NULL && (const char *)address < guarded->area)
+			guarded = object_nearer(*space, guarded, address);
+		if (guarded == NULL || guarded->start == NULL)
+			return NULL;
+		return guarded;
+	}
+	return NULL;
+}
+
+static uint8_t
+object_state(const struct weiri_guarded *guarded)
+{
+	/* Pairs with the release in object_begin(): O3. */
+	return __atomic_load_n(&guarded->state, __ATOMIC_ACQUIRE);
+}
+
+/* ---- telling later ----------------------------------------------------------------- */
+
+/* What was found under a lock and is not told yet: one, the others are lost. */
+static struct {
+	bool busy;
+	bool is;
+	struct weiri_fault_site site;
+} object_later;
+
+static void
+object_tell_later(const struct weiri_fault_site *site)
+{
+	if (__atomic_exchange_n(&object_later.busy, true, __ATOMIC_ACQUIRE))
+		return;
+	object_later.site = *site;
+	__atomic_store_n(&object_later.is, true, __ATOMIC_RELEASE);
+}
+
+static void
+object_tell_now(void)
+{
+	struct weiri_fault_site site;
+
+	if (WEIR_LIKELY(!WEIRI_LOAD(&object_later.is)) ||
+	    !__atomic_exchange_n(&object_later.is, false, __ATOMIC_ACQUIRE))
+		return;
+	site = object_later.site;
+	__atomic_store_n(&object_later.busy, false, __ATOMIC_RELEASE);
+	weiri_fault_tell(&site);
+}
+
+/* ---- taking ------------------------------------------------------------------------ */
+
+static size_t
+object_pages(size_t bytes, size_t page)
+{
+	return (weiri_max(bytes, 1) + page - 1) / page;
+}
+
+/* The pages an object lies in, of all in its place. */
+static char *
+object_first_page(const struct weiri_guarded *guarded, size_t page)
+{
+	return (char *)((uintptr_t)guarded->start & ~(page - 1));
+}
+
+static size_t
+object_span(const struct weiri_guarded *guarded, size_t page)
+{
+	return object_pages(guarded->bytes, page) * page;
+}
+
+static void
+object_place(struct weiri_guarded *guarded, size_t bytes, size_t align,
+    bool left, size_t page)
+{
+	char *end = guarded->area + weiri_space_area_bytes(guarded, page);
+
+	guarded->bytes = bytes;
+	if (left)
+		guarded->start = guarded->area;
+	else
+		guarded->start =
+		    end - weiri_round_up(weiri_max(bytes, 1), align);
+}
+
+static void
+object_fill(const struct weiri_guarded *guarded, bool zeroed, size_t page)
+{
+	char *first = object_first_page(guarded, page);
+	char *end = first + object_span(guarded, page);
+	char *behind = guarded->start + guarded->bytes;
+
+	if (guarded->open)
+		memset(first, 0, (size_t)(end - first));
+	memset(first, OBJECT_SLACK, (size_t)(guarded->start - first));
+	memset(behind, OBJECT_SLACK, (size_t)(end - behind));
+	if (!zeroed && guarded->mode == WEIR_GUARD_FULL) {
+		memset(guarded->start, OBJECT_FRESH, guarded->bytes);
+		weiri_annotate_undefined(guarded->start, guarded->bytes);
+	}
+}
+
+/* Who, when, for whom; from here on it is live. */
+static void
+object_begin(struct weiri_guarded *guarded, struct weiri_space *space,
+    const struct weiri_guard_pool *pool, void *shadow,
+    const struct weiri_guard_thread *self)
+{
+	struct weiri_stack stack;
+
+	weiri_stack_here(&stack);
+	guarded->born_site = weiri_sites_keep(&space->sites, &stack);
+	guarded->born_thread = self->number;
+	guarded->born_ns = weiri_os_now_ns();
+	guarded->ended_site = 0;
+	guarded->pool = pool;
+	guarded->named = pool->named;
+	guarded->shadow = shadow;
+	guarded->kept_is = false;
+	guarded->open = false;
+	guarded->quiet = false;
+	__atomic_store_n(
+	    &guarded->state, (uint8_t)WEIRI_GUARDED_LIVE, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&S.guarded, 1, __ATOMIC_RELAXED);
+}
+
+/* A place whose pages are there, or NULL. */
+static struct weiri_guarded *
+object_take(struct weiri_space *space, struct weiri_guard_pool *pool,
+    size_t bytes, size_t align, bool left)
+{
+	size_t page = weiri_os_page_bytes();
+	struct weiri_guarded *guarded = NULL;
+	bool open;
+
+	if (bytes > PTRDIFF_MAX)
+		return NULL;
+	weiri_mutex_lock(&S.lock);
+	weiri_guard_name_need(pool);
+	if (space->base != NULL)
+		guarded = weiri_space_take(space, object_pages(bytes, page));
+	if (guarded != NULL)
+		object_place(guarded, bytes, align, left, page);
+	weiri_mutex_unlock(&S.lock);
+	if (guarded == NULL)
+		return NULL;
+	/* After this use they are barred as any others. */
+	open = guarded->open;
+	if (weiri_os_unbar(object_first_page(guarded, page),
+		object_span(guarded, page)) == 0 ||
+	    open)
+		return guarded;
+	weiri_mutex_lock(&S.lock);
+	weiri_space_rest(space, guarded, false);
+	weiri_mutex_unlock(&S.lock);
+	return NULL;
+}
+
+void *
+weiri_guard_new(struct weiri_guard_pool *pool, size_t bytes, size_t align,
+    bool zeroed, void *shadow)
+{
+	struct weiri_guard_thread *self = weiri_guard_thread();
+	enum weir_guard_mode mode = weiri_guard_mode(pool);
+	uint32_t rate = WEIRI_LOAD(&S.rate);
+	bool all = mode == WEIR_GUARD_FULL || rate == 1;
+	struct weiri_space *space = &S.space[all];
+	bool left = !all && weiri_guard_random_below(self, OBJECT_LEFT) == 0;
+	struct weiri_guarded *guarded;
+
+	if (all && !self->handler_stack) {
+		self->handler_stack = true;
+		weiri_os_handler_stack();
+	}
+	object_tell_now();
+	guarded = object_take(space, pool, bytes, align, left);
+	if (guarded == NULL) {
+		__atomic_fetch_add(&S.refused, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	guarded->mode = (uint8_t)mode;
+	object_fill(guarded, zeroed, weiri_os_page_bytes());
+	object_begin(guarded, space, pool, shadow, self);
+	return guarded->start;
+}
+
+/* ---- what is wrong ------------------------------------------------------------------- */
+
+/* Reports; returns if the program goes on. */
+static void
+object_tell(const struct weiri_guarded *guarded, struct weiri_fault_site site)
+{
+	site.object = guarded;
+	site.goes_on = weiri_guard_goes_on(
+	    site.fault_class, (enum weir_guard_mode)guarded->mode);
+	__atomic_fetch_add(&S.reports, 1, __ATOMIC_RELAXED);
+	if (guarded->quiet)
+		object_tell_later(&site);
+	else
+		weiri_fault_tell(&site);
+}
+
+/* A free, or another call, of what is no live object of @pool at @object. */
+static void
+object_tell_misuse(const struct weiri_guard_pool *pool,
+    const struct weiri_guarded *guarded, const void *object)
+{
+	struct weiri_fault_site site = {
+	    .pool_kind = pool->kind,
+	    .pool_name = pool->name,
+	    .address = object,
+	    .operation = "free",
+	};
+	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
+	uint8_t state = object_state(guarded);
+
+	if (state == WEIRI_GUARDED_LIVE && guarded->pool != pool) {
+		site.fault_class = WEIR_FAULT_WRONG_POOL;
+		site.other = name->name;
+		site.detail = "%p belongs to \"%s\"";
+		if (strcmp(name->kind, "region") == 0)
+			site.detail = "%p belongs to \"%s\", and ends with its "
+				      "region";
+	} else if (object != guarded->start) {
+		site.fault_class = (uintptr_t)object % 8 != 0
+				       ? WEIR_FAULT_MISALIGNED_POINTER
+				       : WEIR_FAULT_INTERIOR_POINTER;
+		site.detail = "%p is not the start of an object";
+		if (site.fault_class == WEIR_FAULT_MISALIGNED_POINTER)
+			site.detail = "%p is not aligned as its objects are";
+	} else {
+		site.fault_class = WEIR_FAULT_DOUBLE_FREE;
+		site.other = weiri_guard_how_text[guarded->how];
+		site.detail = "object %p is free already: it ended by %s";
+	}
+	object_tell(guarded, site);
+}
+
+/* ---- ending --------------------------------------------------------------------------- */
+
+/* The live record of @pool that starts at @object; else reports. */
+static struct weiri_guarded *
+object_require(
+    const struct weiri_guard_pool *pool, const void *object, bool *foreign)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	*foreign = guarded == NULL;
+	if (guarded == NULL)
+		return NULL;
+	if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
+	    guarded->pool == pool && guarded->start == object)
+		return guarded;
+	object_tell_misuse(pool, guarded, object);
+	return NULL;
+}
+
+/* O2. */
+static bool
+object_claim(struct weiri_guarded *guarded)
+{
+	uint8_t live = WEIRI_GUARDED_LIVE;
+
+	return __atomic_compare_exchange_n(&guarded->state, &live,
+	    (uint8_t)WEIRI_GUARDED_ENDING, false, __ATOMIC_ACQ_REL,
+	    __ATOMIC_RELAXED);
+}
+
+void *
+weiri_guard_claim(
+    struct weiri_guard_pool *pool, const void *object, bool *foreign)
+{
+	struct weiri_guarded *guarded;
+
+	object_tell_now();
+	guarded = object_require(pool, object, foreign);
+	if (guarded == NULL)
+		return NULL;
+	if (WEIR_UNLIKELY(!object_claim(guarded))) {
+		object_tell_misuse(pool, guarded, object);
+		return NULL;
+	}
+	return guarded->shadow;
+}
+
+void *
+weiri_guard_shadow(
+    struct weiri_guard_pool *pool, const void *object, bool *foreign)
+{
+	struct weiri_guarded *guarded = object_require(pool, object, foreign);
+
+	return guarded != NULL ? guarded->shadow : NULL;
+}
+
+/* Compared with itself, one byte along: as fast as memory is read. */
+static bool
+object_is_slack(const char *from, const char *to)
+{
+	size_t bytes = (size_t)(to - from);
+
+	return bytes == 0 || ((unsigned char)*from == OBJECT_SLACK &&
+				 memcmp(from, from + 1, bytes - 1) == 0);
+}
+
+/* The first byte in [@from, @to) that does not hold the pattern, or NULL. */
+static const char *
+object_find_written(const char *from, const char *to)
+{
+	if (WEIR_LIKELY(object_is_slack(from, to)))
+		return NULL;
+	for (; from < to; from++)
+		if ((unsigned char)*from != OBJECT_SLACK)
+			return from;
+	return NULL;
+}
+
+/* Of bytes before an object the last counts, which is the nearest. */
+static const char *
+object_find_written_before(const char *from, const char *to)
+{
+	if (WEIR_LIKELY(object_is_slack(from, to)))
+		return NULL;
+	while (to > from)
+		if ((unsigned char)*--to != OBJECT_SLACK)
+			return to;
+	return NULL;
+}
+
+static void
+object_verify(struct weiri_guarded *guarded, size_t page)
+{
+	const char *first = object_first_page(guarded, page);
+	const char *end = first + object_span(guarded, page);
+	const char *behind = guarded->start + guarded->bytes;
+	const char *low = object_find_written_before(first, guarded->start);
+	const char *high = object_find_written(behind, end);
+	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
+	struct weiri_fault_site site = {
+	    .pool_kind = name->kind,
+	    .pool_name = name->name,
+	    .operation = "write",
+	};
+
+	/* What was told once is known. */
+	if (WEIR_LIKELY((low == NULL && high == NULL)) || guarded->bad)
+		return;
+	if (high != NULL) {
+		site.fault_class = WEIR_FAULT_OVERFLOW;
+		site.address = high;
+		site.number = (uint64_t)(high - behind);
+		site.detail = "%p, %u byte%{|s} behind the object, was written "
+			      "while it was in use";
+	} else {
+		site.fault_class = WEIR_FAULT_UNDERFLOW;
+		site.address = low;
+		site.number = (uint64_t)(guarded->start - low);
+		site.detail = "%p, %u byte%{|s} before the object, was written "
+			      "while it was in use";
+	}
+	object_tell(guarded, site);
+}
+
+static void
+object_keep(struct weiri_guarded *guarded)
+{
+	size_t bytes = weiri_min(guarded->bytes, sizeof(guarded->kept));
+
+	memset(guarded->kept, 0, sizeof(guarded->kept));
+	weiri_annotate_defined(guarded->start, bytes);
+	memcpy(guarded->kept, guarded->start, bytes);
+	guarded->kept_is = true;
+}
+
+/* Claimed: all that is left to do. */
+static void
+object_end(struct weiri_guarded *guarded, struct weiri_space *space,
+    enum weiri_guard_how how)
+{
+	const struct weiri_guard_thread *self = weiri_guard_thread();
+	size_t page = weiri_os_page_bytes();
+	struct weiri_stack stack;
+
+	weiri_stack_here(&stack);
+	guarded->ended_site = weiri_sites_keep(&space->sites, &stack);
+	guarded->ended_thread = self->number;
+	guarded->ended_ns = weiri_os_now_ns();
+	guarded->how = (uint8_t)how;
+	object_verify(guarded, page);
+	guarded->quiet = false;
+	object_keep(guarded);
+	guarded->open = weiri_os_bar(object_first_page(guarded, page),
+			    object_span(guarded, page)) != 0;
+	if (guarded->open)
+		memset(guarded->start, OBJECT_SLACK, guarded->bytes);
+	__atomic_store_n(
+	    &guarded->state, (uint8_t)WEIRI_GUARDED_ENDED, __ATOMIC_RELEASE);
+	weiri_mutex_lock(&S.lock);
+	weiri_space_rest(space, guarded, true);
+	weiri_mutex_unlock(&S.lock);
+}
+
+void
+weiri_guard_end(const void *object, enum weiri_guard_how how)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	WEIR_ASSERT(guarded != NULL && guarded->state == WEIRI_GUARDED_ENDING);
+	object_end(guarded, space, how);
+}
+
+void *
+weiri_guard_end_quietly(const struct weiri_guard_pool *pool, const void *object)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	    guarded->pool != pool || guarded->start != object ||
+	    !object_claim(guarded))
+		return NULL;
+
+	void *shadow = guarded->shadow;
+
+	guarded->quiet = true;
+	object_end(guarded, space, WEIRI_GUARD_FREE);
+	return shadow;
+}
+
+void
+weiri_guard_finish(const void *object, enum weiri_guard_how how)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	WEIR_ASSERT(guarded != NULL);
+	object_tell_now();
+	if (object_claim(guarded))
+		object_end(guarded, space, how);
+}
+
+void
+weiri_guard_expect(const struct weiri_guard_pool *pool, const void *object)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+	const struct weiri_guard_pool *own;
+
+	if (guarded == NULL)
+		return;
+	own =
+	    object_state(guarded) == WEIRI_GUARDED_LIVE ? guarded->pool : pool;
+	if (object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	    guarded->start != object)
+		object_tell_misuse(own, guarded, object);
+}
+
+void *
+weiri_guard_shadow_of(const void *object)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	    guarded->start != object)
+		return NULL;
+	return guarded->shadow;
+}
+
+void
+weiri_guard_refuse(const struct weiri_guard_pool *pool, const void *object)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded != NULL)
+		object_tell_misuse(pool, guarded, object);
+}
+
+void
+weiri_guard_end_all(struct weiri_guard_pool *pool, enum weiri_guard_how how)
+{
+	for (size_t i = 0; i < WEIRI_GUARD_SPACES; i++) {
+		struct weiri_space *space = &S.space[i];
+		uint32_t count;
+
+		weiri_mutex_lock(&S.lock);
+		count = space->record_count;
+		weiri_mutex_unlock(&S.lock);
+		for (uint32_t n = 1; n < count; n++) {
+			struct weiri_guarded *guarded = &space->record[n];
+
+			if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
+			    guarded->pool == pool && object_claim(guarded))
+				object_end(guarded, space, how);
+		}
+	}
+}
+
+/* ---- questions ---------------------------------------------------------------------------- */
+
+bool
+weiri_guard_is(const struct weiri_guard_pool *pool, const void *object)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	return guarded != NULL && object_state(guarded) == WEIRI_GUARDED_LIVE &&
+	       guarded->pool == pool && guarded->start == object;
+}
+
+const struct weiri_guard_pool *
+weiri_guard_pool_of(const void *object)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE)
+		return NULL;
+	return guarded->pool;
+}
+
+size_t
+weiri_guard_bytes(const void *object)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	    guarded->start != object)
+		return 0;
+	return guarded->bytes;
+}

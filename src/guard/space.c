@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.c - address space for objects under guard.
+ *
+ *     | records, stacks, units |  unit   |  unit   |  run of units    | ...
+ *                              +---------+---------+------------------+
+ *     a place of class 0:      |#|o|#|o|# ... |#|o|    # traps, o the object's
+ *     a place of class 2:                |#|o|o|o|o|#|o|o|o|o| ...
+ *
+ * One reservation holds everything, so that it is two mappings however many
+ * objects there are: what is committed and what is not yet.  Places have a power
+ * of two pages and a page before them that always traps; the one behind is the
+ * next place's.  A run of units is committed when its class has no place left,
+ * and all of it traps at first.
+ *
+ * The first use of a place takes a new one while the class keeps fewer ended
+ * objects than it may, else the one that ended longest ago: an address is used
+ * again as late as possible, and a stale pointer recognised as long.
+ *
+ * Invariants:
+ *
+ *   G1  All pages of a place trap unless its object is live or being ended, or
+ *       it is bad or `open`.  The page before it always does, but for bad ones'.
+ *   G2  A record is in one list, or its state is LIVE or ENDING, or it is bad.
+ *   G3  unit[u].record - of the run's first unit - and what leads to it are
+ *       written before the space's end covers the unit.
+ *
+ * The lists are under the guard's lock.  Finding a record by its address takes
+ * none: it happens in signal handlers.
+ */
+#include "guard/space.h"
+
+#include "base/bits.h"
+#include "os/guard.h"
+#include "os/os.h"
+
+#include <errno.h>
+
+#define SPACE_UNIT ((size_t)2 << 20)
+
+struct space_size {
+	size_t bytes; /* of places, a multiple of a unit */
+	uint32_t buckets, words;
+	size_t quarantine;
+	size_t live_bytes;
+};
+
+/*
+ * Samples: some 300 live objects are what 2 MiB of memory allow beside the
+ * records, and 1,024 places remember what ended for the last second at the
+ * default rate.
+ */
+static const struct space_size space_small = {
+    .bytes = (size_t)64 << 20,
+    .buckets = 4096,
+    .words = 128 << 10,
+    .quarantine = 1024,
+    .live_bytes = (size_t)1280 << 10,
+};
+
+/* All objects: eight million of a page; a sixth of a GiB of records for each
+ * million. */
+static const struct space_size space_large = {
+    .bytes = (size_t)64 << 30,
+    .buckets = 64 << 10,
+    .words = 8 << 20,
+    .quarantine = 64 << 10,
+    .live_bytes = SIZE_MAX,
+};
+
+/* ---- the reservation -------------------------------------------------------- */
+
+struct space_layout {
+	size_t units, records, buckets, words; /* offsets */
+	size_t head;                           /* bytes before the places */
+	size_t unit_count, record_max;
+};
+
+static struct space_layout
+space_lay_out(const struct space_size *size, size_t page)
+{
+	struct space_layout layout = {
+	    .unit_count = size->bytes / SPACE_UNIT,
+	    .record_max = size->bytes / (2 * page) + 1,
+	};
+	size_t at = 0;
+
+	layout.units = at;
+	at += layout.unit_count * sizeof(struct weiri_space_unit);
+	layout.buckets = at;
+	at += size->buckets * sizeof(uint32_t);
+	layout.words = at = weiri_round_up(at, WEIRI_CACHE_LINE);
+	at += size->words * sizeof(uintptr_t);
+	layout.records = at;
+	at += layout.record_max * sizeof(struct weiri_guarded);
+	layout.head = weiri_round_up(at, SPACE_UNIT);
+	return layout;
+}
+
+static int
+space_reserve(struct weiri_space *space, const struct space_size *size)
+{
+	size_t page = weiri_os_page_bytes();
+	struct space_layout layout = space_lay_out(size, page);
+	char *all = weiri_os_reserve(layout.head + size->bytes, SPACE_UNIT);
+
+	if (all == NULL)
+		return -ENOMEM;
+	weiri_os_keep_out(all, layout.head + size->bytes);
+	if (weiri_os_commit(all, layout.head) != 0) {
+		weiri_os_drop(all, layout.head + size->bytes);
+		return -ENOMEM;
+	}
+	space->base = space->committed = all + layout.head;
+	space->end = space->base + size->bytes;
+	space->unit = (void *)(all + layout.units);
+	space->record = (void *)(all + layout.records);
+	space->record_count = 1;
+	space->record_max = (uint32_t)layout.record_max;
+	space->sites = (struct weiri_sites){
+	    .bucket = (void *)(all + layout.buckets),
+	    .bucket_count = size->buckets,
+	    .word = (void *)(all + layout.words),
+	    .word_count = size->words,
+	};
+	space->quarantine_max = size->quarantine;
+	space->live_bytes_max = size->live_bytes;
+	return 0;
+}
+
+int
+weiri_space_init(struct weiri_space *space, bool large)
+{
+	struct space_size size = large ? space_large : space_small;
+	int error = space_reserve(space, &size);
+
+	/* A process may be short of addresses (RLIMIT_AS); some will do. */
+	while (error != 0 && size.bytes > space_small.bytes) {
+		size.bytes /= 4;
+		size.words /= 2;
+		error = space_reserve(space, &size);
+	}
+	return error;
+}
+
+/* ---- lists -------------------------------------------------------------------- */
+
+static void
+space_append(struct weiri_space *space, struct weiri_space_list *list,
+    struct weiri_guarded *guarded)
+{
+	uint32_t number = (uint32_t)(guarded - space->record);
+
+	guarded->next = 0;
+	if (list->last != 0)
+		space->record[list->last].next = number;
+	else
+		list->first = number;
+	list->last = number;
+	list->count++;
+}
+
+static void
+space_push(struct weiri_space *space, struct weiri_space_list *list,
+    struct weiri_guarded *guarded)
+{
+	uint32_t number = (uint32_t)(guarded - space->record);
+
+	guarded->next = list->first;
+	list->first = number;
+	if (list->last == 0)
+		list->last = number;
+	list->count++;
+}
+
+static struct weiri_guarded *
+space_pop(struct weiri_space *space, struct weiri_space_list *list)
+{
+	struct weiri_guarded *guarded = &space->record[list->first];
+
+	if (list->first == 0)
+		return NULL;
+	list->first = guarded->next;
+	if (list->first == 0)
+		list->last = 0;
+	list->count--;
+	return guarded;
+}
+
+/* ---- places --------------------------------------------------------------------- */
+
+/* A run of units for the class; false without room for one. */
+static bool
+space_grow(struct weiri_space *space, unsigned class)
+{
+	struct weiri_space_class *own = &space->class[class];
+	size_t page = weiri_os_page_bytes();
+	size_t stride = (page << class) + page;
+	size_t bytes =
+	    weiri_round_up(weiri_max(stride, SPACE_UNIT), SPACE_UNIT);
+	uint32_t count = (uint32_t)(bytes / stride);
+	uint32_t first = space->record_count;
+	char *run = space->committed;
+
+	if (bytes > (size_t)(space->end - run) ||
+	    count > space->record_max - first ||
+	    weiri_os_commit(run, bytes) != 0)
+		return false;
+	if (weiri_os_bar(run, bytes) != 0)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		space->record[first + i].area = run + i * stride + page;
+		space->record[first + i].class = (uint8_t) class;
+	}
+	for (size_t u = 0; u < bytes / SPACE_UNIT; u++) {
+		size_t unit = (size_t)(run - space->base) / SPACE_UNIT + u;
+
+		space->unit[unit].lead = (uint32_t)u;
+		space->unit[unit].record = first;
+	}
+	space->record_count = first + count;
+	own->fresh = first;
+	own->fresh_end = first + count;
+	/* Pairs with the acquire in weiri_space_find(). */
+	__atomic_store_n(&space->committed, run + bytes, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* How many ended objects of a class are kept before a place is used again. */
+static size_t
+space_keeps(const struct weiri_space *space, unsigned class)
+{
+	return weiri_max(space->quarantine_max >> class, 16);
+}
+
+static struct weiri_guarded *
+space_take_fresh(struct weiri_space *space, unsigned class)
+{
+	struct weiri_space_class *own = &space->class[class];
+
+	if (own->fresh == own->fresh_end && !space_grow(space, class))
+		return NULL;
+	return &space->record[own->fresh++];
+}
+
+static struct weiri_guarded *
+space_take_ended(struct weiri_space *space, unsigned class)
+{
+	struct weiri_guarded *guarded;
+
+	do {
+		guarded = space_pop(space, &space->class[class].ended);
+		if (guarded != NULL)
+			space->ended -= guarded->state == WEIRI_GUARDED_ENDED;
+	} while (guarded != NULL && WEIRI_LOAD(&guarded->bad));
+	return guarded;
+}
+
+struct weiri_guarded *
+weiri_space_take(struct weiri_space *space, size_t pages)
+{
+	unsigned class = weiri_log2_ceil(pages);
+	size_t bytes = weiri_os_page_bytes() << class;
+	struct weiri_guarded *guarded = NULL;
+
+	if (class >= WEIRI_SPACE_CLASSES ||
+	    bytes > space->live_bytes_max - space->live_bytes)
+		return NULL;
+
+	struct weiri_space_class *own = &space->class[class];
+
+	if (own->ended.count < space_keeps(space, class))
+		guarded = space_take_fresh(space, class);
+	if (guarded == NULL)
+		guarded = space_take_ended(space, class);
+	if (guarded == NULL)
+		return NULL;
+	space->live_bytes += bytes;
+	space->live++;
+	WEIRI_STORE(&guarded->state, (uint8_t)WEIRI_GUARDED_NONE);
+	return guarded;
+}
+
+void
+weiri_space_rest(
+    struct weiri_space *space, struct weiri_guarded *guarded, bool known)
+{
+	struct weiri_space_class *own = &space->class[guarded->class];
+
+	space->live_bytes -= weiri_os_page_bytes() << guarded->class;
+	space->live--;
+	if (known) {
+		space->ended++;
+		space_append(space, &own->ended, guarded);
+	} else {
+		space_push(space, &own->ended, guarded);
+	}
+}
+
+/* ---- looking up ------------------------------------------------------------------ */
+
+struct weiri_guarded *
+weiri_space_find(const struct weiri_space *space, const void *address)
+{
+	const char *end = __atomic_load_n(&space->committed, __ATOMIC_ACQUIRE);
+	const char *at = address;
+	size_t page = weiri_os_page_bytes();
+
+	if (at < space->base || at >= end)
+		return NULL;
+
+	size_t unit = (size_t)(at - space->base) / SPACE_UNIT;
+	const struct weiri_space_unit *run =
+	    &space->unit[unit - space->unit[unit].lead];
+	struct weiri_guarded *first = &space->record[run->record];
+	size_t stride = (page << first->class) + page;
+	size_t place = (size_t)(at - (first->area - page)) / stride;
+
+	/* What a run has left behind its last place is the next one's border. */
+	if (place >= (size_t)weiri_max(stride, SPACE_UNIT) / stride)
+		place--;
+	return first + place;
+}
+
+struct weiri_guarded *
+weiri_space_before(
+    const struct weiri_space *space, const struct weiri_guarded *guarded)
+{
+	size_t page = weiri_os_page_bytes();
+	const char *border = guarded->area - page;
+	struct weiri_guarded *before;
+
+	if (border == space->base)
+		return NULL;
+	before = weiri_space_find(space, border - 1);
+	return before != guarded ? before : NULL;
+}

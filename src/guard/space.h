@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.h - places for objects under guard: pages between pages that trap, and
+ * a record for each.
+ */
+#ifndef WEIRI_GUARD_SPACE_H
+#define WEIRI_GUARD_SPACE_H
+
+#include "guard/guard.h"
+#include "guard/stack.h"
+
+/* Places have 1, 2, 4, ... pages; the largest a GiB of pages of 4 KiB. */
+#define WEIRI_SPACE_CLASSES 19
+
+/* What a record keeps of an object that ended. */
+#define WEIRI_GUARDED_KEPT 64
+
+enum weiri_guarded_state {
+	WEIRI_GUARDED_NONE, /* the place was never used, or waits for a use */
+	WEIRI_GUARDED_LIVE,
+	WEIRI_GUARDED_ENDING, /* claimed by the call that ends it */
+	WEIRI_GUARDED_ENDED,  /* barred, and known */
+};
+
+/* A place, and the object that is or was in it. */
+struct weiri_guarded {
+	char *area; /* its pages; the page before and the one behind trap */
+	char *start;
+	size_t bytes;
+	void *shadow; /* what the pool knows the object by */
+	const struct weiri_guard_pool *pool; /* while it is live */
+	uint64_t born_ns, ended_ns;
+	uint32_t born_site, ended_site; /* in the space's table */
+	uint32_t born_thread, ended_thread;
+	uint32_t next;  /* in a list of its space; records count from 1 */
+	uint16_t named; /* the pool's name; see mode.c */
+	uint8_t class;
+	uint8_t state; /* enum weiri_guarded_state; atomic */
+	uint8_t how;   /* enum weiri_guard_how */
+	bool kept_is;  /* kept[] holds the object's first bytes */
+	bool open;     /* its pages could not be barred */
+	uint8_t mode;  /* that it was put under guard in */
+	bool quiet;    /* what its end finds is told later */
+	bool bad; /* some page traps no more after a report; never used again */
+	uint8_t kept[WEIRI_GUARDED_KEPT];
+};
+
+/* Records in the order they came to rest. */
+struct weiri_space_list {
+	uint32_t first, last, count;
+};
+
+struct weiri_space_class {
+	struct weiri_space_list ended;
+	uint32_t fresh, fresh_end; /* records whose places were never used */
+};
+
+/* Address space cut into units of 2 MiB, of which a run belongs to one class. */
+struct weiri_space_unit {
+	uint32_t record; /* of the first place in the run; 0: not used */
+	uint32_t lead;   /* units of the run before this one */
+};
+
+struct weiri_space {
+	char *base, *end; /* of the places; set before it is published */
+	char *committed;  /* up to here */
+	struct weiri_space_unit *unit;
+	struct weiri_guarded *record; /* [0] is nobody's */
+	uint32_t record_count, record_max;
+	size_t quarantine_max; /* ended ones of a page that are kept; larger
+				  classes have fewer */
+	size_t live_bytes_max; /* pages of live objects in all */
+	struct weiri_sites sites;
+	/* Under the guard's lock. */
+	size_t live_bytes;
+	uint32_t live, ended;
+	struct weiri_space_class class[WEIRI_SPACE_CLASSES];
+};
+
+/* 0 or -ENOMEM: a small space for samples, or a large one for all objects. */
+int weiri_space_init(struct weiri_space *space, bool large);
+
+/* Under the lock: a place of @pages whose pages trap, or NULL. */
+struct weiri_guarded *weiri_space_take(struct weiri_space *space, size_t pages);
+
+/* Under the lock: an ended object's place comes to rest, @known for as long as
+ * others do not need it. */
+void weiri_space_rest(
+    struct weiri_space *space, struct weiri_guarded *guarded, bool known);
+
+/* The record whose place, or the page before, @address is in; NULL: none. */
+struct weiri_guarded *weiri_space_find(
+    const struct weiri_space *space, const void *address);
+
+/* The neighbour whose place ends where the page before @guarded's begins. */
+struct weiri_guarded *weiri_space_before(
+    const struct weiri_space *space, const struct weiri_guarded *guarded);
+
+WEIRI_INLINE size_t
+weiri_space_area_bytes(const struct weiri_guarded *guarded, size_t page)
+{
+	return page << guarded->class;
+}
+
+#endif /* WEIRI_GUARD_SPACE_H */

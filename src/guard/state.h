@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.h - what the files of the guard share with each other and nobody else.
+ */
+#ifndef WEIRI_GUARD_STATE_H
+#define WEIRI_GUARD_STATE_H
+
+#include "guard/guard.h"
+#include "guard/space.h"
+#include "os/os.h"
+
+#define WEIRI_GUARD_NAME_BYTES 48
+#define WEIRI_GUARD_NAMES 4096
+#define WEIRI_GUARD_LIST_BYTES 256
+
+/* Of a pool, for as long as objects of it may be known: longer than it is. */
+struct weiri_guard_name {
+	char name[WEIRI_GUARD_NAME_BYTES];
+	const char *kind;
+	uint32_t serial; /* of the pool that has the entry */
+	bool gone;
+	struct weiri_stack made; /* who created the pool */
+};
+
+struct weiri_guard_state {
+	struct weiri_mutex lock; /* a leaf */
+	/* In force; the second half is read without the lock. */
+	char pools[WEIRI_GUARD_LIST_BYTES];
+	bool started;
+	enum weir_guard_mode mode;
+	uint32_t rate;
+	uint64_t interval_ns;             /* between two samples; atomic */
+	uint64_t next_ns;                 /* no sample before; atomic */
+	uint8_t policy[WEIR_FAULT_COUNT]; /* atomic */
+	struct weiri_list list;           /* of pools */
+	struct weiri_space space[WEIRI_GUARD_SPACES];
+	/* Counts; atomic. */
+	uint64_t guarded, refused, reports;
+	uint32_t serial;
+	uint16_t names_used, name_turn;
+	struct weiri_guard_name name[WEIRI_GUARD_NAMES];
+};
+
+extern struct weiri_guard_state weiri_guard_state
+    __attribute__((visibility("hidden")));
+
+/* The space and the record that @address is in a place of; NULL: none. */
+struct weiri_guarded *weiri_guard_find(
+    const void *address, struct weiri_space **space);
+
+/* The name of a record's pool, which may be gone. */
+const struct weiri_guard_name *weiri_guard_name_of(
+    const struct weiri_guarded *guarded);
+
+/* Under the lock: the pool has an entry in the table. */
+void weiri_guard_name_need(struct weiri_guard_pool *pool);
+
+/* Faults of the guard's pages, and of threads out of stack; once. */
+void weiri_trap_start(void);
+
+/* Does the program go on after a fault of this class with an object put under
+ * guard in @mode? */
+bool weiri_guard_goes_on(
+    enum weir_fault_class fault_class, enum weir_guard_mode mode);
+
+#endif /* WEIRI_GUARD_STATE_H */

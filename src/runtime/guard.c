@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guard.c - a change of the guard's mode, and the threads it has to reach.
+ *
+ * The guard knows pools and objects but no magazines.  What threads have loaded
+ * is called back, as for a limit that was lowered: each gives its own up when it
+ * next comes to the slow path, or says that it has time.
+ */
+#include "guard/guard.h"
+#include "slab/local.h"
+
+int
+weir_guard_set(const struct weir_guard_config *config)
+{
+	int error = weiri_guard_apply(config);
+
+	if (error == 0)
+		weiri_local_recall_all();
+	return error;
+}
