@@ -20,11 +20,19 @@
  *
  * One reference is used by one thread at a time; a thread that is to work
  * beside another gets a reference of its own.
+ *
+ *   buffer_limit.h  requests that wait, by priority; limits set at run time
+ *   account.h       who pays for what is held: connection, group, process
+ *   buffer_watch.h  what is held, by whom, since when
+ *   chain.h         many slices as one message, for writev() and the like
+ *   chunk.h         many small messages in one buffer
+ *   broadcast.h     one message to many receivers
  */
 #ifndef WEIR_BUFFER_H
 #define WEIR_BUFFER_H
 
 #include <weir/export.h>
+#include <weir/limit.h>
 #include <weir/stats.h>
 
 WEIR_BEGIN_DECLS
@@ -48,10 +56,12 @@ struct weir_buffer {
 	uint32_t bytes; /* capacity of data */
 	uint32_t flags;
 	uint32_t references;
-	uint32_t tier;
+	uint16_t tier;
+	uint16_t kernel;
 	struct weir_buffer_pool *pool; /* NULL over foreign memory */
 	void *user;                    /* the holders'; NULL after acquire */
-	uint64_t internal[3];
+	uint64_t history;
+	uint64_t internal[2];
 };
 
 /** struct weir_slice - bytes offset .. offset + bytes of one buffer. */
@@ -72,11 +82,24 @@ typedef void (*weir_buffer_release_fn)(
     struct weir_buffer *buffer, void *context);
 
 struct weir_buffer_tier {
-	uint32_t bytes;    /* payload of a buffer, 1 .. WEIR_BUFFER_BYTES_MAX */
-	uint32_t reserved; /* must be zero */
-	size_t limit;      /* buffers in being; 0: none of its own */
-	size_t prealloc;   /* buffers made and touched at creation */
+	uint32_t bytes;   /* payload of a buffer, 1 .. WEIR_BUFFER_BYTES_MAX */
+	uint32_t reserve; /* buffers set apart for WEIR_BUFFER_SEND */
+	size_t limit;     /* buffers in being; 0: none of its own */
+	size_t prealloc;  /* buffers made and touched at creation */
 };
+
+/**
+ * weir_buffer_notify_fn - told that there is room in a pool again.
+ * @context: weir_buffer_pool_config.notify_context.
+ *
+ * With policy WEIR_LIMIT_NOTIFY, called once after requests were refused, as
+ * soon as a request like the last refused one would be served and the tier or
+ * limit_bytes is down to 7/8 of its limit: on the thread whose release made it
+ * so, which is in weir_buffer_release() and holds no lock, or in the acquire
+ * that was refused itself if it is so already.  It may use the pool.
+ */
+typedef void (*weir_buffer_notify_fn)(
+    struct weir_buffer_pool *pool, void *context);
 
 enum weir_buffer_flags {
 	WEIR_BUFFER_WIPE = 1 << 0, /* zero the payload on the last release */
@@ -92,13 +115,24 @@ enum weir_buffer_flags {
  *
  * At a tier's limit, threads that are idle may withhold free buffers, limit / 16
  * at most in all; below a limit of 512 threads keep none, and each call takes a
- * short lock instead.  What threads keep does not count against limit_bytes.
+ * short lock instead.  With WEIR_LIMIT_WAIT nothing is withheld at any limit, and
+ * calls cost two atomic exchanges.  What threads keep does not count against
+ * limit_bytes.
+ *
+ * A tier's reserve is taken at creation: its buffers count against the limits
+ * from then on, and only requests for WEIR_BUFFER_SEND (weir/buffer_limit.h) get
+ * one, when there is nothing else.  So a server that is full can still send, and
+ * by that become less full.
  */
 struct weir_buffer_pool_config {
 	struct weir_buffer_tier tier[WEIR_BUFFER_TIERS_MAX]; /* ascending */
 	size_t tier_count;    /* 0: 64, 512, 2K, 8K, 32K, 64K */
 	uint64_t limit_bytes; /* payload over all tiers; 0: none */
 	unsigned flags;       /* enum weir_buffer_flags, for every buffer */
+	enum weir_limit_policy policy; /* 0: WEIR_LIMIT_FAIL */
+	uint64_t timeout_ns;           /* with WEIR_LIMIT_WAIT; 0: for ever */
+	weir_buffer_notify_fn notify;  /* with WEIR_LIMIT_NOTIFY */
+	void *notify_context;
 	uint64_t reserved[4]; /* must be zero */
 };
 
@@ -114,8 +148,9 @@ struct weir_buffer_pool_config {
  * Returns:   0; -EINVAL (tiers not ascending, a tier of 0 bytes or above
  *            WEIR_BUFFER_BYTES_MAX, too many tiers, tiers given and
  *            tier_count 0, limit_bytes below the smallest tier, prealloc
- *            above a limit, an unknown flag, a reserved field set), and a
- *            message names the field; -ENOMEM.
+ *            or reserve above a limit, an unknown flag, a field of another
+ *            policy, a reserved field set), and a message names the field;
+ *            -ENOMEM.
  * Ownership: the caller's until weir_buffer_pool_destroy().
  * Threads:   any thread.  Not async-signal-safe.
  * Cost:      microseconds, plus the preallocated buffers.
@@ -219,6 +254,9 @@ WEIR_API void weir_buffer_pool_destroy(struct weir_buffer_pool *pool)
  * never spills into the next, which would hide that it is too small and let
  * small requests starve large ones.
  *
+ * In a pool with WEIR_LIMIT_WAIT this is weir_buffer_acquire_for() without an
+ * account, for WEIR_BUFFER_RECEIVE.
+ *
  * Returns:   a buffer with one reference and data of at least @bytes bytes,
  *            or NULL.  Contents are unspecified.  Payload of 4 KiB and more is
  *            aligned to pages, smaller payload to 64 or, below that, to the
@@ -230,9 +268,10 @@ WEIR_API void weir_buffer_pool_destroy(struct weir_buffer_pool *pool)
  * Cost:      about 3 ns, 6 ns with limit_bytes; one short lock per magazine,
  *            which holds 8 to 126 buffers, or per call in a tier limited to
  *            less than 512; a system call only when the page supply grows.
- * Errors:    NULL at a limit, when memory is exhausted, or above the largest
- *            tier, counted in the statistics; errno is left as it was.  A free
- *            buffer that was written to is a fault (weir/guard.h).
+ * Errors:    NULL at a limit (with WEIR_LIMIT_WAIT, at the end of the time), when
+ *            memory is exhausted, or above the largest tier, counted in the
+ *            statistics; errno is left as it was.  A free buffer that was
+ *            written to is a fault (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API WEIR_NODISCARD struct weir_buffer *weir_buffer_acquire(

@@ -94,7 +94,11 @@ struct weir_pool_stats {
 	 * object each, and what bulk calls had in their arrays; they are
 	 * lost. */
 	uint64_t lost_in_fork;
-	uint64_t reserved[2];
+
+	/* Of a tier with send chunks (weir/chunk.h): their size, and what of
+	 * it is in messages that are not released, about. */
+	uint64_t chunk_bytes;
+	uint64_t chunk_bytes_live;
 };
 
 /**

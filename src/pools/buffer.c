@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * buffer.c - taking buffers, counting their references, ending them.
+ * buffer.c - counting references to buffers, ending them.
  *
  * A buffer's life is its count: 0 while it is free (with the depot, in a
  * magazine or resting in its slab), 1 when acquired, and the holder who brings
@@ -26,6 +26,14 @@
  * locked instruction would double what a release costs; the second owner of the
  * buffer then finds the first one's count in it and reports that.
  *
+ * What else there is to do at the end - uncharging, the kernel's operations, who
+ * waits for a buffer - is a bit in flags: the short way is for buffers without
+ * one.  The reserve comes first, then the depot, then the account, and only then
+ * is it looked who waits: all he might need is in reach by then.
+ *
+ * Biased counts, with one of the owner's and another for all other threads,
+ * were tried against this: see "Biased counts" in docs/ARCHITECTURE.md.
+ *
  * A release asks the page map what it was given before it believes a seal, since
  * a copy of a descriptor has a good one, too.  That is 22 instructions of the 98
  * of an acquire and a release, and a tenth of their time.
@@ -38,124 +46,14 @@
 
 #include "base/bits.h"
 #include "guard/fault.h"
+#include "pools/account.h"
 
 #include <string.h>
-
-/* Above this a count is a leak or a wild write, not a broadcast. */
-#define BUFFER_REFERENCES_MAX UINT32_C(0x7fffffff)
 
 /* Ends that take long enough for one locked instruction more to vanish. */
 #define BUFFER_COSTLY_END ((uint32_t)WEIR_BUFFER_WIPE | WEIRI_BUFFER_EXTERNAL)
 
-/* ---- faults ------------------------------------------------------------- */
-
-static WEIRI_COLD WEIRI_NORETURN void
-buffer_fault(enum weir_fault_class fault_class,
-    const struct weir_buffer *buffer, uint64_t number, const char *detail)
-{
-	const char *name = NULL;
-
-	if (buffer->pool != NULL)
-		name = weiri_buffer_tier(buffer)->entry.name;
-	weiri_fault(&(struct weiri_fault_site){
-	    .fault_class = fault_class,
-	    .pool_kind = "buffer",
-	    .pool_name = name,
-	    .address = buffer,
-	    .number = number,
-	    .detail = detail,
-	});
-}
-
-/* Nothing more is read from @buffer than what told that it is none. */
-static WEIRI_COLD WEIRI_NORETURN void
-buffer_fault_foreign(const struct weir_buffer *buffer, const char *detail)
-{
-	weiri_fault(&(struct weiri_fault_site){
-	    .fault_class = WEIR_FAULT_FOREIGN_POINTER,
-	    .pool_kind = "buffer",
-	    .address = buffer,
-	    .detail = detail,
-	});
-}
-
-/* Names the tier it came from: nothing in @buffer can be believed. */
-static WEIRI_COLD WEIRI_NORETURN void
-buffer_fault_in(const struct weiri_buffer_tier *tier,
-    enum weir_fault_class fault_class, const struct weir_buffer *buffer,
-    const char *detail)
-{
-	weiri_fault(&(struct weiri_fault_site){
-	    .fault_class = fault_class,
-	    .pool_kind = "buffer",
-	    .pool_name = tier->entry.name,
-	    .address = buffer,
-	    .detail = detail,
-	});
-}
-
-/* A count of none, or of more than can be. */
-static WEIRI_COLD WEIRI_NORETURN void
-buffer_fault_count(const struct weir_buffer *buffer, uint64_t references,
-    uint32_t flags, const char *none)
-{
-	if (references != 0)
-		buffer_fault(WEIR_FAULT_CORRUPTION, buffer, references,
-		    "buffer %p has %u references");
-	buffer_fault((flags & WEIRI_BUFFER_EXTERNAL) != 0
-			 ? WEIR_FAULT_REF_UNDERFLOW
-			 : WEIR_FAULT_DOUBLE_FREE,
-	    buffer, references, none);
-}
-
 /* ---- is it a buffer at all? --------------------------------------------- */
-
-/* The tier whose slab of descriptors @buffer points into, or NULL. */
-static const struct weiri_buffer_tier *
-buffer_home(const struct weir_buffer *buffer)
-{
-	struct weiri_span *span = weiri_span_of(buffer);
-
-	if (span == NULL || span->kind != WEIRI_SPAN_SLAB)
-		return NULL;
-
-	const struct weiri_slab *slab = (const struct weiri_slab *)span;
-
-	if (slab->depot->hooks != &weiri_buffer_hooks)
-		return NULL;
-	return slab->depot->owner;
-}
-
-/* Says what is wrong with a pointer that failed a check below; reads nothing
- * behind it. */
-static WEIRI_COLD WEIRI_NORETURN void
-buffer_fault_pointer(const struct weir_buffer *buffer)
-{
-	const struct weiri_buffer_tier *home = buffer_home(buffer);
-
-	if (home == NULL)
-		buffer_fault_foreign(
-		    buffer, weir_buffer_of(buffer) != NULL
-				? "%p is in the payload of a buffer"
-				: "%p is not a buffer");
-	if ((uintptr_t)buffer % sizeof(*buffer) != 0)
-		buffer_fault_in(home, WEIR_FAULT_INTERIOR_POINTER, buffer,
-		    "%p is not the start of a buffer");
-	buffer_fault_in(home, WEIR_FAULT_CORRUPTION, buffer,
-	    "the descriptor of buffer %p was written to");
-}
-
-/* Reads flags, and dies if @buffer is no descriptor by its seal. */
-WEIRI_INLINE uint32_t
-buffer_flags(const struct weir_buffer *buffer)
-{
-	uint32_t flags = WEIRI_LOAD(&buffer->flags);
-
-	if (WEIR_UNLIKELY(
-		(flags & WEIRI_BUFFER_SEAL_MASK) != WEIRI_BUFFER_SEAL))
-		buffer_fault_pointer(buffer);
-	return flags;
-}
 
 /*
  * What the page map says of @buffer: the index of the depot it is a slot of, or
@@ -170,133 +68,12 @@ buffer_depot(const struct weir_buffer *buffer)
 	return weiri_entry_tag(weiri_page_entry(buffer));
 }
 
-/* True for 0 and for absurd counts, by one comparison. */
-WEIRI_INLINE bool
-buffer_count_bad(uint32_t references)
-{
-	return WEIR_UNLIKELY(references - 1 >= BUFFER_REFERENCES_MAX);
-}
-
-/* ---- limit_bytes -------------------------------------------------------- */
-
-/* Takes @bytes from the pool's allowance; false: not a byte above it. */
-static bool
-buffer_charge(struct weir_buffer_pool *pool, uint64_t bytes)
-{
-	uint64_t held = WEIRI_LOAD(&pool->held_bytes);
-
-	/* Compared before it is added: an add that is taken back when it was
-	 * too much would make smaller requests fail meanwhile.  Relaxed: the
-	 * counter guards a number, not memory. */
-	do {
-		if (bytes > pool->limit_bytes ||
-		    held > pool->limit_bytes - bytes)
-			return false;
-	} while (!__atomic_compare_exchange_n(&pool->held_bytes, &held,
-	    held + bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return true;
-}
-
-/* False, and nothing changed: less is held than that. */
-static bool
-buffer_uncharge(struct weir_buffer_pool *pool, uint64_t bytes)
-{
-	if (WEIR_LIKELY(__atomic_fetch_sub(&pool->held_bytes, bytes,
-			    __ATOMIC_RELAXED) >= bytes))
-		return true;
-	__atomic_fetch_add(&pool->held_bytes, bytes, __ATOMIC_RELAXED);
-	return false;
-}
-
-/* ---- acquire ------------------------------------------------------------ */
-
-/* The smallest tier that fits; @bytes is not above the largest. */
-WEIRI_INLINE struct weiri_buffer_tier *
-buffer_fit(struct weir_buffer_pool *pool, size_t bytes)
-{
-	struct weiri_buffer_tier *tier =
-	    &pool->tier[pool->fit[weiri_log2_ceil(bytes)]];
-
-	/* Tiers may share a power of two, so the table is only the start. */
-	while (tier->bytes < bytes)
-		tier++;
-	return tier;
-}
-
-static WEIRI_COLD struct weir_buffer *
-buffer_refuse(uint64_t *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-	return NULL;
-}
-
-/* FREE -> 1.  Nobody else may look yet: these stores are published with the
- * pointer, by whatever the caller hands it on. */
-WEIRI_INLINE struct weir_buffer *
-buffer_begin(struct weiri_buffer_tier *tier, struct weir_buffer *buffer)
-{
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buffer->references) != 0)) {
-		/* Back first: a hook that leaves finds nothing held. */
-		if ((tier->pool->flags & WEIRI_BUFFER_CHARGED) != 0)
-			(void)buffer_uncharge(tier->pool, tier->bytes);
-		weiri_depot_put(&tier->depot, buffer);
-		buffer_fault_in(tier, WEIR_FAULT_CORRUPTION, buffer,
-		    "free buffer %p was written to, or released twice at once");
-	}
-	WEIR_ASSERT(buffer->pool == tier->pool && buffer->tier == tier->index);
-	WEIRI_STORE(&buffer->flags, tier->pool->flags);
-	buffer->user = NULL;
-	WEIRI_STORE(&buffer->references, 1);
-	return buffer;
-}
-
-/* At the edge of the thread's magazine, or with limit_bytes. */
-static WEIRI_NOINLINE struct weir_buffer *
-buffer_acquire_slow(struct weiri_buffer_tier *tier)
-{
-	struct weir_buffer_pool *pool = tier->pool;
-	bool charged = (pool->flags & WEIRI_BUFFER_CHARGED) != 0;
-
-	if (charged && !buffer_charge(pool, tier->bytes))
-		return buffer_refuse(&tier->refused_by_bytes);
-
-	struct weir_buffer *buffer = weiri_depot_get(&tier->depot);
-
-	if (WEIR_LIKELY(buffer != NULL))
-		return buffer_begin(tier, buffer);
-	if (charged)
-		(void)buffer_uncharge(pool, tier->bytes);
-	return NULL;
-}
-
-struct weir_buffer *
-weir_buffer_acquire(struct weir_buffer_pool *pool, size_t bytes)
-{
-	if (WEIR_UNLIKELY(bytes > pool->bytes_max))
-		return buffer_refuse(
-		    &pool->tier[pool->tier_count - 1].refused_by_size);
-
-	struct weiri_buffer_tier *tier = buffer_fit(pool, bytes);
-
-	if ((pool->flags & WEIRI_BUFFER_CHARGED) != 0)
-		return buffer_acquire_slow(tier);
-
-	/* The inline half of weiri_depot_get(), its slow half being a tail
-	 * call here: no register is saved on the way of a hit. */
-	struct weir_buffer *buffer = weiri_cell_pop(
-	    weiri_local_cell(weiri_local(), tier->depot.fast_offset));
-
-	if (WEIR_UNLIKELY(buffer == NULL))
-		return buffer_acquire_slow(tier);
-	return buffer_begin(tier, buffer);
-}
-
 /* ---- retain ------------------------------------------------------------- */
 
 struct weir_buffer *
 weir_buffer_retain_many(struct weir_buffer *buffer, uint32_t count)
 {
-	uint32_t flags = buffer_flags(buffer);
+	uint32_t flags = weiri_buffer_flags(buffer);
 	/* Acquire, pairing with the subtraction in a release: the plain store
 	 * below ends that release sequence, so who releases last after it sees
 	 * earlier holders' work only through this thread. */
@@ -304,9 +81,11 @@ weir_buffer_retain_many(struct weir_buffer *buffer, uint32_t count)
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
 	uint64_t sum = (uint64_t)references + count;
 
-	if (WEIR_UNLIKELY(references == 0 || sum > BUFFER_REFERENCES_MAX))
-		buffer_fault_count(buffer, references == 0 ? 0 : sum, flags,
-		    "retained, but %p has no reference");
+	if (WEIR_UNLIKELY(references == 0 || sum > WEIRI_BUFFER_REFERENCES_MAX))
+		weiri_buffer_fault_count(buffer, references == 0 ? 0 : sum,
+		    flags, "retained, but %p has no reference");
+	weiri_buffer_demand_readable(buffer);
+	weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_RETAIN);
 	if (references == 1 && (flags & WEIRI_BUFFER_EXTERNAL) == 0)
 		WEIRI_STORE(&buffer->references, 1 + count);
 	else /* Relaxed: the caller's own reference keeps it alive. */
@@ -330,6 +109,7 @@ buffer_wipe(struct weir_buffer *buffer)
 {
 	if (buffer->data == NULL)
 		return;
+	weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_WIPE);
 	memset(buffer->data, 0, buffer->bytes);
 	__asm__ volatile("" : : "r"(buffer->data) : "memory");
 }
@@ -347,25 +127,43 @@ buffer_end_external(struct weir_buffer *buffer)
 		release(buffer, context); /* @buffer may be gone from here */
 }
 
+/* Back to the pool, and to all limits it counted in. */
+static void
+buffer_give_back(struct weir_buffer *buffer, uint32_t flags)
+{
+	struct weiri_buffer_tier *tier = weiri_buffer_tier(buffer);
+	struct weir_account *account = NULL;
+
+	if ((flags & WEIRI_BUFFER_ACCOUNT) != 0)
+		account = (struct weir_account *)(uintptr_t)
+			      buffer->internal[WEIRI_BUFFER_ACCOUNT_WORD];
+	if ((flags & WEIRI_BUFFER_GATED) == 0 ||
+	    !weiri_gate_put_reserved(tier, buffer)) {
+		if ((flags & WEIRI_BUFFER_CHARGED) != 0 &&
+		    WEIR_UNLIKELY(
+			!weiri_buffer_uncharge(buffer->pool, tier->bytes)))
+			weiri_buffer_fault(WEIR_FAULT_DOUBLE_FREE, buffer, 0,
+			    "%p was released by two at once");
+		weiri_depot_put(&tier->depot, buffer);
+	}
+	if (account != NULL)
+		weir_account_uncharge(account, tier->bytes);
+	if ((flags & WEIRI_BUFFER_GATED) != 0)
+		weiri_gate_freed(tier);
+}
+
 /* The last reference is gone; the caller is alone with @buffer. */
 static WEIRI_NOINLINE void
 buffer_end(struct weir_buffer *buffer, uint32_t flags)
 {
 	WEIRI_STORE(&buffer->references, 0);
+	weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_END);
 	if ((flags & WEIR_BUFFER_WIPE) != 0)
 		buffer_wipe(buffer);
-	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0) {
+	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0)
 		buffer_end_external(buffer);
-		return;
-	}
-
-	struct weiri_buffer_tier *tier = weiri_buffer_tier(buffer);
-
-	if ((flags & WEIRI_BUFFER_CHARGED) != 0 &&
-	    WEIR_UNLIKELY(!buffer_uncharge(buffer->pool, tier->bytes)))
-		buffer_fault(WEIR_FAULT_DOUBLE_FREE, buffer, 0,
-		    "%p was released by two at once");
-	weiri_depot_put(&tier->depot, buffer);
+	else
+		buffer_give_back(buffer, flags);
 }
 
 /* Anything but the only reference of a buffer without marks; @depot is what
@@ -373,22 +171,23 @@ buffer_end(struct weir_buffer *buffer, uint32_t flags)
 static WEIRI_NOINLINE void
 buffer_release_slow(struct weir_buffer *buffer, uint32_t count, uint32_t depot)
 {
-	uint32_t flags = buffer_flags(buffer);
+	uint32_t flags = weiri_buffer_flags(buffer);
 
 	if ((flags & WEIRI_BUFFER_EXTERNAL) == 0 &&
 	    (depot == 0 || depot != weiri_buffer_tier(buffer)->depot.index))
-		buffer_fault_pointer(buffer);
+		weiri_buffer_fault_pointer(buffer);
 
 	/* Pairs with the release in the subtraction below. */
 	uint32_t references =
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
 
-	if (buffer_count_bad(references))
-		buffer_fault_count(buffer, references, flags,
+	if (weiri_buffer_count_bad(references))
+		weiri_buffer_fault_count(buffer, references, flags,
 		    "released, but %p has no reference");
 	if (WEIR_UNLIKELY(count == 0))
 		return;
 	if (references != count) {
+		weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_RELEASE);
 		/* Acquire, too: this may turn out to be the last. */
 		uint32_t before = __atomic_fetch_sub(
 		    &buffer->references, count, __ATOMIC_ACQ_REL);
@@ -396,21 +195,25 @@ buffer_release_slow(struct weir_buffer *buffer, uint32_t count, uint32_t depot)
 		if (WEIR_UNLIKELY(before < count)) {
 			__atomic_fetch_add(
 			    &buffer->references, count, __ATOMIC_RELAXED);
-			buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, before,
+			weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer,
+			    before,
 			    "released too often: %p had %u "
 			    "%{reference|references}");
 		}
 		if (before != count)
 			return;
-	} else if ((flags & BUFFER_COSTLY_END) != 0 &&
-		   WEIR_UNLIKELY(__atomic_exchange_n(&buffer->references, 0,
-				     __ATOMIC_ACQUIRE) != count)) {
-		buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, 0,
-		    "the last reference of %p was released by two at once");
 	}
-	/* Flags again: a holder may have marked the buffer before its release,
-	 * and that is visible only now. */
-	buffer_end(buffer, WEIRI_LOAD(&buffer->flags));
+	/* Again: a holder may have marked the buffer before its release, and
+	 * that is visible only now. */
+	flags = WEIRI_LOAD(&buffer->flags);
+	if (WEIR_UNLIKELY((flags & WEIRI_BUFFER_KERNEL) != 0))
+		weiri_buffer_kernel_end(buffer, count);
+	if (references == count && (flags & BUFFER_COSTLY_END) != 0 &&
+	    WEIR_UNLIKELY(__atomic_exchange_n(&buffer->references, 0,
+			      __ATOMIC_ACQUIRE) != count))
+		weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, 0,
+		    "the last reference of %p was released by two at once");
+	buffer_end(buffer, flags);
 }
 
 void
@@ -437,6 +240,7 @@ weir_buffer_release(struct weir_buffer *buffer)
 
 		if (WEIR_LIKELY(tier->depot.index == depot)) {
 			WEIRI_STORE(&buffer->references, 0);
+			weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_END);
 			weiri_depot_put(&tier->depot, buffer);
 			return;
 		}
@@ -458,12 +262,13 @@ weir_buffer_cleanup(struct weir_buffer **variable)
 void
 weir_buffer_set_wipe(struct weir_buffer *buffer)
 {
-	uint32_t flags = buffer_flags(buffer);
+	uint32_t flags = weiri_buffer_flags(buffer);
 	uint32_t references = WEIRI_LOAD(&buffer->references);
 
-	if (buffer_count_bad(references))
-		buffer_fault_count(buffer, references, flags,
+	if (weiri_buffer_count_bad(references))
+		weiri_buffer_fault_count(buffer, references, flags,
 		    "marked, but %p has no reference");
+	weiri_buffer_demand_readable(buffer);
 	__atomic_fetch_or(
 	    &buffer->flags, (uint32_t)WEIR_BUFFER_WIPE, __ATOMIC_RELAXED);
 }
@@ -508,25 +313,14 @@ weir_buffer_of(const void *address)
 
 	if (index >= payload->slab->slot_count || inside >= tier->bytes)
 		return NULL;
-
-	struct weir_buffer *buffer = weiri_slab_address(payload->slab, index);
-
-	/* A slot that was never carved holds anything; that it looks like this
-	 * very buffer, held, is out of the question. */
-	if (WEIRI_LOAD(&buffer->references) == 0 ||
-	    (WEIRI_LOAD(&buffer->flags) & WEIRI_BUFFER_SEAL_MASK) !=
-		WEIRI_BUFFER_SEAL ||
-	    WEIRI_LOAD(&buffer->data) !=
-		(const unsigned char *)address - inside)
-		return NULL;
-	return buffer;
+	return weiri_buffer_held(payload, index);
 }
 
 void
 weir_buffer_init_external(struct weir_buffer *buffer, void *data, size_t bytes,
     weir_buffer_release_fn release, void *context)
 {
-	/* Not buffer_fault(): the descriptor is not filled yet. */
+	/* Not weiri_buffer_fault(): the descriptor is not filled yet. */
 	if (WEIR_UNLIKELY(bytes > UINT32_MAX || (data == NULL && bytes > 0)))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
@@ -540,6 +334,7 @@ weir_buffer_init_external(struct weir_buffer *buffer, void *data, size_t bytes,
 	    .bytes = (uint32_t)bytes,
 	    .flags = WEIRI_BUFFER_SEAL | WEIRI_BUFFER_EXTERNAL,
 	    .references = 1,
+	    .history = WEIR_BUFFER_EVENT_ACQUIRE,
 	};
 	buffer->internal[WEIRI_BUFFER_RELEASE_WORD] = (uintptr_t)release;
 	buffer->internal[WEIRI_BUFFER_CONTEXT_WORD] = (uintptr_t)context;

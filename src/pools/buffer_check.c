@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * buffer_check.c - walks a quiet pool and tests B1 to B4 of buffer_pool.c.
+ * buffer_check.c - walks a quiet pool and tests B1 to B4, B6 of buffer_pool.c.
  *
  * The walk reaches the descriptors through the payload blocks of each tier, the
  * depot's own walk through its slabs, and the two must meet: a slab without a
@@ -31,6 +31,9 @@ buffer_check_block(const struct weiri_buffer_tier *tier,
 		if ((buffer->flags & WEIRI_BUFFER_SEAL_MASK) !=
 		    WEIRI_BUFFER_SEAL)
 			return false;
+		/* B6, and N1 of buffer_kernel.c. */
+		if ((buffer->kernel & WEIRI_KERNEL_COUNT) > buffer->references)
+			return false;
 		*held += buffer->references > 0;
 	}
 	return true;
@@ -59,6 +62,7 @@ buffer_check_tier(struct weiri_buffer_tier *tier, uint64_t *held_bytes)
 		blocks++;
 	}
 	weiri_mutex_unlock(&tier->lock);
+	held += weiri_gate_reserved(tier);
 	*held_bytes += held * tier->bytes;
 	if (why != NULL)
 		return why;
@@ -97,12 +101,12 @@ weir_buffer_pool_check(struct weir_buffer_pool *pool)
 		if (why != NULL)
 			return buffer_check_failed(tier->entry.name, why);
 	}
-	if (pool->limit_bytes == WEIRI_BUFFER_NO_LIMIT)
+	if ((pool->flags & WEIRI_BUFFER_CHARGED) == 0)
 		return true;
 	if (held_bytes != pool->held_bytes)
 		return buffer_check_failed(
 		    pool->name, "B3: held_bytes is not what is held");
-	if (held_bytes > pool->limit_bytes)
+	if (held_bytes > pool->limit_bytes && !pool->lowered)
 		return buffer_check_failed(
 		    pool->name, "B3: more is held than the limit allows");
 	return true;

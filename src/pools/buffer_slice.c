@@ -51,6 +51,8 @@ weir_slice_make(struct weir_buffer *buffer, size_t offset, size_t bytes)
 	if (WEIR_UNLIKELY(!slice_inside(offset, bytes, whole)))
 		slice_fault(buffer, offset, bytes,
 		    "slice to byte %u is outside buffer %p");
+	if (buffer != NULL)
+		weiri_buffer_demand_readable(buffer);
 	return (struct weir_slice){
 	    .buffer = buffer,
 	    .offset = (uint32_t)offset,
@@ -72,7 +74,10 @@ weir_slice_sub(struct weir_slice slice, size_t offset, size_t bytes)
 unsigned char *
 weir_slice_data(struct weir_slice slice)
 {
-	return slice.buffer == NULL ? NULL : slice.buffer->data + slice.offset;
+	if (slice.buffer == NULL)
+		return NULL;
+	weiri_buffer_demand_readable(slice.buffer);
+	return slice.buffer->data + slice.offset;
 }
 
 struct weir_slice

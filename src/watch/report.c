@@ -321,6 +321,13 @@ report_details(struct weiri_text *text, const struct weir_pool_stats *stats)
 		weiri_report_bytes(text, stats->limit_bytes);
 		weiri_text_str(text, "\n" REPORT_INDENT);
 	}
+	if (stats->chunk_bytes != 0) {
+		weiri_text_str(text, "chunks pin ");
+		weiri_report_bytes(text, stats->chunk_bytes);
+		weiri_text_str(text, ", alive of it ");
+		weiri_report_bytes(text, stats->chunk_bytes_live);
+		weiri_text_str(text, "\n" REPORT_INDENT);
+	}
 	weiri_report_health(text, stats);
 	weiri_text_char(text, '\n');
 }
@@ -434,6 +441,8 @@ report_pool_json(struct weiri_pool *pool, void *context)
 	weiri_report_member(text, "wait_timeouts", stats.wait_timeouts);
 	weiri_report_member(text, "waiting", stats.waiting);
 	weiri_report_member(text, "wait_turns_max", stats.wait_turns_max);
+	weiri_report_member(text, "chunk_bytes", stats.chunk_bytes);
+	weiri_report_member(text, "chunk_bytes_live", stats.chunk_bytes_live);
 	report_exact_json(text, stats.exact);
 	weiri_text_str(text, ",\"health\":\"");
 	weiri_report_health(text, &stats);

@@ -377,6 +377,25 @@ TEST(buffer_pool_destroyed_twice)
 	    weir_buffer_pool_destroy(pool));
 }
 
+TEST(buffer_requests_of_a_destroyed_pool_are_faults)
+{
+	struct weir_buffer_pool_config config = {.limit_bytes = 1 << 20};
+	struct weir_buffer_pool *pool;
+
+	for (int limited = 0; limited < 2; limited++) {
+		CHECK_EQ(weir_buffer_pool_create(
+			     "net", limited ? &config : NULL, &pool),
+		    0);
+		weir_buffer_release(weir_buffer_acquire(pool, 100));
+		weir_buffer_pool_destroy(pool);
+#define GONE "FAULT use-after-destroy: buffer \"net\": it is used, but"
+		EXPECT_ABORT(GONE, { (void)!weir_buffer_acquire(pool, 0); });
+		EXPECT_ABORT(GONE, { (void)!weir_buffer_acquire(pool, 100); });
+		EXPECT_ABORT(
+		    GONE, { (void)!weir_buffer_acquire(pool, 3 << 20); });
+	}
+}
+
 TEST(buffer_slice_outside_its_buffer_is_a_bad_argument)
 {
 	struct weir_buffer_pool *pool = pool_make();

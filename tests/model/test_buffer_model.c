@@ -9,7 +9,7 @@
  */
 #include "test.h"
 
-#include <weir/buffer.h>
+#include <weir/buffer_limit.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,9 +39,11 @@ struct model {
 	struct holding held[HOLDINGS_MAX];
 	size_t count;
 	size_t tier_held[WEIR_BUFFER_TIERS_MAX];
+	size_t missing[WEIR_BUFFER_TIERS_MAX]; /* of the reserve */
 	uint64_t tier_failures[WEIR_BUFFER_TIERS_MAX];
-	uint64_t bytes_held;
+	uint64_t bytes_held; /* with what is reserved and not out */
 	size_t foreign_held;
+	size_t sent; /* out of the reserve */
 	size_t refused, served;
 };
 
@@ -101,6 +103,18 @@ twin_make(struct weir_buffer *b, size_t tier)
 	return twin;
 }
 
+/* For one that may not use the reserve. */
+static bool
+do_acquire_room(const struct model *m, size_t tier)
+{
+	const struct weir_buffer_tier *config = &m->config.tier[tier];
+	size_t out = m->tier_held[tier] + config->reserve - m->missing[tier];
+
+	return (config->limit == 0 || out < config->limit) &&
+	       (m->config.limit_bytes == 0 ||
+		   m->bytes_held + config->bytes <= m->config.limit_bytes);
+}
+
 static void
 do_acquire(struct model *m)
 {
@@ -115,13 +129,21 @@ do_acquire(struct model *m)
 	while (tier < tiers && m->config.tier[tier].bytes < wish)
 		tier++;
 
-	bool room = tier < tiers &&
-		    (m->config.tier[tier].limit == 0 ||
-			m->tier_held[tier] < m->config.tier[tier].limit) &&
-		    (m->config.limit_bytes == 0 ||
-			m->bytes_held + m->config.tier[tier].bytes <=
-			    m->config.limit_bytes);
-	struct weir_buffer *b = weir_buffer_acquire(m->pool, wish);
+	struct weir_buffer_want want = {
+	    .bytes = wish, .use = (enum weir_buffer_use)below(m, 3)};
+	bool room = tier < tiers && do_acquire_room(m, tier);
+	struct weir_buffer *b = want.use == WEIR_BUFFER_RECEIVE
+				    ? weir_buffer_acquire(m->pool, wish)
+				    : weir_buffer_acquire_for(m->pool, &want);
+
+	if (!room && tier < tiers && want.use == WEIR_BUFFER_SEND &&
+	    m->missing[tier] < m->config.tier[tier].reserve) {
+		/* It was counted already. */
+		m->missing[tier]++;
+		m->bytes_held -= m->config.tier[tier].bytes;
+		m->sent++;
+		room = true;
+	}
 
 	if (!room) {
 		CHECK_NULL(b);
@@ -199,7 +221,10 @@ twin_end(struct model *m, struct twin *twin)
 {
 	if (twin->tier < m->config.tier_count) {
 		m->tier_held[twin->tier]--;
-		m->bytes_held -= twin->bytes;
+		if (m->missing[twin->tier] > 0)
+			m->missing[twin->tier]--;
+		else
+			m->bytes_held -= twin->bytes;
 	}
 	free(twin->copy);
 	free(twin);
@@ -251,6 +276,16 @@ do_mark(struct model *m)
 
 	weir_buffer_set_wipe(h->twin->buffer);
 	h->twin->wipe = true;
+}
+
+/* Up or down, also below what is held. */
+static void
+do_limit(struct model *m)
+{
+	m->config.limit_bytes = 50000 + below(m, 100000);
+	CHECK_EQ(
+	    weir_buffer_pool_set_limit_bytes(m->pool, m->config.limit_bytes),
+	    0);
 }
 
 static void
@@ -307,6 +342,9 @@ run(const struct weir_buffer_pool_config *config)
 	test_rng_init(&m->rng, test_seed());
 	m->config = *config;
 	CHECK_EQ(weir_buffer_pool_create("model", config, &m->pool), 0);
+	for (size_t t = 0; t < config->tier_count; t++)
+		m->bytes_held +=
+		    (uint64_t)config->tier[t].reserve * config->tier[t].bytes;
 	for (size_t i = 0; i < steps; i++) {
 		/* Waves: up to what the limits allow, and down again. */
 		step(m, i / 8192 % 2 == 0);
@@ -314,11 +352,19 @@ run(const struct weir_buffer_pool_config *config)
 			compare_figures(m);
 		if (below(m, 20000) == 0)
 			weir_buffer_pool_trim(m->pool);
+		if (config->limit_bytes != 0 && below(m, 5000) == 0)
+			do_limit(m);
 	}
 	CHECK_GT(m->served, 0);
 	CHECK_GT(m->refused, 0);
 	while (m->count > 0)
 		release_at(m, m->count - 1);
+	for (size_t t = 0; t < config->tier_count; t++) {
+		CHECK_EQ(m->missing[t], 0);
+		m->bytes_held -=
+		    (uint64_t)config->tier[t].reserve * config->tier[t].bytes;
+		CHECK(config->tier[t].reserve == 0 || m->sent > 0);
+	}
 	CHECK_EQ(m->bytes_held, 0);
 	CHECK_EQ(m->foreign_held, 0);
 	compare_figures(m);
@@ -359,6 +405,19 @@ TEST_LIMIT(buffer_model_with_a_limit_in_bytes, 120)
 	    .tier_count = 3,
 	    .limit_bytes = 100000,
 	    .flags = 0,
+	};
+
+	run(&config);
+}
+
+TEST_LIMIT(buffer_model_with_a_reserve, 120)
+{
+	struct weir_buffer_pool_config config = {
+	    .tier = {{.bytes = 64, .limit = 90, .reserve = 10},
+		{.bytes = 700, .limit = 600, .reserve = 3},
+		{.bytes = 9000, .reserve = 1}},
+	    .tier_count = 3,
+	    .limit_bytes = 100000,
 	};
 
 	run(&config);

@@ -138,7 +138,7 @@ TEST(buffer_bad_configuration_is_refused)
 	c = good, c.tier[1].bytes = 512, expect_invalid(&c);
 	c = good, c.tier[1].bytes = 100, expect_invalid(&c);
 	c = good, c.tier[1].bytes = (2 << 20) + 1, expect_invalid(&c);
-	c = good, c.tier[0].reserved = 1, expect_invalid(&c);
+	c = good, c.flags = 8, expect_invalid(&c);
 	c = good, c.tier[0].prealloc = 5, expect_invalid(&c);
 	c = good, c.tier[0].limit = WEIR_LIMIT_NOTHING, c.tier[0].prealloc = 1,
 	expect_invalid(&c);

@@ -136,8 +136,9 @@ TEST(buffer_pool_names_the_field)
 	c = good, c.tier[0].bytes = (2 << 20) + 1;
 	check_buffer(
 	    &c, "tier[0].bytes is 2097153; allowed: 1 .. 2097152, ascending");
-	c = good, c.tier[1].reserved = 7;
-	check_buffer(&c, "tier[1].reserved is 7; allowed: 0");
+	c = good, c.tier[0].reserve = 7;
+	check_buffer(
+	    &c, "tier[0].reserve is 7; allowed: at most the tier's limit, 4");
 	c = good, c.tier[0].prealloc = 5;
 	check_buffer(
 	    &c, "tier[0].prealloc is 5; allowed: at most the tier's limit, 4");
