@@ -59,7 +59,8 @@ struct weir_conn;
 	X(NO_MEMORY, "no memory for a send or object") \
 	X(STOPPED, "loop stopped")                     \
 	X(ERROR, "socket error")                       \
-	X(SLOW, "held memory too long for its bytes")
+	X(SLOW, "held memory too long for its bytes")  \
+	X(PACKET, "packet not complete in time")
 
 enum weir_close_reason {
 #define WEIR_CLOSE_ENUM(name, text) WEIR_CLOSE_##name,
@@ -119,6 +120,29 @@ enum weir_net_backend {
 	WEIR_BACKEND_IO_URING = 2,
 };
 
+/**
+ * What the back end over io_uring uses where the kernel has it: name, bit,
+ * word.  Each is tried at weir_net_create() and can be forbidden there.
+ */
+#define WEIR_NET_FEATURES(X)                                                   \
+	/* Completions are made when the loop asks for them, by its thread. */ \
+	X(DEFERRED, 0, "deferred")                                             \
+	/* Receives pick their buffers from a ring when bytes are there. */    \
+	X(BUFFER_RING, 1, "buffer-ring")                                       \
+	X(MULTISHOT_ACCEPT, 2, "multishot-accept")                             \
+	X(MULTISHOT_RECEIVE, 3, "multishot-receive")                           \
+	/* One ends its turn, and itself, after so many bytes. */              \
+	X(TURN_CAP, 4, "turn-cap")                                             \
+	/* The sends of a pass go to the kernel in one call. */                \
+	X(RING_SEND, 5, "ring-send")
+
+enum weir_net_feature {
+#define WEIR_NET_FEATURE_ENUM(name, bit, word) WEIR_NET_##name = 1 << (bit),
+	WEIR_NET_FEATURES(WEIR_NET_FEATURE_ENUM)
+#undef WEIR_NET_FEATURE_ENUM
+	    WEIR_NET_FEATURES_ALL = (1 << 6) - 1
+};
+
 /** Largest piece weir_conn_need() gathers and one receive takes. */
 #define WEIR_NET_BUFFER_BYTES_MAX 65536u
 
@@ -149,8 +173,19 @@ struct weir_net_config {
 	/* Connections of one IPv4 address or IPv6 network of 64 bits; 0: as
 	 * many as it likes.  More are reset at once. */
 	uint32_t address_max;
+	uint32_t without; /* enum weir_net_feature: do not use them */
+	/* From the first byte of a packet to its last, as weir_conn_need() tells
+	 * them; 0: any time.  Time spent waiting for memory does not count. */
+	uint32_t packet_ms;
 	uint32_t reserved32;  /* must be zero, as */
-	uint64_t reserved[2]; /* these */
+	uint64_t reserved[1]; /* this */
+};
+
+/** How many connections a server is made for: weir_net_preset(). */
+enum weir_net_preset {
+	WEIR_NET_PRESET_100 = 1,
+	WEIR_NET_PRESET_1000 = 2,
+	WEIR_NET_PRESET_10000 = 3, /* or more */
 };
 
 #define WEIR_NET_STATS_VERSION 1u
@@ -176,16 +211,37 @@ struct weir_net_figures {
 	uint64_t starved_now;    /* connections waiting now */
 	uint64_t quota_pauses;   /* receiving stopped: the peer does not read */
 	uint64_t listeners_lost; /* accepting ended: the socket is no more */
-	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 5];
+	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 4];
 };
+
+/**
+ * weir_net_preset() - a configuration for a size of server.
+ * @preset: about how many connections there are at a time.
+ * @out:    filled whole; change what you know better.
+ *
+ * What connections may hold at worst grows with their number, so each may hold
+ * less: 256 KiB of unsent bytes with 100, 64 KiB with 1,000, 16 KiB with 10,000,
+ * which are 25, 64 and 160 MB.  Connections and a first share of buffers are
+ * made ready; time limits get shorter.
+ *
+ * Returns:   0, or -EINVAL for no preset.
+ * Ownership: copies into the caller's storage.
+ * Threads:   any thread.
+ * Cost:      a copy.
+ * Errors:    on failure @out holds the defaults.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD int weir_net_preset(
+    enum weir_net_preset preset, struct weir_net_config *out) WEIR_NOEXCEPT;
 
 /**
  * weir_net_create() - make an engine.
  * @config: copied; NULL for defaults.
  * @out:    receives the engine, NULL on failure.
  *
- * Returns:   0; -EINVAL (a field out of range, a reserved field set, a hook of
- *            the memory missing, or a limit for memory that is not weir's);
+ * Returns:   0; -EINVAL (a field out of range, a reserved field set, a feature
+ *            without a name, a hook of the memory missing, or a limit for
+ *            memory that is not weir's);
  *            -ENOSYS or what the system says (-EPERM) when the back end asked
  *            for does not work here; -ENOMEM.
  * Ownership: the caller's until weir_net_destroy().
@@ -209,6 +265,19 @@ WEIR_API WEIR_NODISCARD int weir_net_create(
  * Since:     0.1
  */
 WEIR_API const char *weir_net_backend(const struct weir_net *net) WEIR_NOEXCEPT;
+
+/**
+ * weir_net_features() - what the back end uses of its system.
+ * @net: a live engine.
+ *
+ * Returns:   a set of enum weir_net_feature; 0 over epoll.
+ * Ownership: none.
+ * Threads:   any thread.
+ * Cost:      a load.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API uint32_t weir_net_features(const struct weir_net *net) WEIR_NOEXCEPT;
 
 /**
  * weir_net_stats() - read the figures of all loops.

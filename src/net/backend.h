@@ -7,30 +7,24 @@
  * through this table, reports go up through weiri_conn_received(),
  * weiri_conn_sent(), weiri_conn_failed(), weiri_conn_discarded(),
  * weiri_conn_linger_over() and weiri_listener_accepted().
- * How each call maps onto completion interfaces:
+ * docs/ARCHITECTURE.md says how each call maps onto epoll, io_uring and IOCP.
  *
- *   call            epoll             io_uring            IOCP
- *   listener_start  level-trig. IN    multishot accept    AcceptEx pool
- *   conn_start      level-trig. IN    multishot recv      empty WSARecv
- *   conn_receive    IN off, on        cancel, arm again   post none, post
- *   conn_feed       recv              recv                WSARecv
- *   conn_send       send, OUT: tail   send, poll: tail    WSASend
- *   conn_linger     shutdown, IN      shutdown, recv      shutdown
- *   conn_stop       DEL, close        cancel, close       closesocket
- *   wait            epoll_wait        io_uring_enter      GetQueued...Ex
- *   wake            eventfd           eventfd, polled     PostQueued...
- *
- * Where the system holds a buffer (the two to the right), conn_stop is done
- * when its last completion is in, and the reaper waits for that.
+ * Where the system holds memory of ours, or may still name the connection,
+ * conn_stop is done when its last completion is in, and the reaper waits for
+ * that.
  */
 #ifndef WEIRI_BACKEND_H
 #define WEIRI_BACKEND_H
 
 #include "net/engine.h"
 
+#include <sys/uio.h>
+
 struct weiri_backend {
 	const char *name;
-	int (*works)(void); /* here and now: 0 or -errno */
+	/* Here and now: 0 or -errno; and which features, of those not in
+	 * @without, it uses. */
+	int (*works)(uint32_t without, uint32_t *features);
 
 	int (*loop_start)(struct weir_loop *loop); /* 0 or -errno */
 	void (*loop_finish)(struct weir_loop *loop);
@@ -46,8 +40,11 @@ struct weiri_backend {
 	void (*conn_receive)(struct weir_conn *conn, bool on);
 	/* Receive for one that waited for memory; false: still none. */
 	bool (*conn_feed)(struct weir_conn *conn);
-	/* Send from conn->ops as much as goes; see to the rest by itself. */
-	void (*conn_send)(struct weir_conn *conn);
+	/* Send from conn->ops as much as goes; see to the rest by itself.
+	 * True: done.  False: sends_end() does it with others. */
+	bool (*conn_send)(struct weir_conn *conn);
+	/* Ends the sends of a round, reports and settles them. */
+	void (*sends_end)(struct weir_loop *loop);
 	/* End the stream behind what was sent, and throw away what arrives;
 	 * false: the connection is gone. */
 	bool (*conn_linger)(struct weir_conn *conn);
@@ -69,6 +66,13 @@ extern const struct weiri_backend weiri_backend_uring;
 #endif
 
 /* ---- socket.c: what the back ends of Linux share ---------------------- */
+
+#define SOCKET_IOVECS 64 /* slices in one call */
+
+/* Fills @iov, up to SOCKET_IOVECS or @most, from what is queued; returns how
+ * many, and their bytes. */
+size_t weiri_socket_gather(const struct weir_conn *conn, struct iovec *iov,
+    size_t most, size_t *bytes);
 
 /* Sends what goes now; fails the connection on errors. */
 void weiri_socket_send(struct weir_conn *conn);

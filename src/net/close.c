@@ -48,6 +48,7 @@ close_drop_carry(struct weir_conn *conn)
 {
 	if (conn->need > 0) {
 		weir_buffer_release(conn->carry.buffer);
+		conn->carry.buffer = NULL;
 		conn->need = 0;
 	}
 }

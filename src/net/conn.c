@@ -18,7 +18,7 @@
  * wait does not count against it.
  *
  *   loop->holding   in the order of the last progress, which is any byte of
- *                   what is held: stall_ms, and LOOP_STALL_PRESSURE_NS
+ *                   what is held: stall_ms (patience.c)
  *   loop->held      in the order in which periods of hold_ms began.  The first
  *                   begins when a connection comes to hold memory, and only
  *                   holding none ends the last: neither a byte now and then nor
@@ -31,11 +31,12 @@
  *   I3  At the end of a pass, HOLDING means HELD, not STARVED, and need > 0
  *       or ops != NULL; and HELD means HOLDING, or SENDING more than one
  *       flush takes.
- *   I4  PAUSED or STARVED: nothing is handed on.  Between two flushes a
- *       connection is handed at most what its back end receives in a pass, so
- *       charge <= send_quota_bytes + that for a handler that sends no more
- *       than it was given: WEIR_NET_BUFFER_BYTES_MAX over epoll, the window of
- *       the supply (supply.c) over io_uring.
+ *   I4  PAUSED or STARVED: nothing is handed on.  With unsent bytes nothing is
+ *       received into more than the quota leaves, and nothing at all where that
+ *       is less than receive_bytes_min.  So for a handler that sends no more
+ *       than it was given, charge <= send_quota_bytes or one receive, whichever
+ *       is more; over io_uring also what had come when the first send did not
+ *       go out whole (uring_conn.c).
  *
  * How a connection ends is in close.c, with the invariants of that.
  */
@@ -87,7 +88,7 @@ conn_hold(struct weir_conn *conn)
 	    conn->state >= WEIRI_CONN_LINGERING)
 		return;
 	conn->flags |= WEIRI_CONN_HOLDING;
-	conn->progress_ns = loop->now_ns;
+	conn->progress_ms = weiri_loop_now_ms(loop);
 	weiri_list_append(&loop->holding, &conn->holding);
 	if (!(conn->flags & WEIRI_CONN_HELD))
 		weiri_conn_hold_anew(conn);
@@ -148,6 +149,7 @@ weiri_conn_unstarve(struct weir_conn *conn)
 	if (!(conn->flags & WEIRI_CONN_STARVED))
 		return;
 	conn->flags &= (uint8_t)~WEIRI_CONN_STARVED;
+	conn->packet_ms = weiri_loop_now_ms(loop); /* it did not dawdle */
 	weiri_list_remove(&conn->waiting);
 	__atomic_fetch_sub(&loop->net->starving, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, starved_now, -1);
@@ -242,6 +244,24 @@ conn_carry_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 	return carry->buffer;
 }
 
+/* With unsent bytes, no more than the quota leaves, so that they stay within it
+ * whatever the handler answers.  In steps of the tiers: what is asked for must
+ * not be rounded up. */
+static uint32_t
+conn_allowance(const struct weir_conn *conn)
+{
+	const struct weir_net_config *config = &conn->loop->net->config;
+	uint64_t left = config->send_quota_bytes > conn->charge
+			    ? config->send_quota_bytes - conn->charge
+			    : 0;
+	uint64_t bytes = config->receive_bytes_min;
+
+	while (bytes * CONN_HINT_STEP <= left &&
+	       bytes * CONN_HINT_STEP <= conn->hint)
+		bytes *= CONN_HINT_STEP;
+	return (uint32_t)bytes;
+}
+
 struct weir_buffer *
 weiri_conn_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 {
@@ -249,7 +269,10 @@ weiri_conn_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 		return conn_carry_room(conn, offset, room);
 
 	const struct weir_net_config *config = &conn->loop->net->config;
-	struct weir_buffer *buffer = conn_buffer(conn, conn->hint);
+	uint32_t bytes = conn->hint;
+	if (WEIR_UNLIKELY(conn->ops != NULL))
+		bytes = conn_allowance(conn);
+	struct weir_buffer *buffer = conn_buffer(conn, bytes);
 	if (WEIR_UNLIKELY(buffer == NULL) &&
 	    conn->hint > config->receive_bytes_min) {
 		conn->hint = config->receive_bytes_min;
@@ -308,6 +331,7 @@ conn_carry_received(struct weir_conn *conn, uint32_t bytes)
 	conn->handlers->on_data(conn, slice);
 	if (conn->need > 0)
 		return;
+	conn->carry.buffer = NULL;
 	if (conn->ops == NULL)
 		conn_let_go(conn);
 	else if (!(conn->flags & WEIRI_CONN_SENDING))
@@ -370,6 +394,10 @@ weir_conn_need(struct weir_conn *conn, struct weir_slice slice, uint32_t bytes)
 		weir_buffer_release(slice.buffer);
 		return error;
 	}
+	/* What begins where the last one began is the same packet. */
+	if (conn->carry.buffer != slice.buffer ||
+	    conn->carry.offset != slice.offset)
+		conn->packet_ms = weiri_loop_now_ms(conn->loop);
 	conn->carry = slice;
 	conn->need = bytes;
 	conn_put_away(conn);
@@ -408,7 +436,7 @@ conn_append_op(struct weir_conn *conn)
 		return NULL;
 	op->next = NULL;
 	op->count = op->done = 0;
-	op->reports = false;
+	op->reports = op->exact = false;
 	if (conn->ops == NULL)
 		conn->ops = op;
 	else
@@ -505,13 +533,17 @@ static void
 conn_settle_tail(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
+	const struct weir_net_config *config = &loop->net->config;
 
+	if (WEIRI_LOAD(&loop->net->starving) > 0)
+		weiri_tail_detach(conn);
 	conn_hold(conn);
 	if (conn->flags & WEIRI_CONN_PAUSED)
 		return;
 	if (conn->state == WEIRI_CONN_FLUSHING) {
 		conn_pause(conn);
-	} else if (conn->charge >= loop->net->config.send_quota_bytes) {
+	} else if (conn->charge + config->receive_bytes_min >
+		   config->send_quota_bytes) {
 		WEIRI_COUNT(loop, quota_pauses, 1);
 		conn_pause(conn);
 	}
@@ -540,30 +572,4 @@ weiri_conn_settle(struct weir_conn *conn)
 	} else if (conn->ops == NULL) {
 		weiri_conn_linger(conn, (enum weir_close_reason)conn->reason);
 	}
-}
-
-/* ---- small things ---------------------------------------------------- */
-
-struct weir_loop *
-weir_conn_loop(const struct weir_conn *conn)
-{
-	return conn->loop;
-}
-
-void *
-weir_conn_context(const struct weir_conn *conn)
-{
-	return conn->handlers->context;
-}
-
-void *
-weir_conn_user(const struct weir_conn *conn)
-{
-	return conn->user;
-}
-
-void
-weir_conn_set_user(struct weir_conn *conn, void *user)
-{
-	conn->user = user;
 }

@@ -4,7 +4,10 @@
  *
  *   net.c      engines: configuration, memory, figures
  *   loop.c     the pass of a loop, tasks, stopping, stalls
+ *   patience.c how long a connection may keep what it has
+ *   preset.c   configurations for some sizes of servers
  *   conn.c     a connection's bytes: in, handed on, out
+ *   tail.c     what one holds whose peer does not read
  *   close.c    the ways a connection ends
  *   listen.c   listeners and accepting
  *   timer.c    a heap of timers
@@ -12,8 +15,9 @@
  *   spare.c    the descriptor kept to turn connections away with
  *   socket.c   what back ends of Linux do in the same way
  *   epoll.c    a back end (backend.h)
- *   uring.c    another, with uring_conn.c, over ring.c (one io_uring), supply.c
- *              (buffers the kernel picks from), ring_probe.c (is all there?)
+ *   uring.c    another, with uring_conn.c (a connection), uring_stash.c,
+ *              uring_send.c (the sends of a pass), over ring.c (one io_uring), supply.c (buffers
+ *              the kernel picks from), ring_probe.c (what is there?)
  */
 #ifndef WEIRI_ENGINE_H
 #define WEIRI_ENGINE_H
@@ -80,6 +84,7 @@ struct weiri_op {
 	uint16_t count;
 	uint16_t done;
 	bool reports;
+	bool exact; /* its buffers are as small as can be (tail.c) */
 	struct weir_slice slice[WEIRI_OP_SLICES];
 };
 
@@ -123,7 +128,8 @@ struct weir_conn {
 	struct weir_slice carry; /* handed back; valid if need > 0 */
 	void *user;
 	uint64_t received_ns;   /* for idle_ms, and while it lingers */
-	uint64_t progress_ns;   /* joined loop->holding: what it holds moved */
+	uint32_t progress_ms;   /* joined loop->holding: what it holds moved */
+	uint32_t packet_ms;     /* the packet of its carry began */
 	uint64_t held_ns;       /* joined loop->held: a period of hold_ms began;
 				 or, while it lingers, when that began */
 	struct weiri_op *stash; /* the back end's: came while it could not be
@@ -174,6 +180,7 @@ struct weir_loop {
 	struct weir_timer stall_timer;
 	struct weir_timer linger_timer;
 	struct weir_timer idle_timer;
+	struct weir_timer packet_timer;
 	struct weir_timer grace_timer;
 	uint64_t moved_ns;   /* a holder or waiter last got on */
 	uint64_t message_ns; /* when a warning was last written */
@@ -199,7 +206,8 @@ struct weir_net {
 	struct weir_net_config config; /* defaults filled in */
 	struct weir_net_memory memory;
 	const struct weiri_backend *backend;
-	uint64_t stall_ns, hold_ns, idle_ns;
+	uint32_t features; /* in use: enum weir_net_feature */
+	uint64_t stall_ns, hold_ns, idle_ns, packet_ns;
 
 	/* weir's pools, unless the program brought its own memory. */
 	struct weir_buffer_pool *buffers;
@@ -207,6 +215,7 @@ struct weir_net {
 
 	struct weiri_mutex lock; /* loops, retired */
 	struct weiri_list loops;
+	uint64_t loop_count; /* of the list; loops read it without the lock */
 	struct weiri_net_counters retired; /* of destroyed loops */
 	struct weiri_spare spare;
 	struct weiri_peers peers; /* used if there is a limit for each */
@@ -236,6 +245,28 @@ weiri_net_object_free(
 	net->memory.object_free(kind, object, net->memory.context);
 }
 
+/* ---- time in milliseconds -------------------------------------------- */
+
+/* For what is kept with each connection; it wraps after 49 days, so that times
+ * are compared by their distance only. */
+WEIRI_INLINE uint32_t
+weiri_loop_now_ms(const struct weir_loop *loop)
+{
+	return (uint32_t)(loop->now_ns / WEIRI_MS);
+}
+
+WEIRI_INLINE uint32_t
+weiri_loop_since_ms(const struct weir_loop *loop, uint32_t then_ms)
+{
+	return weiri_loop_now_ms(loop) - then_ms;
+}
+
+WEIRI_INLINE uint64_t
+weiri_loop_since_ns(const struct weir_loop *loop, uint32_t then_ms)
+{
+	return weiri_loop_since_ms(loop, then_ms) * WEIRI_MS;
+}
+
 /* Takes a loop off the list and keeps its figures. */
 void weiri_net_retire(struct weir_loop *loop);
 
@@ -256,11 +287,18 @@ weiri_loop_acquire(struct weir_loop *loop, size_t bytes)
 /* Sends everything queued so far; buffers come back. */
 void weiri_loop_flush(struct weir_loop *loop);
 
+/* A warning, at most one a second and loop: "<what>: <count> so far". */
+void weiri_loop_warn(struct weir_loop *loop, const char *what, uint64_t count);
+
+/* ---- patience.c ------------------------------------------------------ */
+
 /* Somebody holds memory or waits for it: starts the stall timer. */
 void weiri_loop_watch_memory(struct weir_loop *loop);
 
-/* A warning, at most one a second and loop: "<what>: <count> so far". */
-void weiri_loop_warn(struct weir_loop *loop, const char *what, uint64_t count);
+/* Of the loop's timers: end those who have had their time. */
+void weiri_stall_tick(struct weir_loop *loop, struct weir_timer *timer);
+void weiri_idle_tick(struct weir_loop *loop, struct weir_timer *timer);
+void weiri_packet_tick(struct weir_loop *loop, struct weir_timer *timer);
 
 /* ---- conn.c: called by close.c, loop.c and back ends ----------------- */
 
@@ -299,6 +337,14 @@ void weiri_conn_unstarve(struct weir_conn *conn);
 
 /* Puts the connection on the list of those to send for. */
 void weiri_conn_queue(struct weir_conn *conn);
+
+/* ---- tail.c ---------------------------------------------------------- */
+
+/* Copies unsent bytes out of buffers larger than they need. */
+void weiri_tail_detach(struct weir_conn *conn);
+
+/* Those of all tails that have not moved for a while. */
+void weiri_tails_rest(struct weir_loop *loop);
 
 /* ---- close.c --------------------------------------------------------- */
 

@@ -130,19 +130,26 @@ epoll_readable(struct weir_conn *conn)
 
 /* ---- sending --------------------------------------------------------- */
 
-static void
+static bool
 epoll_conn_send(struct weir_conn *conn)
 {
 	uint32_t interest;
 
 	weiri_socket_send(conn);
 	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
-		return;
+		return true;
 	/* EPOLLOUT also brings back one whose turns are used up. */
 	interest = conn->interest & ~(uint32_t)EPOLLOUT;
 	if (WEIR_UNLIKELY(conn->ops != NULL))
 		interest |= EPOLLOUT;
 	epoll_set(conn, interest);
+	return true;
+}
+
+static void
+epoll_sends_end(struct weir_loop *loop)
+{
+	(void)loop; /* none is left for it */
 }
 
 /* ---- lingering ------------------------------------------------------- */
@@ -326,10 +333,12 @@ undo:
 }
 
 static int
-epoll_works(void)
+epoll_works(uint32_t without, uint32_t *features)
 {
 	int fd = epoll_create1(EPOLL_CLOEXEC);
 
+	(void)without;
+	(void)features; /* none that could be missing */
 	if (fd >= 0)
 		close(fd);
 	/* Out of descriptors, say, is for the loop to report. */
@@ -348,6 +357,7 @@ const struct weiri_backend weiri_backend_epoll = {
     .conn_receive = epoll_conn_receive,
     .conn_feed = epoll_conn_feed,
     .conn_send = epoll_conn_send,
+    .sends_end = epoll_sends_end,
     .conn_linger = epoll_conn_linger,
     .conn_delivered = weiri_socket_delivered,
     .quiet = epoll_quiet,

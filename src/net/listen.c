@@ -379,3 +379,29 @@ weir_listener_port(const struct weir_listener *listener)
 {
 	return listener->port;
 }
+
+/* ---- what a connection belongs to ------------------------------------ */
+
+struct weir_loop *
+weir_conn_loop(const struct weir_conn *conn)
+{
+	return conn->loop;
+}
+
+void *
+weir_conn_context(const struct weir_conn *conn)
+{
+	return conn->handlers->context;
+}
+
+void *
+weir_conn_user(const struct weir_conn *conn)
+{
+	return conn->user;
+}
+
+void
+weir_conn_set_user(struct weir_conn *conn, void *user)
+{
+	conn->user = user;
+}

@@ -26,10 +26,7 @@
  * back before it gives a buffer to anybody else.  There is no order between the
  * queues of several loops; each gets on by the reserve of its own.
  *
- * While somebody waits, those who hold memory give way one by one: first who
- * made no progress for LOOP_STALL_PRESSURE_NS, then who held some for a period
- * of hold_ms without a break and moved fewer than hold_bytes in it.  The second
- * rule is for clients that drip a byte now and then to keep what they have.
+ * Who holds memory too long, or is silent too long, is in patience.c.
  */
 #include "net/backend.h"
 
@@ -43,15 +40,6 @@
 
 /* How often a queue for buffers is looked at when nothing else happens. */
 #define LOOP_FEED_NS (2 * WEIRI_MS)
-
-/* Between two looks at who holds memory without progress. */
-#define LOOP_STALL_TICK_NS (250 * WEIRI_MS)
-
-/* How long one may do so while others wait for memory. */
-#define LOOP_STALL_PRESSURE_NS (500 * WEIRI_MS)
-
-/* Between two connections that have to give way. */
-#define LOOP_SHED_NS (5 * WEIRI_MS)
 
 /* How long to wait at a time for a back end to let go of connections. */
 #define LOOP_CLEAR_NS (100 * WEIRI_MS)
@@ -78,12 +66,12 @@ weiri_loop_flush(struct weir_loop *loop)
 		while (conn != NULL) {
 			struct weir_conn *next = conn->next_sending;
 			conn->flags &= (uint8_t)~WEIRI_CONN_SENDING;
-			if (WEIR_LIKELY(conn->state != WEIRI_CONN_CLOSING)) {
-				backend->conn_send(conn);
+			if (WEIR_LIKELY(conn->state != WEIRI_CONN_CLOSING) &&
+			    backend->conn_send(conn))
 				weiri_conn_settle(conn);
-			}
 			conn = next;
 		}
+		backend->sends_end(loop);
 	}
 }
 
@@ -146,129 +134,6 @@ loop_reap(struct weir_loop *loop)
 		}
 		weiri_conn_reap(conn);
 	}
-}
-
-/* ---- stalls and idleness --------------------------------------------- */
-
-/* The longest in the queue for buffers that itself holds some. */
-static struct weir_conn *
-loop_starved_holder(struct weir_loop *loop)
-{
-	WEIRI_LIST_FOR(node, &loop->starved)
-	{
-		struct weir_conn *conn =
-		    WEIRI_CONTAINER_OF(node, struct weir_conn, waiting);
-		if (conn->need > 0 || conn->ops != NULL)
-			return conn;
-	}
-	return NULL;
-}
-
-/* Who has held memory longest without moving enough bytes in a period.  The
- * others found on the way have earned another. */
-static struct weir_conn *
-loop_slow_holder(struct weir_loop *loop)
-{
-	const struct weir_net *net = loop->net;
-
-	while (!weiri_list_empty(&loop->held)) {
-		struct weir_conn *conn =
-		    WEIRI_CONTAINER_OF(loop->held.next, struct weir_conn, held);
-		if (loop->now_ns - conn->held_ns < net->hold_ns)
-			return NULL;
-		if (conn->held_moved < net->config.hold_bytes)
-			return conn;
-		weiri_conn_hold_anew(conn);
-	}
-	return NULL;
-}
-
-/*
- * Who made no progress for a short time although nothing kept it from that; or,
- * when all who hold memory wait for more and nobody got on for that time, the
- * first of those.
- */
-static struct weir_conn *
-loop_stalled(struct weir_loop *loop)
-{
-	if (!weiri_list_empty(&loop->holding)) {
-		struct weir_conn *oldest = WEIRI_CONTAINER_OF(
-		    loop->holding.next, struct weir_conn, holding);
-		bool stalled = loop->now_ns - oldest->progress_ns >=
-			       LOOP_STALL_PRESSURE_NS;
-		return stalled ? oldest : NULL;
-	}
-	if (!weiri_list_empty(&loop->starved) &&
-	    loop->now_ns - loop->moved_ns >= LOOP_STALL_PRESSURE_NS)
-		return loop_starved_holder(loop);
-	return NULL;
-}
-
-/* Somebody has to give way; false: nobody deserves it. */
-static bool
-loop_shed(struct weir_loop *loop)
-{
-	enum weir_close_reason reason = WEIR_CLOSE_STALLED;
-	struct weir_conn *victim;
-
-	weiri_loop_flush(loop); /* who just got done holds nothing more */
-	victim = loop_stalled(loop);
-	if (victim == NULL) {
-		victim = loop_slow_holder(loop);
-		reason = WEIR_CLOSE_SLOW;
-	}
-	if (victim != NULL)
-		weir_conn_abort(victim, reason);
-	return victim != NULL;
-}
-
-static void
-loop_stall_tick(struct weir_loop *loop, struct weir_timer *timer)
-{
-	struct weir_net *net = loop->net;
-	uint64_t delay_ns = weiri_min(net->stall_ns, LOOP_STALL_TICK_NS);
-
-	while (!weiri_list_empty(&loop->holding)) {
-		struct weir_conn *conn = WEIRI_CONTAINER_OF(
-		    loop->holding.next, struct weir_conn, holding);
-		if (loop->now_ns - conn->progress_ns < net->stall_ns)
-			break;
-		weir_conn_abort(conn, WEIR_CLOSE_STALLED);
-	}
-	if (__atomic_load_n(&net->starving, __ATOMIC_RELAXED) > 0) {
-		/* One at a time: it may have been enough. */
-		if (loop_shed(loop))
-			delay_ns = LOOP_SHED_NS;
-	}
-	if (!weiri_list_empty(&loop->holding) ||
-	    !weiri_list_empty(&loop->starved))
-		weir_timer_start(loop, timer, delay_ns);
-}
-
-void
-weiri_loop_watch_memory(struct weir_loop *loop)
-{
-	if (loop->stall_timer.due_ns == 0)
-		weir_timer_start(loop, &loop->stall_timer,
-		    weiri_min(loop->net->stall_ns, LOOP_STALL_TICK_NS));
-}
-
-static void
-loop_idle_tick(struct weir_loop *loop, struct weir_timer *timer)
-{
-	uint64_t idle_ns = loop->net->idle_ns;
-
-	WEIRI_LIST_FOR(node, &loop->conns)
-	{
-		struct weir_conn *conn =
-		    WEIRI_CONTAINER_OF(node, struct weir_conn, member);
-		/* Who waits for memory is not asked to send. */
-		if (conn->state == WEIRI_CONN_OPEN && conn->ops == NULL &&
-		    !(conn->flags & WEIRI_CONN_STARVED) &&
-		    loop->now_ns - conn->received_ns >= idle_ns)
-			weir_conn_close(conn, WEIR_CLOSE_IDLE);
-	}
-	weir_timer_start(loop, timer, idle_ns / 4 + WEIRI_MS);
 }
 
 /* ---- stopping -------------------------------------------------------- */
@@ -501,9 +366,10 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .net = net,
 	    .backend = net->backend,
 	    .now_ns = weiri_os_now_ns(),
-	    .stall_timer = {.expired = loop_stall_tick},
+	    .stall_timer = {.expired = weiri_stall_tick},
 	    .linger_timer = {.expired = weiri_linger_tick},
-	    .idle_timer = {.expired = loop_idle_tick},
+	    .idle_timer = {.expired = weiri_idle_tick},
+	    .packet_timer = {.expired = weiri_packet_tick},
 	    .grace_timer = {.expired = loop_grace_over},
 	    .poll_fd = -1,
 	    .wake = {.handle = WEIRI_HANDLE_WAKE, .fd = -1},
@@ -523,8 +389,11 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	}
 	if (net->idle_ns != 0)
 		weir_timer_start(loop, &loop->idle_timer, net->idle_ns);
+	if (net->packet_ns != 0)
+		weir_timer_start(loop, &loop->packet_timer, net->packet_ns);
 	weiri_mutex_lock(&net->lock);
 	weiri_list_append(&net->loops, &loop->link);
+	WEIRI_STORE(&net->loop_count, net->loop_count + 1);
 	weiri_mutex_unlock(&net->lock);
 	*out = loop;
 	return 0;

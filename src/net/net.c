@@ -143,6 +143,8 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 			return -EINVAL;
 	if (c->reserved32 != 0)
 		return -EINVAL;
+	if (c->without & ~(uint32_t)WEIR_NET_FEATURES_ALL)
+		return -EINVAL;
 	net_default(&c->receive_bytes_min, NET_RECEIVE_BYTES_MIN);
 	net_default(&c->receive_bytes_max, WEIR_NET_BUFFER_BYTES_MAX);
 	net_default(&c->send_quota_bytes, NET_SEND_QUOTA_BYTES);
@@ -166,6 +168,7 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	net->hold_ns =
 	    c->hold_ms == UINT32_MAX ? UINT64_MAX : c->hold_ms * WEIRI_MS;
 	net->idle_ns = c->idle_ms * WEIRI_MS;
+	net->packet_ns = c->packet_ms * WEIRI_MS;
 	return 0;
 }
 
@@ -200,7 +203,8 @@ net_choose_backend(struct weir_net *net)
 		if (names[asked] != NULL &&
 		    strcmp(names[asked], backend->name) != 0)
 			continue;
-		error = backend->works();
+		net->features = 0;
+		error = backend->works(net->config.without, &net->features);
 		if (error == 0) {
 			net->backend = backend;
 			return 0;
@@ -263,6 +267,12 @@ weir_net_backend(const struct weir_net *net)
 	return net->backend->name;
 }
 
+uint32_t
+weir_net_features(const struct weir_net *net)
+{
+	return net->features;
+}
+
 /* ---- figures --------------------------------------------------------- */
 
 static void
@@ -309,6 +319,7 @@ weiri_net_retire(struct weir_loop *loop)
 	for (size_t i = 0; i < WEIR_CLOSE_REASON_COUNT; i++)
 		to->closed[i] += loop->counters.closed[i];
 	weiri_list_remove(&loop->link);
+	WEIRI_STORE(&net->loop_count, net->loop_count - 1);
 	weiri_mutex_unlock(&net->lock);
 }
 

@@ -6,10 +6,11 @@
  * completion.  A program that only wants pools should not have to install and
  * load liburing for that, so they are here.
  *
- * Rings are made with DEFER_TASKRUN and SINGLE_ISSUER: completions are produced
- * when the loop asks for them, by its own thread, and so in batches.  The
- * issuer is whoever enables the ring, which starts disabled; hence a loop can
- * be made and given its listeners on one thread, and run on another.
+ * Rings are made with DEFER_TASKRUN and SINGLE_ISSUER where there is that:
+ * completions are produced when the loop asks for them, by its own thread, and
+ * so in batches.  Elsewhere COOP_TASKRUN at least has no interrupts sent for
+ * them.  The issuer is whoever enables the ring, which starts disabled; hence a
+ * loop can be made and given its listeners on one thread, and run on another.
  *
  * When a ring ends, some time after its close, the kernel interrupts the threads
  * that made it or used it, and a blocking call of theirs may fail with EINTR.
@@ -67,6 +68,7 @@ ring_map(struct weiri_ring *ring, const struct io_uring_params *params)
 		return -errno;
 	ring->sqes = map;
 
+	ring->sq_flags = (void *)(ring->map + sq->flags);
 	ring->sq_head = (void *)(ring->map + sq->head);
 	ring->sq_shared_tail = (void *)(ring->map + sq->tail);
 	ring->sq_mask = params->sq_entries - 1;
@@ -129,15 +131,17 @@ ring_setup_run(void *argument)
 }
 
 int
-weiri_ring_open(struct weiri_ring *ring, uint32_t sq, uint32_t cq)
+weiri_ring_open(
+    struct weiri_ring *ring, uint32_t sq, uint32_t cq, bool deferred)
 {
+	const uint32_t work =
+	    deferred ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+		     : IORING_SETUP_COOP_TASKRUN;
 	struct ring_setup setup = {
 	    .params =
 		{
 		    .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
-			     IORING_SETUP_R_DISABLED |
-			     IORING_SETUP_SINGLE_ISSUER |
-			     IORING_SETUP_DEFER_TASKRUN,
+			     IORING_SETUP_R_DISABLED | work,
 		    .cq_entries = cq,
 		},
 	    .entries = sq,
@@ -188,6 +192,10 @@ weiri_ring_entry(struct weiri_ring *ring)
 	if (ring_pending(ring) > ring->sq_mask) {
 		if (!ring->enabled || ring->dead)
 			return NULL;
+		if (ring->refuse > 0) {
+			ring->refuse--;
+			return NULL;
+		}
 		(void)ring_call(ring, ring_pending(ring), 0, 0, NULL, 0);
 		if (ring_pending(ring) > ring->sq_mask)
 			return NULL;
@@ -198,6 +206,30 @@ weiri_ring_entry(struct weiri_ring *ring)
 	ring->sq_tail++;
 	__atomic_store_n(ring->sq_shared_tail, ring->sq_tail, __ATOMIC_RELEASE);
 	return entry;
+}
+
+uint32_t
+weiri_ring_submit(struct weiri_ring *ring)
+{
+	uint32_t pending = ring_pending(ring);
+
+	/* Fewer are taken when there is no memory for a request. */
+	while (pending > 0) {
+		int error = ring_call(ring, pending, 0, 0, NULL, 0);
+		uint32_t left = ring_pending(ring);
+		if (error != -EINTR && left == pending)
+			break;
+		pending = left;
+	}
+	return pending;
+}
+
+void
+weiri_ring_withdraw(struct weiri_ring *ring, uint32_t count)
+{
+	WEIR_ASSERT(count <= ring_pending(ring));
+	ring->sq_tail -= count;
+	__atomic_store_n(ring->sq_shared_tail, ring->sq_tail, __ATOMIC_RELEASE);
 }
 
 static int

@@ -15,7 +15,10 @@ struct weiri_ring {
 	bool enabled; /* the thread that runs the loop is its only user */
 	bool dead;    /* a call failed for good */
 
-	uint32_t *sq_head; /* the kernel's */
+	uint32_t refuse; /* by a test: so often a full queue stays full */
+
+	const uint32_t *sq_flags; /* the kernel's, as */
+	uint32_t *sq_head;        /* this */
 	uint32_t *sq_shared_tail;
 	uint32_t sq_tail; /* entries filled, not yet all submitted */
 	uint32_t sq_mask;
@@ -32,8 +35,9 @@ struct weiri_ring {
 };
 
 /* Makes a ring that any thread may prepare and one thread uses from its first
- * weiri_ring_wait() on.  0 or -errno. */
-int weiri_ring_open(struct weiri_ring *ring, uint32_t sq, uint32_t cq);
+ * weiri_ring_wait() on; with or without WEIR_NET_DEFERRED.  0 or -errno. */
+int weiri_ring_open(
+    struct weiri_ring *ring, uint32_t sq, uint32_t cq, bool deferred);
 
 /* Runs something on a thread that ends with it.  0 or -errno. */
 int weiri_ring_aside(void (*run)(void *argument), void *argument);
@@ -49,9 +53,15 @@ struct io_uring_sqe *weiri_ring_entry(struct weiri_ring *ring);
  * INT64_MAX for ever.  0, also after a signal; or -errno, for good. */
 int weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns);
 
-/* Is what the back end needs there?  0 or -errno; and whether a multishot
- * receive can be told to end its turn after some bytes. */
-int weiri_ring_probe(bool *bounds_turns);
+/* Submits without waiting; returns how many entries the kernel did not take. */
+uint32_t weiri_ring_submit(struct weiri_ring *ring);
+
+/* Takes the newest @count entries back, which are not submitted. */
+void weiri_ring_withdraw(struct weiri_ring *ring, uint32_t count);
+
+/* ring_probe.c: is what the back end needs there?  0 or -errno; and which
+ * features, of those not in @without. */
+int weiri_ring_probe(uint32_t without, uint32_t *features);
 
 /* The next completion, or NULL; seen: the kernel may reuse it. */
 WEIRI_INLINE const struct io_uring_cqe *
@@ -63,6 +73,22 @@ weiri_ring_completion(const struct weiri_ring *ring, uint32_t ahead)
 	    0)
 		return NULL;
 	return &ring->cqes[at & ring->cq_mask];
+}
+
+/* Completions that are there and not seen. */
+WEIRI_INLINE uint32_t
+weiri_ring_unseen(const struct weiri_ring *ring)
+{
+	return __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE) -
+	       *ring->cq_head;
+}
+
+/* The kernel keeps completions aside, for which there was no room. */
+WEIRI_INLINE bool
+weiri_ring_overflown(const struct weiri_ring *ring)
+{
+	return (__atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) &
+		   IORING_SQ_CQ_OVERFLOW) != 0;
 }
 
 WEIRI_INLINE void

@@ -16,8 +16,6 @@
 
 #include <linux/sockios.h>
 
-#define SOCKET_IOVECS 64 /* slices in one sendmsg */
-
 /* One connection may send so often in a flush, each time from what on_sent
  * queued; then the others have their turn. */
 #define SOCKET_SENDS 16
@@ -25,9 +23,9 @@
 /* Bytes of a lingering connection thrown away in a pass. */
 #define SOCKET_DISCARD_BYTES 16384
 
-/* Fills @iov from the queue; returns the entries used, and their bytes. */
-static size_t
-socket_gather(const struct weir_conn *conn, struct iovec *iov, size_t *bytes)
+size_t
+weiri_socket_gather(
+    const struct weir_conn *conn, struct iovec *iov, size_t most, size_t *bytes)
 {
 	size_t count = 0;
 
@@ -35,7 +33,7 @@ socket_gather(const struct weir_conn *conn, struct iovec *iov, size_t *bytes)
 	for (struct weiri_op *op = conn->ops; op != NULL; op = op->next) {
 		for (size_t i = op->done; i < op->count; i++) {
 			const struct weir_slice *slice = &op->slice[i];
-			if (count == SOCKET_IOVECS)
+			if (count == SOCKET_IOVECS || count == most)
 				return count;
 			iov[count].iov_base =
 			    slice->buffer->data + slice->offset;
@@ -53,7 +51,8 @@ socket_send_many(const struct weir_conn *conn, size_t *bytes)
 	struct iovec iov[SOCKET_IOVECS];
 	struct msghdr message = {.msg_iov = iov};
 
-	message.msg_iovlen = socket_gather(conn, iov, bytes);
+	message.msg_iovlen =
+	    weiri_socket_gather(conn, iov, SOCKET_IOVECS, bytes);
 	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
 }
 

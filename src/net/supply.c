@@ -17,6 +17,8 @@
  *  P1  published counts the non-NULL buffers; free_ids[0 .. entries-published)
  *      are the other ids.
  *  P2  published <= entries, so the shared ring cannot overrun.
+ *  P3  With a limit for buffers, published <= supply_allowed() after each fill
+ *      that published something.
  */
 #include "net/ring.h"
 
@@ -33,8 +35,8 @@
 /* Passes after which a window that was too large shrinks. */
 #define SUPPLY_PERIOD 512
 
-/* Of a limited engine's memory, what one supply may withhold. */
-#define SUPPLY_LIMIT_PART 32
+/* Of a limited engine's memory, what the supplies of a size may withhold. */
+#define SUPPLY_LIMIT_PART 8
 
 static int
 supply_register(struct weiri_supply *supply, const struct weiri_ring *ring)
@@ -135,15 +137,23 @@ weiri_supply_adapt(struct weiri_supply *supply)
 	supply->peak = 0;
 }
 
-/* No window may take more than its part of a limited memory. */
+/*
+ * Of a limited memory, what is not in reserve is for those who wait.  All loops
+ * together withhold a part of that at most, be they idle; where this leaves
+ * none for a loop, it waits for bytes with polls (uring_conn.c).
+ */
 static uint16_t
 supply_allowed(const struct weiri_supply *supply, const struct weir_loop *loop)
 {
-	uint64_t limit = loop->net->config.buffer_limit_bytes;
+	const struct weir_net *net = loop->net;
+	uint64_t limit = net->config.buffer_limit_bytes;
+	uint64_t loops = WEIRI_LOAD(&net->loop_count);
+	uint64_t reserved = loops * WEIR_NET_BUFFER_BYTES_MAX;
 
-	if (limit == 0)
+	if (limit == 0 || supply->window == 0)
 		return supply->window;
-	limit = weiri_max(limit / SUPPLY_LIMIT_PART / supply->bytes, 1);
+	limit = reserved < limit ? limit - reserved : 0;
+	limit = limit / SUPPLY_LIMIT_PART / loops / supply->bytes;
 	return (uint16_t)weiri_min(limit, supply->window);
 }
 

@@ -4,11 +4,14 @@
  *
  * Bytes come in by multishot receives: armed once, they bring a completion and
  * a buffer of the loop's supply (supply.c) each time there is something, so a
- * packet costs neither a call to learn of it nor one to fetch it.  Bytes go out
- * by plain non-blocking sends, as with epoll: what a peer takes at once is
- * gone, its buffer back with the pool, before the next connection is looked at,
- * and nothing of ours is with the kernel while it waits for a slow one.  A tail
- * waits for a poll.  What that means for a connection is in uring_conn.c.
+ * packet costs neither a call to learn of it nor one to fetch it.  What that
+ * means for a connection is in uring_conn.c.  The sends of a pass go out in one
+ * call (uring_send.c).
+ *
+ * Only the poll, the accept and the cancel are always there; the rest are
+ * features (ring_probe.c).  Without buffers to pick from a poll says that there
+ * are bytes, and recv() fetches them; without multishot each receive or accept
+ * is armed anew.
  */
 #include "net/uring.h"
 
@@ -32,8 +35,6 @@
 
 /* Completions ahead of the current one whose connection is fetched. */
 #define URING_AHEAD 2
-
-bool weiri_uring_bounds_turns;
 
 /* ---- entries --------------------------------------------------------- */
 
@@ -90,7 +91,8 @@ uring_accept_arm(struct weir_listener *listener)
 
 	if (entry == NULL)
 		return false;
-	entry->ioprio = IORING_ACCEPT_MULTISHOT;
+	if (listener->loop->net->features & WEIR_NET_MULTISHOT_ACCEPT)
+		entry->ioprio = IORING_ACCEPT_MULTISHOT;
 	entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
 	weiri_uring_of(listener->loop)->accepts++;
 	return true;
@@ -220,8 +222,8 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 	/* The first byte of each handle is its kind. */
 	uint8_t *handle = (uint8_t *)(uintptr_t)(cqe->user_data - tag);
 
-	if (WEIR_UNLIKELY(tag == URING_TAG_NONE))
-		return;
+	if (WEIR_UNLIKELY(tag >= URING_TAG_NONE))
+		return; /* or read already (uring_send.c) */
 	if (WEIR_LIKELY(*handle == WEIRI_HANDLE_CONN)) {
 		if (WEIR_LIKELY(tag == URING_TAG_MAIN))
 			weiri_uring_received((void *)handle, cqe);
@@ -229,8 +231,10 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 			weiri_uring_watched((void *)handle, cqe->res);
 		else if (tag == URING_TAG_CANCEL)
 			weiri_uring_cancelled((void *)handle);
-		else
+		else {
 			weiri_uring_polled((void *)handle);
+			weiri_uring_check_stopped((void *)handle);
+		}
 	} else if (*handle == WEIRI_HANDLE_LISTENER) {
 		if (tag == URING_TAG_MAIN)
 			uring_accepted((void *)handle, cqe);
@@ -316,9 +320,12 @@ static int
 uring_open(struct weir_loop *loop, struct uring *uring)
 {
 	const struct weir_net_config *config = &loop->net->config;
-	int error =
-	    weiri_ring_open(&uring->ring, URING_ENTRIES, URING_COMPLETIONS);
+	uint32_t features = loop->net->features;
+	int error = weiri_ring_open(&uring->ring, URING_ENTRIES,
+	    URING_COMPLETIONS, (features & WEIR_NET_DEFERRED) != 0);
 
+	if (!(features & WEIR_NET_BUFFER_RING))
+		return error;
 	if (error == 0)
 		error = weiri_supply_open(&uring->supply[URING_GROUP_SMALL],
 		    &uring->ring, URING_GROUP_SMALL, URING_SMALL,
@@ -364,19 +371,9 @@ uring_wake(struct weir_loop *loop)
 	weiri_socket_wake(loop->wake.fd);
 }
 
-static int
-uring_works(void)
-{
-	bool bounds_turns = false;
-	int error = weiri_ring_probe(&bounds_turns);
-
-	WEIRI_STORE(&weiri_uring_bounds_turns, bounds_turns);
-	return error;
-}
-
 const struct weiri_backend weiri_backend_uring = {
     .name = "io_uring",
-    .works = uring_works,
+    .works = weiri_ring_probe,
     .loop_start = uring_loop_start,
     .loop_finish = uring_loop_finish,
     .listener_start = uring_listener_start,
@@ -386,6 +383,7 @@ const struct weiri_backend weiri_backend_uring = {
     .conn_receive = weiri_uring_conn_receive,
     .conn_feed = weiri_uring_conn_feed,
     .conn_send = weiri_uring_conn_send,
+    .sends_end = weiri_uring_sends_end,
     .conn_linger = weiri_uring_conn_linger,
     .conn_delivered = weiri_socket_delivered,
     .quiet = uring_quiet,

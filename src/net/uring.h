@@ -8,6 +8,9 @@
 #include "net/backend.h"
 #include "net/ring.h"
 
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 /* conn->interest */
 enum uring_interest {
 	URING_WANTED = 1 << 0,    /* the engine wants to receive */
@@ -16,8 +19,10 @@ enum uring_interest {
 	URING_POLLING = 1 << 3,   /* a poll for room to send is */
 	URING_STOPPING = 1 << 4,  /* conn_stop waits for all three */
 	URING_BULK = 1 << 5,      /* armed for one receive only */
-	URING_WATCHED = 1 << 6,   /* ARMED: a poll for bytes, no receive */
-	URING_RESUMED = 1 << 7,   /* on uring->resumed: its stash is due */
+	/* While stopping, which wants nothing: the poll's end is asked for. */
+	URING_UNPOLLED = URING_WANTED,
+	URING_WATCHED = 1 << 6, /* ARMED: a poll for bytes, no receive */
+	URING_RESUMED = 1 << 7, /* on uring->resumed: something is due */
 };
 
 /* The kernel still has to say something of the connection. */
@@ -30,7 +35,30 @@ enum uring_tag {
 	URING_TAG_WATCH = 2,
 	URING_TAG_CANCEL = 3, /* of a receive or watch */
 	URING_TAG_NONE = 4,   /* nobody cares */
+	URING_TAG_SEND = 5,   /* with an index of the batch for a handle */
 	URING_TAGS = 7,
+};
+
+#define URING_TAG_BITS 3
+
+/* Sends of one call; those of several slices need room for them. */
+#define URING_BATCH 256
+#define URING_MESSAGES 64
+#define URING_VECTORS 1024
+
+/* The sends of a round (uring_send.c). */
+struct uring_batch {
+	uint32_t count;    /* of send, queued and not submitted */
+	uint32_t messages; /* used */
+	uint32_t vectors;  /* used */
+	uint32_t unseen;   /* completions there when the first was queued */
+	struct uring_sending {
+		struct weir_conn *conn;
+		size_t bytes;
+		int64_t result; /* of a completion */
+	} send[URING_BATCH];
+	struct msghdr message[URING_MESSAGES];
+	struct iovec iov[URING_VECTORS];
 };
 
 enum { URING_GROUP_SMALL, URING_GROUP_LARGE, URING_GROUPS };
@@ -38,12 +66,11 @@ enum { URING_GROUP_SMALL, URING_GROUP_LARGE, URING_GROUPS };
 struct uring {
 	struct weiri_ring ring;
 	struct weiri_supply supply[URING_GROUPS];
-	struct weiri_list resumed; /* conn->waiting */
+	struct weiri_list resumed; /* conn->waiting; whose stash may be handed
+				      on, or who found the queue full */
 	uint32_t accepts;          /* of listeners, with the kernel */
+	struct uring_batch batch;
 };
-
-/* The kernel knows sqe->len of multishot receives; set before any loop. */
-extern bool weiri_uring_bounds_turns;
 
 WEIRI_INLINE struct uring *
 weiri_uring_of(const struct weir_loop *loop)
@@ -77,18 +104,41 @@ void weiri_uring_received(
     struct weir_conn *conn, const struct io_uring_cqe *cqe);
 void weiri_uring_watched(struct weir_conn *conn, int result);
 void weiri_uring_cancelled(struct weir_conn *conn);
-void weiri_uring_polled(struct weir_conn *conn);
 
-/* Hands on the stashes that are due. */
+/* Brings what is armed in line with what is wanted. */
+void weiri_uring_tune(struct weir_conn *conn);
+
+/* After each completion: is one whose end was asked for at it? */
+void weiri_uring_check_stopped(struct weir_conn *conn);
+
+/* Hands on the stashes that are due, and asks again for what a full queue did
+ * not take. */
 void weiri_uring_resume(struct weir_loop *loop);
 
-/* ---- and its part of struct weiri_backend ---------------------------- */
+/* ---- uring_stash.c --------------------------------------------------- */
+
+/* Takes the slice's reference; without memory the connection is aborted. */
+void weiri_uring_stash(struct weir_conn *conn, struct weir_slice slice);
+
+/* The oldest, of a stash that is not empty. */
+struct weir_slice weiri_uring_unstash(struct weir_conn *conn);
+
+/* Puts the rest of a slice back to the front. */
+void weiri_uring_restash(struct weir_conn *conn, struct weir_slice slice);
+
+/* ---- uring_send.c ---------------------------------------------------- */
+
+/* There is room to send, or the poll for that was ended. */
+void weiri_uring_polled(struct weir_conn *conn);
+
+/* ---- and their parts of struct weiri_backend ------------------------- */
 
 int weiri_uring_conn_start(struct weir_conn *conn);
 bool weiri_uring_conn_stop(struct weir_conn *conn);
 void weiri_uring_conn_receive(struct weir_conn *conn, bool on);
 bool weiri_uring_conn_feed(struct weir_conn *conn);
-void weiri_uring_conn_send(struct weir_conn *conn);
+bool weiri_uring_conn_send(struct weir_conn *conn);
+void weiri_uring_sends_end(struct weir_loop *loop);
 bool weiri_uring_conn_linger(struct weir_conn *conn);
 
 #endif /* WEIRI_NET_URING_H */

@@ -7,15 +7,17 @@
  * that are already there carry more bytes.  Those are stashed, and handed on
  * before anything else when the connection may receive again.  A peer that
  * fills its buffers could fill many that way, so its receives are armed one by
- * one, with large buffers where memory is not short.
+ * one, with large buffers where memory is not short.  One that does not take
+ * all that was sent to it is read from with plain recv, after a poll, into
+ * buffers that its quota has room for.
  *
  * When the supply is empty, a receive ends, and this connection is read with a
  * plain recv into a buffer of its own, if there is memory; if not, it joins the
  * engine's queue like any other.  Nobody waits for what only another socket's
  * progress would re-arm.
  *
- * What is armed for a connection is in conn->interest, and uring_tune() alone
- * compares that with what the engine wants.
+ * What is armed for a connection is in conn->interest, and weiri_uring_tune()
+ * alone compares that with what the engine wants.
  *
  * Invariants:
  *  U1  ARMED, POLLING: a completion without F_MORE is still to come, and the
@@ -35,6 +37,11 @@
  * supply in one go.  Kernels that know it (6.17) let others have their turn
  * after sqe->len bytes, so many buffers. */
 #define URING_TURN 4
+
+/* And end it after so many bytes in all, which are half a quota at most: it is
+ * armed again when what it brought is sent, so that a peer who sends much and
+ * reads nothing is found out in time. */
+#define URING_RECEIVE_PARTS 2
 
 /* ---- what is armed for a connection ---------------------------------- */
 
@@ -57,9 +64,21 @@ uring_is_bulk(const struct weir_conn *conn)
 	return conn->hint > conn->loop->net->config.receive_bytes_min;
 }
 
+static void
+uring_cap(struct io_uring_sqe *entry, const struct weiri_supply *supply,
+    uint32_t quota_bytes)
+{
+	entry->len = supply->bytes * URING_TURN;
+	/* Since then the field is named optlen. */
+	entry->file_index = quota_bytes / URING_RECEIVE_PARTS;
+	if (entry->file_index < supply->bytes)
+		entry->file_index = supply->bytes;
+}
+
 static bool
 uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 {
+	const struct weir_net *net = conn->loop->net;
 	struct io_uring_sqe *entry = weiri_uring_entry(
 	    conn->loop, IORING_OP_RECV, conn->fd, conn, URING_TAG_MAIN);
 
@@ -67,18 +86,21 @@ uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 		return false;
 	entry->flags = IOSQE_BUFFER_SELECT;
 	entry->buf_group = supply->group;
-	if (conn->interest & URING_BULK) {
+	if (conn->interest & URING_BULK ||
+	    !(net->features & WEIR_NET_MULTISHOT_RECEIVE)) {
 		entry->len = supply->bytes;
 	} else {
 		entry->ioprio = IORING_RECV_MULTISHOT;
-		if (WEIRI_LOAD(&weiri_uring_bounds_turns))
-			entry->len = supply->bytes * URING_TURN;
+		if (net->features & WEIR_NET_TURN_CAP)
+			uring_cap(entry, supply, net->config.send_quota_bytes);
 	}
 	return true;
 }
 
 /* A receive looks for a buffer before it looks for bytes, so with none it would
- * fail again and again; then a poll says when there is something. */
+ * fail again and again; then a poll says when there is something.  So it does
+ * while there is no room to send: then what is received has to fit the quota.
+ */
 static bool
 uring_arm(struct weir_conn *conn)
 {
@@ -95,7 +117,8 @@ uring_arm(struct weir_conn *conn)
 	if (WEIR_UNLIKELY(supply->published == 0) &&
 	    weiri_list_empty(&loop->starved))
 		weiri_supply_fill(supply, loop);
-	if (WEIR_LIKELY(supply->published > 0)) {
+	if (WEIR_LIKELY(
+		supply->published > 0 && !(conn->interest & URING_POLLING))) {
 		armed = uring_arm_receive(conn, supply);
 	} else {
 		armed = weiri_uring_poll(
@@ -110,21 +133,42 @@ uring_arm(struct weir_conn *conn)
 }
 
 /* A receive that is just being served again cannot be found; then the answer
- * says so, and it is asked for anew. */
-static void
+ * says so, and it is asked for anew.  False: the queue is full. */
+static bool
 uring_disarm(struct weir_conn *conn)
 {
 	bool watched = (conn->interest & URING_WATCHED) != 0;
 	struct io_uring_sqe *entry;
 
 	if (conn->interest & URING_CANCELLED)
-		return;
+		return true;
 	entry = weiri_uring_cancel(
 	    conn->loop, conn, watched ? URING_TAG_WATCH : URING_TAG_MAIN);
 	if (entry == NULL)
-		return; /* the next event tries again */
+		return false;
 	entry->user_data = weiri_uring_data(conn, URING_TAG_CANCEL);
 	conn->interest |= URING_CANCELLED;
+	return true;
+}
+
+/* Something is due for it at the start of the next pass.  One link serves this
+ * queue and the one for buffers: who waits for a buffer is not resumed. */
+static void
+uring_resume_later(struct weir_conn *conn)
+{
+	if (conn->interest & URING_RESUMED || conn->flags & WEIRI_CONN_STARVED)
+		return;
+	conn->interest |= URING_RESUMED;
+	weiri_list_append(&weiri_uring_of(conn->loop)->resumed, &conn->waiting);
+}
+
+static void
+uring_unresume(struct weir_conn *conn)
+{
+	if (conn->interest & URING_RESUMED) {
+		conn->interest &= (uint8_t)~URING_RESUMED;
+		weiri_list_remove(&conn->waiting);
+	}
 }
 
 static bool
@@ -137,87 +181,46 @@ uring_may_receive(const struct weir_conn *conn)
 		   !(conn->flags & (WEIRI_CONN_STARVED | WEIRI_CONN_PAUSED)));
 }
 
-/* Brings what is armed in line with what is wanted. */
-static void
-uring_tune(struct weir_conn *conn)
+/* Is what is armed of the right kind?  Of large receives and of small ones; or
+ * a poll, which always is. */
+static bool
+uring_is_right(const struct weir_conn *conn)
+{
+	uint8_t interest = conn->interest;
+
+	if (interest & URING_WATCHED)
+		return true;
+	return !(interest & URING_POLLING) &&
+	       (interest & URING_BULK) ==
+		   (uring_is_bulk(conn) ? URING_BULK : 0);
+}
+
+void
+weiri_uring_tune(struct weir_conn *conn)
 {
 	bool wanted = uring_may_receive(conn);
 	uint8_t interest = conn->interest;
 
 	if (WEIR_LIKELY(interest & URING_ARMED)) {
-		bool bulk = (interest & URING_BULK) != 0;
-		if (WEIR_UNLIKELY(!wanted || bulk != uring_is_bulk(conn)))
-			uring_disarm(conn);
-	} else if (wanted && !(interest & URING_CANCELLED)) {
-		/* An answer still to come could be about this one. */
+		if (WEIR_UNLIKELY(!wanted || !uring_is_right(conn)))
+			(void)uring_disarm(conn); /* or at the next event */
+	} else if (wanted && !(interest & URING_CANCELLED) &&
+		   !(conn->flags & WEIRI_CONN_SENDING)) {
+		/* An answer still to come could be about this one.  And what is
+		 * to be sent is first: it may leave a tail. */
 		if (!uring_arm(conn))
-			weiri_conn_failed(conn, -ENOMEM);
+			uring_resume_later(conn);
 	}
 }
 
 /* ---- the stash ------------------------------------------------------- */
 
-/* Takes the slice's reference. */
-static void
-uring_stash(struct weir_conn *conn, struct weir_slice slice)
-{
-	struct weir_net *net = conn->loop->net;
-	struct weiri_op **end = &conn->stash;
-	struct weiri_op *node =
-	    weiri_net_object(net, WEIR_NET_OPERATION, sizeof(*node));
-
-	if (node == NULL) {
-		weir_buffer_release(slice.buffer);
-		weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);
-		return;
-	}
-	node->next = NULL;
-	node->slice[0] = slice;
-	while (*end != NULL)
-		end = &(*end)->next;
-	*end = node;
-}
-
-static struct weir_slice
-uring_unstash(struct weir_conn *conn)
-{
-	struct weiri_op *node = conn->stash;
-	struct weir_slice slice = node->slice[0];
-
-	conn->stash = node->next;
-	weiri_net_object_free(conn->loop->net, WEIR_NET_OPERATION, node);
-	return slice;
-}
-
-static void
-uring_unresume(struct weir_conn *conn)
-{
-	if (conn->interest & URING_RESUMED) {
-		conn->interest &= (uint8_t)~URING_RESUMED;
-		weiri_list_remove(&conn->waiting);
-	}
-}
-
 static void
 uring_drop_stash(struct weir_conn *conn)
 {
 	while (conn->stash != NULL)
-		weir_buffer_release(uring_unstash(conn).buffer);
+		weir_buffer_release(weiri_uring_unstash(conn).buffer);
 	uring_unresume(conn);
-}
-
-/* Puts the rest of a slice back to the front. */
-static void
-uring_restash(struct weir_conn *conn, struct weir_slice slice)
-{
-	struct weiri_op *rest = conn->stash;
-
-	conn->stash = NULL;
-	uring_stash(conn, slice);
-	if (conn->stash != NULL)
-		conn->stash->next = rest;
-	else
-		conn->stash = rest; /* aborted; dropped when it is stopped */
 }
 
 /* ---- bytes in -------------------------------------------------------- */
@@ -237,7 +240,7 @@ uring_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 		   : NULL;
 }
 
-/* One link serves both queues: whoever is fed needs not be resumed. */
+/* Whoever is fed needs not be resumed. */
 static void
 uring_starve(struct weir_conn *conn)
 {
@@ -302,7 +305,7 @@ uring_hand_on(struct weir_conn *conn, struct weir_slice slice)
 			break;
 	}
 	if (slice.bytes > 0 && conn->state == WEIRI_CONN_OPEN)
-		uring_restash(conn, slice);
+		weiri_uring_restash(conn, slice);
 	else
 		weir_buffer_release(slice.buffer);
 }
@@ -311,7 +314,7 @@ static void
 uring_drain_stash(struct weir_conn *conn)
 {
 	while (conn->stash != NULL && uring_may_hand_on(conn))
-		uring_hand_on(conn, uring_unstash(conn));
+		uring_hand_on(conn, weiri_uring_unstash(conn));
 }
 
 static void
@@ -365,7 +368,7 @@ weiri_uring_conn_feed(struct weir_conn *conn)
 			weir_buffer_release(buffer); /* it has its own */
 		uring_drain_stash(conn);
 	}
-	uring_tune(conn);
+	weiri_uring_tune(conn);
 	return true;
 }
 
@@ -378,7 +381,7 @@ uring_arrived(struct weir_conn *conn, struct weir_buffer *buffer, int result)
 		if (WEIR_LIKELY(conn->stash == NULL && uring_may_hand_on(conn)))
 			uring_hand_on(conn, slice);
 		else if (conn->state == WEIRI_CONN_OPEN)
-			uring_stash(conn, slice);
+			weiri_uring_stash(conn, slice);
 		else
 			weir_buffer_release(buffer);
 		if (conn->state == WEIRI_CONN_LINGERING)
@@ -397,23 +400,45 @@ uring_arrived(struct weir_conn *conn, struct weir_buffer *buffer, int result)
 	} else if (result < 0 && result != -ENOBUFS && result != -ECANCELED &&
 		   conn->state == WEIRI_CONN_OPEN) {
 		/* Told once: the next receive would find an orderly end. */
-		uring_stash(
+		weiri_uring_stash(
 		    conn, (struct weir_slice){NULL, 0, (uint32_t)-result});
 	}
 	/* With a stash, the next receive after it says the rest again. */
 }
 
+/* Asks for the end of what is armed; again in the next pass if the queue is
+ * full, since the peer may never do anything that would end it. */
 static void
-uring_check_stopped(struct weir_conn *conn)
+uring_ask_to_stop(struct weir_conn *conn)
+{
+	bool asked = true;
+
+	if (conn->interest & URING_ARMED)
+		asked = uring_disarm(conn);
+	/* Asked once it ends: nothing arms another. */
+	if ((conn->interest & (URING_POLLING | URING_UNPOLLED)) ==
+	    URING_POLLING) {
+		if (weiri_uring_cancel(conn->loop, conn, URING_TAG_POLL))
+			conn->interest |= URING_UNPOLLED;
+		else
+			asked = false;
+	}
+	if (!asked)
+		uring_resume_later(conn);
+}
+
+void
+weiri_uring_check_stopped(struct weir_conn *conn)
 {
 	if (!(conn->interest & URING_STOPPING))
 		return;
-	if (!(conn->interest & URING_BUSY)) {
-		conn->interest &= (uint8_t)~URING_STOPPING;
-		weiri_conn_stopped(conn);
-	} else if (conn->interest & URING_ARMED) {
-		uring_disarm(conn);
+	if (conn->interest & URING_BUSY) {
+		uring_ask_to_stop(conn);
+		return;
 	}
+	uring_unresume(conn);
+	conn->interest &= (uint8_t)~URING_STOPPING;
+	weiri_conn_stopped(conn);
 }
 
 void
@@ -433,8 +458,8 @@ weiri_uring_received(struct weir_conn *conn, const struct io_uring_cqe *cqe)
 	else if (result == -ENOBUFS)
 		weiri_supply_ran_out(supply);
 	uring_arrived(conn, buffer, result);
-	uring_tune(conn);
-	uring_check_stopped(conn);
+	weiri_uring_tune(conn);
+	weiri_uring_check_stopped(conn);
 }
 
 /* Instead of a receive: there was no buffer for one. */
@@ -449,75 +474,56 @@ weiri_uring_watched(struct weir_conn *conn, int result)
 		weiri_socket_discard(conn);
 	else if (conn->stash == NULL && uring_may_hand_on(conn))
 		uring_readable(conn);
-	uring_tune(conn);
-	uring_check_stopped(conn);
+	weiri_uring_tune(conn);
+	weiri_uring_check_stopped(conn);
 }
 
 void
 weiri_uring_cancelled(struct weir_conn *conn)
 {
 	conn->interest &= (uint8_t)~URING_CANCELLED;
-	uring_tune(conn);
-	uring_check_stopped(conn);
+	weiri_uring_tune(conn);
+	weiri_uring_check_stopped(conn);
 }
 
 void
 weiri_uring_conn_receive(struct weir_conn *conn, bool on)
 {
-	struct uring *uring = weiri_uring_of(conn->loop);
-
 	if (!on) {
 		conn->interest &= (uint8_t)~URING_WANTED;
 	} else {
 		conn->interest |= URING_WANTED;
-		if (conn->stash != NULL && !(conn->interest & URING_RESUMED) &&
-		    !(conn->flags & WEIRI_CONN_STARVED)) {
-			/* Not from here: the caller is in the middle. */
-			conn->interest |= URING_RESUMED;
-			weiri_list_append(&uring->resumed, &conn->waiting);
-		}
+		/* Not from here: the caller is in the middle. */
+		if (conn->stash != NULL)
+			uring_resume_later(conn);
 	}
-	uring_tune(conn);
+	weiri_uring_tune(conn);
 }
 
 void
 weiri_uring_resume(struct weir_loop *loop)
 {
 	struct weiri_list *resumed = &weiri_uring_of(loop)->resumed;
+	struct weiri_list due;
 
+	/* Those for whom the queue is still full join it again. */
+	weiri_list_init(&due);
 	while (!weiri_list_empty(resumed)) {
-		struct weir_conn *conn = WEIRI_CONTAINER_OF(
-		    resumed->next, struct weir_conn, waiting);
-		uring_unresume(conn);
-		uring_drain_stash(conn);
-		uring_tune(conn);
+		struct weiri_list *first = resumed->next;
+		weiri_list_remove(first);
+		weiri_list_append(&due, first);
 	}
-}
-
-/* ---- bytes out ------------------------------------------------------- */
-
-void
-weiri_uring_conn_send(struct weir_conn *conn)
-{
-	weiri_socket_send(conn);
-	if (WEIR_LIKELY(conn->ops == NULL) || conn->state == WEIRI_CONN_CLOSING)
-		return;
-	if (conn->interest & URING_POLLING)
-		return;
-	if (weiri_uring_poll(
-		conn->loop, conn->fd, POLLOUT, conn, URING_TAG_POLL))
-		conn->interest |= URING_POLLING;
-	else
-		weiri_conn_failed(conn, -ENOMEM);
-}
-
-void
-weiri_uring_polled(struct weir_conn *conn)
-{
-	conn->interest &= (uint8_t)~URING_POLLING;
-	if (conn->state != WEIRI_CONN_CLOSING && conn->ops != NULL)
-		weiri_conn_queue(conn);
-	uring_check_stopped(conn);
+	while (!weiri_list_empty(&due)) {
+		struct weir_conn *conn =
+		    WEIRI_CONTAINER_OF(due.next, struct weir_conn, waiting);
+		uring_unresume(conn);
+		if (conn->interest & URING_STOPPING) {
+			uring_ask_to_stop(conn);
+			continue;
+		}
+		uring_drain_stash(conn);
+		weiri_uring_tune(conn);
+	}
 }
 
 /* ---- a connection's ends --------------------------------------------- */
@@ -538,7 +544,7 @@ weiri_uring_conn_linger(struct weir_conn *conn)
 	if (shutdown(conn->fd, SHUT_WR) != 0)
 		return false;
 	conn->interest |= URING_WANTED;
-	uring_tune(conn);
+	weiri_uring_tune(conn);
 	return true;
 }
 
@@ -549,16 +555,10 @@ weiri_uring_conn_stop(struct weir_conn *conn)
 
 	conn->interest &= (uint8_t)~URING_WANTED;
 	uring_drop_stash(conn);
-	if (!weiri_uring_of(loop)->ring.dead) {
-		/* A full queue takes the request in the next pass. */
-		if (conn->interest & URING_ARMED)
-			uring_disarm(conn);
-		if (conn->interest & URING_POLLING)
-			(void)weiri_uring_cancel(loop, conn, URING_TAG_POLL);
-		if (conn->interest & URING_BUSY) {
-			conn->interest |= URING_STOPPING;
-			return false;
-		}
+	if (!weiri_uring_of(loop)->ring.dead && conn->interest & URING_BUSY) {
+		conn->interest |= URING_STOPPING;
+		uring_ask_to_stop(conn);
+		return false;
 	}
 	weiri_socket_end(conn);
 	return true;

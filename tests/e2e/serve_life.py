@@ -16,7 +16,7 @@ import threading
 import time
 
 import _server
-from _server import (Server, echo, packet, payload, receive, wait_until,
+from _server import (BACKEND, Server, echo, packet, payload, receive, wait_until,
                      weir_command)
 
 
@@ -86,6 +86,17 @@ def test_announces_backend():
     with Server("--backend", "epoll") as server:
         server.end()
         assert "backend epoll, " in server.errors, server.errors
+    if BACKEND == "epoll":
+        return
+    # A part of it can be forbidden, and it says what it uses.
+    with Server("--backend", "auto", "--without",
+                "deferred,multishot-receive") as server:
+        server.serves()
+        server.end()
+        line = server.errors.splitlines()[0]
+        assert "deferred" not in line and "receive" not in line, line
+        assert ("with buffer-ring,multishot-accept," in line or
+                "backend epoll" in server.errors), server.errors
 
 
 def drain(*options, number=signal.SIGTERM):

@@ -132,6 +132,25 @@ rig_backend(void)
 	return WEIR_BACKEND_IO_URING;
 }
 
+/* Features not to be used there: those that WEIR_TEST_WITHOUT names. */
+static inline uint32_t
+rig_without(void)
+{
+	const char *names = getenv("WEIR_TEST_WITHOUT");
+	uint32_t without = 0;
+
+	if (names == NULL)
+		return 0;
+	if (strcmp(names, "all") == 0)
+		return WEIR_NET_FEATURES_ALL;
+#define RIG_FEATURE(name, bit, word)     \
+	if (strstr(names, word) != NULL) \
+		without |= WEIR_NET_##name;
+	WEIR_NET_FEATURES(RIG_FEATURE)
+#undef RIG_FEATURE
+	return without;
+}
+
 static inline void
 rig_net_create(struct rig *rig, const struct weir_net_config *config)
 {
@@ -140,6 +159,7 @@ rig_net_create(struct rig *rig, const struct weir_net_config *config)
 	if (config != NULL)
 		with_backend = *config;
 	with_backend.backend = rig_backend();
+	with_backend.without |= rig_without();
 	CHECK_EQ(weir_net_create(&with_backend, &rig->net), 0);
 }
 

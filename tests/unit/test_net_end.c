@@ -45,8 +45,9 @@ TEST(net_bad_configurations_are_refused)
 	    {.buffer_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN - 1},
 	    {.memory = &partial},
 	    {.memory = &memory, .buffer_limit_bytes = 1 << 20},
-	    {.reserved = {0, 1}},
+	    {.reserved = {1}},
 	    {.reserved32 = 1},
+	    {.without = WEIR_NET_FEATURES_ALL + 1},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -56,6 +57,28 @@ TEST(net_bad_configurations_are_refused)
 	CHECK_STR(weir_close_reason_text(WEIR_CLOSE_RESET), "reset by peer");
 	CHECK_STR(
 	    weir_close_reason_text((enum weir_close_reason)99), "unknown");
+}
+
+/* Each is a configuration that works; more connections may hold less each. */
+TEST(net_presets_bound_what_a_server_may_hold)
+{
+	const enum weir_net_preset presets[] = {
+	    WEIR_NET_PRESET_100, WEIR_NET_PRESET_1000, WEIR_NET_PRESET_10000};
+	uint32_t quota = UINT32_MAX;
+	struct weir_net_config config;
+
+	for (size_t i = 0; i < sizeof(presets) / sizeof(presets[0]); i++) {
+		struct rig rig;
+		CHECK_EQ(weir_net_preset(presets[i], &config), 0);
+		CHECK_LT(config.send_quota_bytes, quota);
+		quota = config.send_quota_bytes;
+		rig_start(&rig, &config, &echo_handlers);
+		echo_client(&rig);
+		rig_end(&rig);
+	}
+	CHECK_EQ(weir_net_preset((enum weir_net_preset)4, &config), -EINVAL);
+	CHECK_EQ(weir_net_preset((enum weir_net_preset)0, &config), -EINVAL);
+	CHECK_EQ(config.send_quota_bytes, 0);
 }
 
 TEST(net_bad_listeners_are_refused)
@@ -469,7 +492,9 @@ TEST(net_broken_ring_ends_the_loop_and_leaks_nothing)
 		for (int i = 0; i < BROKEN_CLIENTS; i++)
 			fds[i] = client_connect(&rig);
 		CHECK_LT(weir_loop_run(rig.loop), 0);
-		CHECK_GT(rig_stats(&rig).refused, 0);
+		/* By an accept of many, whose connections find no entry. */
+		if (weir_net_features(rig.net) & WEIR_NET_MULTISHOT_ACCEPT)
+			CHECK_GT(rig_stats(&rig).refused, 0);
 		CHECK_EQ(rig_stats(&rig).connections, 0);
 	}
 	weir_loop_destroy(rig.loop);

@@ -167,6 +167,36 @@ TEST(net_who_moves_enough_bytes_keeps_what_it_holds)
 	drip_end(&drip, thread);
 }
 
+/* A byte now and then is progress; it is the packet that does not end.  Who is
+ * slow with many small ones may be. */
+TEST(net_packet_that_does_not_end_is_closed_in_time)
+{
+	struct weir_handlers handlers = {.on_data = block_data};
+	struct weir_net_config config = {.packet_ms = 400};
+	unsigned char block[1000];
+	uint64_t start_ns = test_now_ns();
+	struct rig rig;
+	int dripping, steady;
+
+	fill(block, sizeof(block), 3);
+	rig_start(&rig, &config, &handlers);
+	dripping = client_connect(&rig);
+	steady = client_connect(&rig);
+	while (rig_stats(&rig).closed[WEIR_CLOSE_PACKET] == 0) {
+		CHECK_LT(test_now_ns() - start_ns, 20000000000);
+		(void)send(dripping, "x", 1, MSG_NOSIGNAL);
+		/* Ends one packet and begins the next, without a break. */
+		client_send(steady, block + 500, 500);
+		client_send(steady, block, 500);
+		usleep(10000);
+	}
+	CHECK_GE(test_now_ns() - start_ns, 400000000);
+	client_expect_end(dripping);
+	CHECK_EQ(rig_stats(&rig).connections, 1);
+	close(steady);
+	rig_end(&rig);
+}
+
 #define TAIL_BUFFERS 256 /* 16 MiB, more than two socket buffers */
 
 /* 't': an answer nobody reads; 'n': a packet that is not complete. */

@@ -17,6 +17,8 @@
  */
 #include "cmd.h"
 
+#include <weir/runtime.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,45 +26,19 @@
 #include <string.h>
 
 #include "address.h"
-#include "cli.h"
 #include "load.h"
 #include "serve.h"
 
-#define SERVE_THREADS_MAX 256
-
-static const char *const serve_backends[] = {"auto", "epoll", "io_uring", NULL};
-static const char *const serve_protocols[] = {"packet", "raw", NULL};
-static const char *const serve_memories[] = {"pool", "malloc", NULL};
-
-enum serve_memory_kind {
-	SERVE_POOL,
-	SERVE_MALLOC,
-};
-
-struct serve_settings {
-	const char *address;
-	uint64_t port;
-	uint64_t threads;
-	uint64_t connections_max;
-	uint64_t address_max;
-	uint64_t buffer_limit;
-	uint64_t send_quota;
-	uint64_t prealloc;
-	uint64_t stall_ns;
-	uint64_t hold_ns;
-	uint64_t idle_ns;
-	uint64_t grace_ns;
-	int backend;
-	int protocol;
-	int memory;
-	const char *json;
-	bool buffer_limit_given;
-};
+/* How often memory that nobody needs is given back, and how much time a piece
+ * of that work may take from the connections. */
+#define SERVE_MAINTAIN_NS UINT64_C(100000000)
+#define SERVE_MAINTAIN_BUDGET_NS UINT64_C(200000)
 
 struct serve_worker {
 	struct serve *serve;
 	struct weir_loop *loop;
 	pthread_t thread;
+	struct weir_timer maintain;
 	int error; /* what weir_loop_run() returned */
 };
 
@@ -100,19 +76,29 @@ static int
 serve_create_net(struct serve *serve)
 {
 	const struct serve_settings *set = serve->set;
-	struct weir_net_config config = {
-	    .backend = (enum weir_net_backend)set->backend,
-	    .connections_max = (uint32_t)set->connections_max,
-	    .address_max = (uint32_t)set->address_max,
-	    .buffer_limit_bytes = set->buffer_limit,
-	    .send_quota_bytes = (uint32_t)set->send_quota,
-	    .stall_ms =
-		set->stall_ns == 0 ? UINT32_MAX : serve_ms(set->stall_ns),
-	    .hold_ms = set->hold_ns == 0 ? UINT32_MAX : serve_ms(set->hold_ns),
-	    .idle_ms = serve_ms(set->idle_ns),
-	    .connections_prealloc = (uint32_t)set->prealloc,
-	};
+	struct weir_net_config config = {.backend = WEIR_BACKEND_AUTO};
+	bool all =
+	    set->preset == 0 ||
+	    weir_net_preset((enum weir_net_preset)set->preset, &config) != 0;
 
+	config.backend = (enum weir_net_backend)set->backend;
+	config.connections_max = (uint32_t)set->connections_max;
+	config.address_max = (uint32_t)set->address_max;
+	config.buffer_limit_bytes = set->buffer_limit;
+	config.hold_ms =
+	    set->hold_ns == 0 ? UINT32_MAX : serve_ms(set->hold_ns);
+	config.without = (uint32_t)set->without;
+	if (all || set->send_quota_given)
+		config.send_quota_bytes = (uint32_t)set->send_quota;
+	if (all || set->stall_given)
+		config.stall_ms =
+		    set->stall_ns == 0 ? UINT32_MAX : serve_ms(set->stall_ns);
+	if (all || set->idle_given)
+		config.idle_ms = serve_ms(set->idle_ns);
+	if (all || set->packet_given)
+		config.packet_ms = serve_ms(set->packet_ns);
+	if (all || set->prealloc_given)
+		config.connections_prealloc = (uint32_t)set->prealloc;
 	if (set->memory == SERVE_MALLOC)
 		config.memory = serve_malloc();
 	return weir_net_create(&config, &serve->net);
@@ -179,11 +165,21 @@ serve_stop(struct serve *serve, uint64_t grace_ns)
 		weir_loop_stop(serve->workers[i].loop, serve_ms(grace_ns));
 }
 
+/* Idle memory goes back bit by bit; by each loop, for what its thread keeps. */
+static void
+serve_maintain(struct weir_loop *loop, struct weir_timer *timer)
+{
+	(void)weir_maintain(SERVE_MAINTAIN_BUDGET_NS);
+	weir_timer_start(loop, timer, SERVE_MAINTAIN_NS);
+}
+
 static void
 serve_work(struct serve_worker *worker)
 {
 	struct serve *serve = worker->serve;
 
+	worker->maintain.expired = serve_maintain;
+	weir_timer_start(worker->loop, &worker->maintain, SERVE_MAINTAIN_NS);
 	worker->error = weir_loop_run(worker->loop);
 	/* A loop that ends by itself has failed; the others end with it. */
 	if (worker->error != 0)
@@ -220,6 +216,20 @@ serve_start_threads(struct serve *serve)
 }
 
 static void
+serve_announce_features(uint32_t features)
+{
+	const char *before = " with ";
+
+#define SERVE_FEATURE(name, bit, word)                 \
+	if (features & WEIR_NET_##name) {              \
+		fprintf(stderr, "%s%s", before, word); \
+		before = ",";                          \
+	}
+	WEIR_NET_FEATURES(SERVE_FEATURE)
+#undef SERVE_FEATURE
+}
+
+static void
 serve_announce(const struct serve *serve)
 {
 	const struct serve_settings *set = serve->set;
@@ -227,11 +237,13 @@ serve_announce(const struct serve *serve)
 	socklen_t bytes;
 	char text[ADDRESS_TEXT_BYTES];
 
-	fprintf(stderr, "weir serve: backend %s%s, %s, %llu thread%s\n",
+	fprintf(stderr, "weir serve: backend %s%s",
 	    weir_net_backend(serve->net),
 	    set->backend == WEIR_BACKEND_AUTO
 		? " (auto: best of those that work here)"
-		: "",
+		: "");
+	serve_announce_features(weir_net_features(serve->net));
+	fprintf(stderr, ", %s, %llu thread%s\n",
 	    set->memory == SERVE_MALLOC ? "malloc" : "weir pools",
 	    (unsigned long long)set->threads, set->threads == 1 ? "" : "s");
 	if (address_parse(set->address, serve->port, &address, &bytes) == 0)
@@ -426,175 +438,11 @@ serve_execute(const struct serve_settings *set)
 	return status;
 }
 
-/* ---- options --------------------------------------------------------- */
-
-static int
-serve_check(const struct cli_command *command, struct serve_settings *set)
-{
-	struct sockaddr_storage address;
-	socklen_t bytes;
-
-	if (address_parse(
-		set->address, (uint16_t)set->port, &address, &bytes) != 0)
-		return cli_usage(command,
-		    "'%s' is no address: expected a numeric IPv4 or IPv6 "
-		    "address, or localhost",
-		    set->address);
-	if (strcmp(set->address, "localhost") == 0)
-		set->address = "127.0.0.1";
-	if (set->buffer_limit_given && set->memory == SERVE_MALLOC)
-		return cli_usage(command,
-		    "--buffer-limit bounds weir's pools; --memory malloc has "
-		    "none");
-	if (set->buffer_limit_given &&
-	    set->buffer_limit <
-		(set->threads + 1) * (uint64_t)WEIR_NET_BUFFER_BYTES_MAX)
-		return cli_usage(command,
-		    "--buffer-limit is too small: each of the %llu threads "
-		    "keeps 64 KiB in reserve and needs room to work; give at "
-		    "least %lluk",
-		    (unsigned long long)set->threads,
-		    (unsigned long long)(set->threads + 1) * 64);
-	return CLI_GO_ON;
-}
-
-static struct serve_settings serve_set = {
-    .address = "127.0.0.1",
-    .port = 7700,
-    .threads = 1,
-    .send_quota = 65536,
-    .stall_ns = UINT64_C(30000000000),
-    .hold_ns = UINT64_C(5000000000),
-    .grace_ns = UINT64_C(5000000000),
-};
-
-static const struct cli_option serve_options[] = {
-    {.name = "address",
-	.letter = 'a',
-	.kind = CLI_STRING,
-	.target = &serve_set.address,
-	.value_name = "ADDR",
-	.help = "address to listen on, numeric; 0.0.0.0 or :: "
-		"for all"},
-    {.name = "port",
-	.letter = 'p',
-	.kind = CLI_U64,
-	.target = &serve_set.port,
-	.max = 65535,
-	.value_name = "PORT",
-	.help = "port, 0 for any free one"},
-    {.name = "threads",
-	.letter = 't',
-	.kind = CLI_U64,
-	.target = &serve_set.threads,
-	.min = 1,
-	.max = SERVE_THREADS_MAX,
-	.help = "loops, each a thread with a listener of its "
-		"own"},
-    {.name = "backend",
-	.letter = 'b',
-	.kind = CLI_ENUM,
-	.target = &serve_set.backend,
-	.choices = serve_backends,
-	.help = "system interface"},
-    {.name = "protocol",
-	.kind = CLI_ENUM,
-	.target = &serve_set.protocol,
-	.choices = serve_protocols,
-	.help = "length and payload, or bytes alone"},
-    {.name = "memory",
-	.letter = 'm',
-	.kind = CLI_ENUM,
-	.target = &serve_set.memory,
-	.choices = serve_memories,
-	.help = "weir pools, or a malloc for each buffer and "
-		"object"},
-    {.name = "connections-max",
-	.letter = 'c',
-	.kind = CLI_U64,
-	.target = &serve_set.connections_max,
-	.max = UINT32_MAX,
-	.value_name = "N",
-	.help = "refuse connections above this many; 0: what "
-		"descriptors allow"},
-    {.name = "address-max",
-	.kind = CLI_U64,
-	.target = &serve_set.address_max,
-	.max = UINT32_MAX,
-	.value_name = "N",
-	.help = "refuse connections above this many of one "
-		"address; 0: none"},
-    {.name = "buffer-limit",
-	.kind = CLI_BYTES,
-	.target = &serve_set.buffer_limit,
-	.min = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
-	.given = &serve_set.buffer_limit_given,
-	.no_default = true,
-	.help = "most bytes in buffers at any moment; none "
-		"unless given"},
-    {.name = "send-quota",
-	.kind = CLI_BYTES,
-	.target = &serve_set.send_quota,
-	.min = 1,
-	.max = UINT32_MAX,
-	.help = "stop receiving from a connection whose unsent "
-		"answers hold this much"},
-    {.name = "prealloc",
-	.kind = CLI_U64,
-	.target = &serve_set.prealloc,
-	.max = 10000000,
-	.value_name = "N",
-	.help = "make ready for this many connections at start"},
-    {.name = "stall-timeout",
-	.kind = CLI_TIME,
-	.target = &serve_set.stall_ns,
-	.help = "close a connection that holds memory without "
-		"progress for so long; 0: only while others "
-		"wait for memory"},
-    {.name = "hold-timeout",
-	.kind = CLI_TIME,
-	.target = &serve_set.hold_ns,
-	.help = "while others wait for memory, close a connection that "
-		"held some for so long and moved less than 64 KiB "
-		"meanwhile; 0: never"},
-    {.name = "idle-timeout",
-	.kind = CLI_TIME,
-	.target = &serve_set.idle_ns,
-	.help = "close a connection that receives nothing for "
-		"so long; 0: never"},
-    {.name = "grace",
-	.kind = CLI_TIME,
-	.target = &serve_set.grace_ns,
-	.help = "at SIGINT or SIGTERM, time for answers on "
-		"their way"},
-    {.name = "json",
-	.letter = 'j',
-	.kind = CLI_STRING,
-	.target = &serve_set.json,
-	.value_name = "FILE",
-	.help = "at the end, write all figures and the number of leaks as "
-		"JSON; - is standard output, which then carries nothing else "
-		"but the line 'listening on'"},
-};
-
-static const struct cli_command serve_command = {
-    .name = "serve",
-    .summary = "run the packet server on weir pools",
-    .options = serve_options,
-    .option_count = sizeof(serve_options) / sizeof(serve_options[0]),
-    .details = "A packet is a 4-byte big-endian length, at most 65532, and as "
-	       "many bytes; it comes back byte for byte.  'listening on "
-	       "ADDR:PORT' on standard output says that the server is ready.  "
-	       "SIGUSR1 prints figures; SIGINT and SIGTERM end the server and "
-	       "print figures and a verdict on leaks (exit status 1 if any).",
-};
-
 int
 weir_cmd_serve(int argc, char **argv)
 {
-	int status = cli_parse(&serve_command, argc, argv);
+	const struct serve_settings *set = NULL;
+	int status = serve_options(argc, argv, &set);
 
-	if (status == CLI_GO_ON)
-		status = serve_check(&serve_command, &serve_set);
-	return status == CLI_GO_ON ? serve_execute(&serve_set) : status;
+	return status == CLI_GO_ON ? serve_execute(set) : status;
 }

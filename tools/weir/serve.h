@@ -2,7 +2,8 @@
 /*
  * serve.h - what the files of `weir serve` share.
  *
- *   cmd_serve.c     options, start, signals, end
+ *   cmd_serve.c     start, signals, end
+ *   serve_options.c the command line
  *   serve_echo.c    the two protocols, on public headers only
  *   serve_memory.c  malloc in place of weir's pools, for comparison
  *   serve_report.c  figures, also without waiting, verdict on leaks, complaints
@@ -14,6 +15,8 @@
 
 #include <stdio.h>
 
+#include "cli.h"
+
 /* A packet: 4 bytes, the length of the payload in network order, and it. */
 #define SERVE_HEADER_BYTES 4u
 #define SERVE_PAYLOAD_MAX (WEIR_NET_BUFFER_BYTES_MAX - SERVE_HEADER_BYTES)
@@ -22,6 +25,39 @@ enum serve_protocol {
 	SERVE_PACKET,
 	SERVE_RAW,
 };
+
+enum serve_memory_kind {
+	SERVE_POOL,
+	SERVE_MALLOC,
+};
+
+struct serve_settings {
+	const char *address;
+	uint64_t port;
+	uint64_t threads;
+	uint64_t connections_max;
+	uint64_t address_max;
+	uint64_t buffer_limit;
+	uint64_t send_quota;
+	uint64_t prealloc;
+	uint64_t stall_ns;
+	uint64_t hold_ns;
+	uint64_t idle_ns;
+	uint64_t packet_ns;
+	uint64_t grace_ns;
+	uint64_t without;
+	int preset; /* enum weir_net_preset, 0: none */
+	int backend;
+	int protocol;
+	int memory;
+	const char *json;
+	bool buffer_limit_given;
+	bool send_quota_given, prealloc_given;
+	bool stall_given, idle_given, packet_given;
+};
+
+/** serve_options() - read the command line; CLI_GO_ON, or the exit status. */
+int serve_options(int argc, char **argv, const struct serve_settings **out);
 
 struct weir_handlers serve_handlers(enum serve_protocol protocol);
 

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_net_uring.c - what only the back end over io_uring has: features that
+ * may be missing, a queue that may be full, sends in batches, buffers lent to
+ * the kernel.
+ */
+#include "net_common.h"
+
+#if WEIRI_HAVE_URING
+
+#include "net/uring.h"
+
+/* Of a feature set; skips where io_uring is not to be had. */
+static void
+uring_start(struct rig *rig, struct weir_net_config config,
+    const struct weir_handlers *handlers)
+{
+	struct weir_listen_config listen = {.handlers = *handlers};
+	struct weir_listener *listener;
+	int error;
+
+	config.backend = WEIR_BACKEND_IO_URING;
+	error = weir_net_create(&config, &rig->net);
+	if (error == -EPERM || error == -ENOSYS)
+		SKIP("no io_uring here: %d", error);
+	CHECK_EQ(error, 0);
+	CHECK_EQ(weir_loop_create(rig->net, &rig->loop), 0);
+	CHECK_EQ(weir_listen(rig->loop, &listen, &listener), 0);
+	rig->port = weir_listener_port(listener);
+	CHECK_EQ(pthread_create(&rig->thread, NULL, rig_thread, rig), 0);
+}
+
+/* ---- features --------------------------------------------------------- */
+
+TEST(net_features_that_are_forbidden_are_not_used)
+{
+	const struct weir_handlers blocks = {.on_data = block_data};
+
+	for (uint32_t bit = 0; bit <= WEIR_NET_FEATURES_ALL; bit++) {
+		/* Each by itself, and all. */
+		if ((bit & (bit - 1)) != 0 && bit != WEIR_NET_FEATURES_ALL)
+			continue;
+		struct weir_net_config config = {.without = bit};
+		struct rig rig;
+		uring_start(&rig, config, &echo_handlers);
+		CHECK_EQ(weir_net_features(rig.net) & bit, 0);
+		echo_client(&rig);
+		test_threads(8, echo_many, &rig);
+		rig_end(&rig);
+		uring_start(&rig, config, &blocks);
+		CHECK(fragile_client(&rig));
+		rig_end(&rig);
+	}
+}
+
+TEST(net_features_depend_on_each_other)
+{
+	const struct weir_net_config no_buffers = {
+	    .without = WEIR_NET_BUFFER_RING};
+	const struct weir_net_config not_deferred = {
+	    .without = WEIR_NET_DEFERRED};
+	struct rig rig;
+
+	uring_start(&rig, no_buffers, &echo_handlers);
+	CHECK_EQ(weir_net_features(rig.net) &
+		     (WEIR_NET_MULTISHOT_RECEIVE | WEIR_NET_TURN_CAP),
+	    0);
+	rig_end(&rig);
+	uring_start(&rig, not_deferred, &echo_handlers);
+	CHECK_EQ(weir_net_features(rig.net) & WEIR_NET_RING_SEND, 0);
+	rig_end(&rig);
+}
+
+/* ---- a full queue ------------------------------------------------------ */
+
+static struct {
+	struct weir_conn *conn; /* atomic */
+	int rounds;
+} full;
+
+/* No room for an entry, and the kernel takes none for @times attempts. */
+static void
+full_queue(struct weir_loop *loop, uint32_t times)
+{
+	struct weiri_ring *ring = &weiri_uring_of(loop)->ring;
+
+	while (
+	    ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE) <=
+	    ring->sq_mask)
+		CHECK_NOT_NULL(weiri_uring_entry(
+		    loop, IORING_OP_NOP, -1, NULL, URING_TAG_NONE));
+	ring->refuse = times;
+}
+
+static void
+full_accepted(struct weir_conn *conn)
+{
+	__atomic_store_n(&full.conn, conn, __ATOMIC_RELEASE);
+}
+
+static void
+full_abort(struct weir_loop *loop, struct weir_task *task)
+{
+	(void)task;
+	full_queue(loop, 4);
+	weir_conn_abort(full.conn, WEIR_CLOSE_LOCAL);
+}
+
+/* The peer does nothing that would end a receive by itself. */
+TEST(net_full_queue_does_not_lose_the_end_of_a_connection)
+{
+	const struct weir_handlers handlers = {
+	    .on_accept = full_accepted,
+	    .on_data = echo_data,
+	};
+	const struct weir_net_config config = {.without = 0};
+	struct weir_task task = {.run = full_abort};
+	struct rig rig;
+	int fd;
+
+	uring_start(&rig, config, &handlers);
+	fd = client_connect(&rig);
+	WAIT_FOR(__atomic_load_n(&full.conn, __ATOMIC_ACQUIRE) != NULL);
+	weir_loop_post(rig.loop, &task);
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	client_expect_end(fd);
+	rig_end(&rig);
+}
+
+static void
+full_tail(struct weir_loop *loop, struct weir_task *task)
+{
+	for (int i = 0; i < 256; i++) {
+		struct weir_slice slice = {
+		    weir_loop_buffer(loop, 65536), 0, 65536};
+		(void)task;
+		CHECK_NOT_NULL(slice.buffer);
+		memset(slice.buffer->data, 0, 65536);
+		CHECK_EQ(weir_conn_send(full.conn, &slice, 1, NULL), 0);
+	}
+}
+
+/* One that waits for room to send has two things with the kernel. */
+TEST(net_full_queue_does_not_lose_the_end_of_a_poll)
+{
+	const struct weir_handlers handlers = {
+	    .on_accept = full_accepted,
+	    .on_data = echo_data,
+	};
+	const struct weir_net_config config = {.without = 0};
+	struct weir_task tail = {.run = full_tail};
+	struct weir_task task = {.run = full_abort};
+	struct rig rig;
+	int fd;
+
+	uring_start(&rig, config, &handlers);
+	fd = client_connect(&rig);
+	WAIT_FOR(__atomic_load_n(&full.conn, __ATOMIC_ACQUIRE) != NULL);
+	weir_loop_post(rig.loop, &tail);
+	WAIT_FOR(rig_stats(&rig).quota_pauses == 1);
+	weir_loop_post(rig.loop, &task);
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	close(fd);
+	rig_end(&rig);
+}
+
+static void
+full_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	full_queue(weir_conn_loop(conn), 1);
+	echo_data(conn, slice);
+}
+
+/* Each receive is armed anew, and each time the queue is full. */
+TEST(net_full_queue_delays_receives_and_closes_nobody)
+{
+	const struct weir_handlers handlers = {.on_data = full_data};
+	const struct weir_net_config config = {
+	    .without = WEIR_NET_MULTISHOT_RECEIVE,
+	};
+	struct rig rig;
+	int fd;
+
+	uring_start(&rig, config, &handlers);
+	fd = client_connect(&rig);
+	for (int i = 0; i < 20; i++) {
+		client_send(fd, "full", 4);
+		client_expect(fd, "full", 4);
+	}
+	close(fd);
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	CHECK_EQ(rig_stats(&rig).closed[WEIR_CLOSE_PEER], 1);
+	rig_end(&rig);
+}
+
+/* ---- sends in batches -------------------------------------------------- */
+
+#define BATCH_CLIENTS 40
+#define BATCH_SLICES 80 /* more than one call takes */
+#define BATCH_BYTES 50000u
+
+/* What is sent is told apart by client and place. */
+static unsigned char
+batch_byte(unsigned salt, size_t at)
+{
+	return (unsigned char)(salt + at / 997 + at);
+}
+
+/* Answers a byte with megabytes that begin with it. */
+static void
+batch_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	unsigned salt = slice.buffer->data[slice.offset];
+	struct weir_slice many[BATCH_SLICES];
+	size_t at = 0;
+
+	weir_buffer_release(slice.buffer);
+	for (size_t i = 0; i < BATCH_SLICES; i++) {
+		struct weir_buffer *buffer =
+		    weir_loop_buffer(weir_conn_loop(conn), BATCH_BYTES);
+		CHECK_NOT_NULL(buffer);
+		for (size_t k = 0; k < BATCH_BYTES; k++)
+			buffer->data[k] = batch_byte(salt, at++);
+		many[i] = (struct weir_slice){buffer, 0, BATCH_BYTES};
+	}
+	CHECK_EQ(weir_conn_send(conn, many, BATCH_SLICES, NULL), 0);
+}
+
+static void
+batch_expect(int fd, unsigned salt)
+{
+	static unsigned char back[65536];
+	size_t at = 0;
+
+	while (at < (size_t)BATCH_SLICES * BATCH_BYTES) {
+		ssize_t got = recv(fd, back, sizeof(back), 0);
+		CHECK_GT(got, 0);
+		for (ssize_t k = 0; k < got; k++, at++)
+			if (back[k] != batch_byte(salt, at))
+				FAIL("client %u: byte %zu differs", salt, at);
+	}
+}
+
+TEST(net_sends_cut_short_in_a_batch_lose_nothing)
+{
+	const struct weir_handlers handlers = {.on_data = batch_data};
+	const struct weir_net_config config = {
+	    .send_quota_bytes = 16u << 20,
+	};
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+	int fd[BATCH_CLIENTS];
+	struct rig rig;
+
+	uring_start(&rig, config, &handlers);
+	for (unsigned i = 0; i < BATCH_CLIENTS; i++)
+		fd[i] = client_connect(&rig);
+	for (unsigned i = 0; i < BATCH_CLIENTS; i++)
+		client_send(fd[i], &(unsigned char){(unsigned char)i}, 1);
+	/* Some are gone while their answers wait. */
+	WAIT_FOR(rig_stats(&rig).operations >= BATCH_CLIENTS);
+	for (unsigned i = 0; i < BATCH_CLIENTS; i += 5) {
+		CHECK_EQ(setsockopt(fd[i], SOL_SOCKET, SO_LINGER, &linger,
+			     sizeof(linger)),
+		    0);
+		close(fd[i]);
+	}
+	for (unsigned i = 0; i < BATCH_CLIENTS; i++) {
+		if (i % 5 == 0)
+			continue;
+		batch_expect(fd[i], i);
+		close(fd[i]);
+	}
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	CHECK_EQ(rig_stats(&rig).closed[WEIR_CLOSE_PEER],
+	    BATCH_CLIENTS - BATCH_CLIENTS / 5);
+	rig_end(&rig);
+}
+
+/* ---- what idle loops withhold ------------------------------------------ */
+
+#define LENT_LOOPS 48u
+
+static uint64_t
+lent_in_use(void)
+{
+	static struct weir_pool_stats pools[32];
+	uint64_t bytes = 0;
+	size_t count;
+
+	pools[0].size = sizeof(pools[0]);
+	count = weir_stats_pools(pools, 32);
+	CHECK_LE(count, 32);
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(pools[i].name, "net.buffers", 11) == 0)
+			bytes += pools[i].in_use * pools[i].object_bytes;
+	return bytes;
+}
+
+/* Each got and answered something, and is idle: what is lent to the kernel must
+ * leave the memory to those who need it. */
+TEST(net_idle_loops_withhold_an_eighth_of_a_small_limit)
+{
+	const uint64_t reserved =
+	    (uint64_t)LENT_LOOPS * WEIR_NET_BUFFER_BYTES_MAX;
+	struct weir_net_config config = {
+	    .backend = WEIR_BACKEND_IO_URING,
+	    .buffer_limit_bytes = reserved + 65536,
+	};
+	struct weir_listen_config listen = {.handlers = echo_handlers};
+	static struct rig rigs[LENT_LOOPS];
+	int fd[LENT_LOOPS];
+	struct weir_net *net;
+	int error = weir_net_create(&config, &net);
+
+	if (error == -EPERM || error == -ENOSYS)
+		SKIP("no io_uring here: %d", error);
+	CHECK_EQ(error, 0);
+	for (unsigned i = 0; i < LENT_LOOPS; i++)
+		CHECK_EQ(weir_loop_create(net, &rigs[i].loop), 0);
+	for (unsigned i = 0; i < LENT_LOOPS; i++) {
+		struct weir_listener *listener;
+		rigs[i].net = net;
+		CHECK_EQ(weir_listen(rigs[i].loop, &listen, &listener), 0);
+		rigs[i].port = weir_listener_port(listener);
+		CHECK_EQ(
+		    pthread_create(&rigs[i].thread, NULL, rig_thread, &rigs[i]),
+		    0);
+		fd[i] = client_connect(&rigs[i]);
+	}
+	for (int round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < LENT_LOOPS; i++)
+			client_send(fd[i], "lent", 4);
+		for (unsigned i = 0; i < LENT_LOOPS; i++)
+			client_expect(fd[i], "lent", 4);
+	}
+	WAIT_FOR(rig_stats(&rigs[0]).operations == 0);
+	CHECK_LE(lent_in_use(), reserved + 65536 / 8);
+	for (unsigned i = 0; i < LENT_LOOPS; i++) {
+		close(fd[i]);
+		weir_loop_stop(rigs[i].loop, 1000);
+		CHECK_EQ(pthread_join(rigs[i].thread, NULL), 0);
+		weir_loop_destroy(rigs[i].loop);
+	}
+	check_nothing_out();
+	weir_net_destroy(net);
+}
+
+#else
+
+TEST(net_uring_is_left_out_of_this_build)
+{
+	SKIP("io_uring is left out of this build");
+}
+
+#endif
