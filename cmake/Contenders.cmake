@@ -43,6 +43,21 @@ if(ASIO_INCLUDE_DIR AND CMAKE_CXX_COMPILER AND
 		RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endif()
 
+# These need nothing but the system.
+set(bare epoll)
+if(weir_io_uring)
+	list(APPEND bare uring)
+endif()
+foreach(name IN LISTS bare)
+	if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND
+		EXISTS ${contenders}/echo_${name}.c)
+		add_executable(weir-echo-${name} ${contenders}/echo_${name}.c)
+		target_link_libraries(weir-echo-${name} PRIVATE weir_program)
+		set_target_properties(weir-echo-${name} PROPERTIES
+			RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+	endif()
+endforeach()
+
 if(WEIR_SANITIZE)
 	weir_optional_off("weir-count.so" "counting allocations"
 		"a sanitizer brings its own malloc")

@@ -16,10 +16,10 @@ import tempfile
 import time
 
 import _server
-from _server import weir_command, weir_path
+from _server import SANITIZED, weir_command, weir_path
 
 SMALL = ("--connections", "100", "--rounds", "2", "--seconds", "60ms",
-         "--warmup", "20ms")
+         "--warmup", "20ms", "--slow", "0")
 
 METRICS = ("packets_per_second", "cpu_us_per_packet",
            "cpu_us_per_packet_without_ksoftirqd", "latency_mean_ns",
@@ -61,7 +61,7 @@ def demo(*arguments, **options):
 
 def demo_json(*arguments, status=0):
     done = demo(*SMALL, *arguments, "--json", "-")
-    assert done.returncode == status, done
+    assert status is None or done.returncode == status, done
     return json.loads(done.stdout)
 
 
@@ -104,12 +104,16 @@ def check_counts(row):
     if row["counted"] is None:
         assert "not counted" in row["count_note"], row
         return
-    expected = {"weir": 0.0, "malloc": 2.0, "libuv": 2.0, "asio": 2.0}
+    expected = {"weir": 0.0, "malloc": 2.0, "libuv": 2.0, "asio": 2.0,
+                "weir-epoll": 0.0, "weir-uring": 0.0, "epoll": 1.0,
+                "uring": 0.0}
     counted = row["counted"]
-    # What a pool adds once in a run is not a cost of packets.
-    assert abs(row["system_allocations_per_packet"] -
-               expected[row["name"]]) < 0.01, counted
     assert counted["packets"] > 0
+    # What a pool adds once in a run is not a cost of packets; and the window
+    # of buffers lent to the kernel may be another at the end.
+    window = 1024 if row["name"] == "malloc" else 0
+    assert abs(row["system_allocations_per_packet"] -
+               expected[row["name"]]) < 0.01 + window / counted["packets"], row
 
 
 def test_json_holds_every_figure_of_the_table():
@@ -140,6 +144,55 @@ def test_json_holds_every_figure_of_the_table():
     assert machine["cpu"] and machine["kernel"].startswith("Linux")
     assert "demo" in figures["settings"]["command"]
     assert figures["published"]["pool_packets_per_second"] == 21000
+
+
+def test_bare_servers_and_back_ends_play_when_named():
+    folder = os.path.dirname(weir_path())
+    bare = [name for name in ("epoll", "uring")
+            if os.path.exists(os.path.join(folder, "weir-echo-" + name))]
+    names = ["weir-epoll", "weir-uring", *bare]
+    figures = demo_json("--contenders", ",".join(names), status=None)
+    found = rows(figures)
+    assert list(found) == names, found
+    for name, row in found.items():
+        if "uring" in name and row["status"] == "failed":
+            continue  # io_uring is forbidden here, and it says so
+        assert row["status"] == "ok" and row["mismatches"] == 0, row
+        assert row["errors"]["total"] == 0, row
+        assert all(0 <= share <= 1.2 for share in
+                   row["rounds"]["others_share"]), row
+        check_counts(row)
+        if name != "weir-epoll":
+            assert row["ratio"]["of"] == "weir-epoll", row
+
+
+def test_slow_readers_have_a_round():
+    """Whoever keeps what nobody reads, grows by it; weir by its quota."""
+    figures = demo_json("--slow", "30", "--rounds", "1", "--no-count",
+                        "--contenders", "weir,libuv", status=None)
+    assert figures["settings"]["slow_readers"] == 30
+    harm = {name: row["slow_readers"] for name, row in rows(figures).items()
+            if row["status"] == "ok"}
+    weir = harm["weir"]
+    assert weir["packets_per_second_alone"] > 0, weir
+    assert weir["kept"] > 0, weir
+    grown = weir["memory_bytes_beside"] - weir["memory_bytes_alone"]
+    # A quota of 64 KiB and what one pass brings, for each.
+    assert SANITIZED or grown < 30 * 65536 * 2 + (8 << 20), weir
+    if "libuv" in harm and not SANITIZED:
+        libuv = harm["libuv"]
+        assert libuv["memory_bytes_beside"] > 4 * grown, harm
+    assert "slow_readers" not in rows(
+        demo_json("--contenders", "weir", "--no-count"))["weir"]
+
+
+def test_slow_readers_are_in_the_table():
+    done = demo(*SMALL, "--slow", "5", "--rounds", "1", "--no-count",
+                "--contenders", "weir")
+    assert done.returncode == 0, done
+    assert "5 clients never read" in done.stdout, done.stdout
+    line = done.stdout.split("never read\n")[1].splitlines()[0]
+    assert line.startswith("weir ") and line.count("MiB") == 2, line
 
 
 def test_table_names_everything():

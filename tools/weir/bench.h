@@ -12,6 +12,7 @@
  *     bench_table.c     the result for people
  *     bench_report.c    the result as a page of documentation
  *     bench_chart.c     the result as pictures
+ *     bench_net.h       the engine's figures: servers, not allocators
  *
  * A worker plays one suite with one opponent in a process of its own (see
  * bench/object/harness.h).  In a round every suite is played by every opponent,
@@ -282,6 +283,10 @@ struct bench_settings {
 	int argc;
 	char **argv;
 };
+
+/* Rows about the machine, the command and the like. */
+void bench_play_about(
+    const struct bench_settings *set, struct bench_rows *rows);
 
 /* Plays, and adds what came of it to the rows; false if a worker failed. */
 bool bench_play(const struct bench_settings *set, struct bench_rows *rows);

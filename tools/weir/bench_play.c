@@ -97,8 +97,8 @@ play_command(const struct bench_settings *set, char *text, size_t bytes)
 		    text + used, bytes - used, " %s", set->argv[i]);
 }
 
-static void
-play_about(struct play *play)
+void
+bench_play_about(const struct bench_settings *set, struct bench_rows *rows)
 {
 	static struct demo_machine machine;
 	char text[BENCH_UNIT_BYTES];
@@ -107,21 +107,21 @@ play_about(struct play *play)
 	struct tm day;
 
 	demo_machine_read(&machine);
-	play_command(play->set, text, sizeof(text));
-	bench_rows_about(play->rows, "command", "-", text);
-	bench_rows_about(play->rows, "cpu", "-", machine.cpu);
+	play_command(set, text, sizeof(text));
+	bench_rows_about(rows, "command", "-", text);
+	bench_rows_about(rows, "cpu", "-", machine.cpu);
 	snprintf(number, sizeof(number), "%u", machine.processors);
-	bench_rows_about(play->rows, "processors", "-", number);
-	bench_rows_about(play->rows, "kernel", "-", machine.kernel);
-	bench_rows_about(play->rows, "compiler", "-", machine.compiler);
-	bench_rows_about(play->rows, "weir", "-", WEIR_VERSION_STRING);
+	bench_rows_about(rows, "processors", "-", number);
+	bench_rows_about(rows, "kernel", "-", machine.kernel);
+	bench_rows_about(rows, "compiler", "-", machine.compiler);
+	bench_rows_about(rows, "weir", "-", WEIR_VERSION_STRING);
 	if (gmtime_r(&now, &day) != NULL &&
 	    strftime(number, sizeof(number), "%Y-%m-%d", &day) > 0)
-		bench_rows_about(play->rows, "date", "-", number);
-	snprintf(number, sizeof(number), "%" PRIu64, play->set->rounds);
-	bench_rows_about(play->rows, "rounds", "-", number);
-	snprintf(number, sizeof(number), "%" PRIu64 " ms", play->set->case_ms);
-	bench_rows_about(play->rows, "time for a case", "-", number);
+		bench_rows_about(rows, "date", "-", number);
+	snprintf(number, sizeof(number), "%" PRIu64, set->rounds);
+	bench_rows_about(rows, "rounds", "-", number);
+	snprintf(number, sizeof(number), "%" PRIu64 " ms", set->case_ms);
+	bench_rows_about(rows, "time for a case", "-", number);
 }
 
 /* ---- one worker -------------------------------------------------------------- */
@@ -361,7 +361,7 @@ bench_play(const struct bench_settings *given, struct bench_rows *rows)
 	struct play play = {.set = &set, .rows = rows};
 
 	play.begun_ns = play_now_ns();
-	play_about(&play);
+	bench_play_about(&set, rows);
 	play_missing(&play, &set);
 	for (unsigned suite = 0; suite < bench_suite_count; suite++)
 		for (unsigned round = 0; round < set.rounds; round++)

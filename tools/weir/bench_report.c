@@ -6,7 +6,7 @@
  * made again and compared.  Under each table stand the rows that weir loses, so
  * that they cannot be overlooked.
  */
-#include "bench.h"
+#include "bench_net.h"
 
 #include <math.h>
 #include <string.h>
@@ -276,4 +276,5 @@ bench_report_print(const struct bench_rows *rows, const char *charts, FILE *out)
 	    "of one alloc and one free, and of a region with its loop, by "
 	    "callgrind",
 	    "instructions", charts, out);
+	bench_net_print(rows, true, out);
 }

@@ -5,6 +5,7 @@
  *     weir bench --quick
  *     weir bench pair handoff --peers weir,weir-batch,jemalloc,rte --rounds 7
  *     weir bench --json run.json --svg docs/bench
+ *     weir bench net --json net.json
  *     weir bench --report run.json --charts bench > docs/BENCHMARKS.md
  */
 #include "cmd.h"
@@ -16,12 +17,14 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_net.h"
 #include "cli.h"
 #include "demo.h"
 
 #define BENCH_QUICK_LIMIT_NS UINT64_C(45000000000)
 #define BENCH_FULL_LIMIT_NS UINT64_C(1150000000000)
 #define BENCH_ARGUMENTS_MAX 64
+#define BENCH_NET_ROUNDS 15
 
 volatile sig_atomic_t bench_stop;
 
@@ -32,6 +35,9 @@ struct bench_options {
 	bool case_given;
 	bool quick;
 	bool instructions;
+	bool net; /* the word net was there */
+	bool connections_given;
+	uint64_t connections;
 	const char *peers;
 	const char *only;
 	const char *json;
@@ -45,6 +51,7 @@ struct bench_options {
 static struct bench_options bench_set = {
     .rounds = 7,
     .case_ns = 100000000,
+    .connections = BENCH_NET_CONNECTIONS,
 };
 
 static const char bench_details[] =
@@ -67,6 +74,9 @@ static const char bench_details[] =
     "figure is the lower quartile of its chunks and the median of its rounds; "
     "a ratio is the median of the ratios of rounds. A full run takes up to 20 "
     "minutes, --quick less than one.\n\n"
+    "net, named alone: servers under crowds of connections and harm, each "
+    "figure with its target; 15 rounds, about 10 minutes, and no use on a busy "
+    "machine.\n\n"
     "Exit status: 0 all that were there played, 1 one of them failed, 2 wrong "
     "usage.";
 
@@ -105,6 +115,13 @@ static const struct cli_option bench_options[] = {
 	.kind = CLI_FLAG,
 	.target = &bench_set.quick,
 	.help = "shorter cases, smaller sets, at most 2 rounds: a first look"},
+    {.name = "connections",
+	.kind = CLI_U64,
+	.target = &bench_set.connections,
+	.given = &bench_set.connections_given,
+	.min = 100,
+	.max = BENCH_NET_CONNECTIONS,
+	.help = "net: of its large crowds"},
     {.name = "instructions",
 	.letter = 'i',
 	.kind = CLI_FLAG,
@@ -210,6 +227,10 @@ bench_take_suites(int argc, char **argv, char **rest, uint64_t *suites)
 				rest[count++] = argv[++i];
 			continue;
 		}
+		if (strcmp(argv[i], "net") == 0) {
+			bench_set.net = true;
+			continue;
+		}
 		int suite = bench_suite_find(argv[i]);
 		if (suite < 0)
 			return bench_unknown(
@@ -217,6 +238,9 @@ bench_take_suites(int argc, char **argv, char **rest, uint64_t *suites)
 		*suites |= UINT64_C(1) << suite;
 	}
 	rest[count] = NULL;
+	if (bench_set.net && *suites != 0)
+		return cli_usage(&bench_command,
+		    "net is measured alone: name no other suite");
 	if (*suites == 0)
 		*suites = bench_suites_default();
 	return CLI_GO_ON;
@@ -332,6 +356,7 @@ bench_on_signal(int signal_number)
 {
 	(void)signal_number;
 	bench_stop = 1;
+	demo_stop = 1;
 }
 
 static int
@@ -347,13 +372,17 @@ bench_run(const struct bench_settings *set)
 	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	if (!bench_play(set, &rows))
+	if (!(bench_set.net ? bench_net_play(set, bench_set.connections,
+				  bench_set.quick, &rows)
+			    : bench_play(set, &rows)))
 		status = CLI_FAILED;
 	if (rows.failed) {
 		fputs("weir bench: out of memory\n", stderr);
 		status = CLI_FAILED;
 	}
-	if (json != stdout)
+	if (json != stdout && bench_set.net)
+		bench_net_print(&rows, false, stdout);
+	else if (json != stdout)
 		bench_table_print(&rows, stdout);
 	if (bench_write_json(&rows, json) != CLI_OK ||
 	    bench_draw(&rows) != CLI_OK)
@@ -366,6 +395,15 @@ bench_run(const struct bench_settings *set)
 static int
 bench_check(void)
 {
+	if (bench_set.net &&
+	    (bench_set.peers != NULL || bench_set.only != NULL ||
+		bench_set.instructions))
+		return cli_usage(&bench_command,
+		    "net has its own servers and cases: --peers, --case and "
+		    "--instructions are for the others");
+	if (bench_set.connections_given && !bench_set.net)
+		return cli_usage(
+		    &bench_command, "--connections is for the suite net");
 	if (bench_set.charts != NULL && bench_set.report == NULL)
 		return cli_usage(&bench_command, "--charts needs --report");
 	if (bench_set.svg != NULL && !demo_chart_ready()) {
@@ -410,6 +448,10 @@ bench_settle(struct bench_settings *set)
 		set->rounds = 2;
 	if (quick && !bench_set.case_given)
 		set->case_ms = 15;
+	if (bench_set.net && !bench_set.rounds_given)
+		set->rounds = quick ? 3 : BENCH_NET_ROUNDS;
+	if (bench_set.net && !bench_set.case_given)
+		set->case_ms = quick ? 80 : 300;
 	set->decay_ops = quick ? 1440000 : 100000000;
 	set->live_bytes = quick ? 4u << 20 : 32u << 20;
 	/* Who names a number of rounds wants that number. */

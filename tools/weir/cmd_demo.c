@@ -20,9 +20,13 @@
 
 volatile sig_atomic_t demo_stop;
 
-#define DEMO_NAME(name, program, package, text) #name,
+#define DEMO_NAME(id, name, usual, kind, text) name,
 static const char *const demo_names[] = {DEMO_CONTENDERS(DEMO_NAME) NULL};
 #undef DEMO_NAME
+
+#define DEMO_USUAL(id, name, usual, kind, text) (uint64_t)(usual) << DEMO_##id |
+enum { DEMO_USUAL_SET = DEMO_CONTENDERS(DEMO_USUAL) 0 };
+#undef DEMO_USUAL
 
 static void
 demo_on_signal(int signal_number)
@@ -167,7 +171,9 @@ demo_check(const struct cli_command *command, const struct demo_settings *set)
 static const char demo_details[] =
     "Each contender is a server process of one thread: weir is 'weir serve' on "
     "pools, malloc the same engine with malloc and free for every buffer and "
-    "context, libuv and asio are echo servers written the usual way. Every "
+    "context, libuv and asio are echo servers written the usual way. When "
+    "named: weir-epoll and weir-uring, weir on a given system interface; epoll "
+    "and uring, the least code there is for each of those. Every "
     "byte that returns is verified. The ratio of each to weir is the median of "
     "pairs from the same round, with its interval; a difference inside it is "
     "called so. Ends in under a minute by default.\n\n"
@@ -187,7 +193,8 @@ static struct demo_settings demo_set = {
     .rounds = 15,
     .duration_ns = UINT64_C(400000000),
     .warmup_ns = UINT64_C(100000000),
-    .contenders = (1u << DEMO_ID_COUNT) - 1,
+    .contenders = DEMO_USUAL_SET,
+    .slow = 50,
     .count = true,
 };
 
@@ -245,8 +252,14 @@ static const struct cli_option demo_options[] = {
 	.target = &demo_set.contenders,
 	.choices = demo_names,
 	.no_default = true,
-	.help = "who takes part, separated by commas; all unless "
-		"given"},
+	.help = "who takes part, separated by commas; weir, malloc, "
+		"libuv and asio unless given"},
+    {.name = "slow",
+	.kind = CLI_U64,
+	.target = &demo_set.slow,
+	.max = 10000,
+	.help = "clients that never read, in a round of their own; 0: no such "
+		"round"},
     {.name = "count",
 	.kind = CLI_FLAG,
 	.target = &demo_set.count,

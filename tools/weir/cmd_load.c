@@ -6,6 +6,7 @@
  *     weir load --port 7700 --connections 10000 --size 1k --seconds 5
  *     weir load --port 7700 --rate 21000          open loop
  *     weir load --port 7 --protocol raw           any echo server
+ *     weir load --port 7700 --mode slow-reader --connections 1000
  */
 #include "cmd.h"
 
@@ -14,40 +15,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "address.h"
 #include "cli.h"
 #include "load.h"
-#include "load_report.h"
-#include "term.h"
+#include "load_engine.h"
+#include "load_output.h"
 
 #define LOAD_CONNECTIONS_MAX 1000000u
 #define LOAD_RATE_MAX 100000000u
-
-static const char *const load_protocols[] = {"packet", "raw", NULL};
-
-struct load_settings {
-	const char *address;
-	const char *json;
-	uint64_t port;
-	uint64_t connections;
-	uint64_t active;
-	uint64_t size;
-	uint64_t duration_ns;
-	uint64_t warmup_ns;
-	uint64_t timeout_ns;
-	uint64_t packets;
-	uint64_t depth;
-	uint64_t rate;
-	uint64_t cpu;
-	int protocol;
-	bool verify;
-	bool allow_remote;
-	bool seconds_given;
-	bool warmup_given;
-	bool active_given;
-	bool cpu_given;
-};
 
 static volatile sig_atomic_t load_stop;
 
@@ -67,6 +44,38 @@ load_catch_signals(void)
 	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+}
+
+/* What makes no sense in a mode. */
+static int
+load_check_mode(
+    const struct cli_command *command, const struct load_settings *set)
+{
+	const char *mode = load_modes[set->mode];
+
+	if (set->mode == LOAD_MODE_ECHO)
+		return CLI_GO_ON;
+	if (set->rate != 0 || set->packets != 0)
+		return cli_usage(command,
+		    "--rate and --packets are for --mode echo, not %s", mode);
+	if (set->mode == LOAD_MODE_BURST)
+		return CLI_GO_ON;
+	if (set->active_given)
+		return cli_usage(command,
+		    "--active is for --mode echo and burst; in --mode %s all "
+		    "connections are alike",
+		    mode);
+	if (set->mode == LOAD_MODE_BROADCAST &&
+	    (set->connections < 2 || set->size < 8))
+		return cli_usage(command,
+		    "--mode broadcast needs a speaker and a listener, and 8 "
+		    "bytes to tell packets apart");
+	if (set->protocol == LOAD_RAW && (set->mode == LOAD_MODE_HALF_OPEN ||
+					     set->mode == LOAD_MODE_GARBAGE))
+		return cli_usage(command,
+		    "--mode %s is about packets; the raw protocol has none",
+		    mode);
+	return CLI_GO_ON;
 }
 
 /* What the table of options cannot say; CLI_GO_ON or an exit status. */
@@ -105,7 +114,7 @@ load_check(const struct cli_command *command, struct load_settings *set,
 		if (!set->seconds_given)
 			set->duration_ns = 0;
 	}
-	return CLI_GO_ON;
+	return load_check_mode(command, set);
 }
 
 /* Fewer connections where descriptors are short, and a word about it. */
@@ -145,125 +154,6 @@ load_pin(uint64_t cpu)
 	return CLI_FAILED;
 }
 
-static double
-load_per_second(const struct load_report *report)
-{
-	if (report->elapsed_ns == 0)
-		return 0.0;
-	return (double)report->packets * 1e9 / (double)report->elapsed_ns;
-}
-
-static void
-load_print_errors(FILE *out, const struct load_settings *set,
-    const struct load_report *report)
-{
-	uint64_t errors = load_errors(report);
-	char number[TERM_NUMBER_BYTES];
-
-	fprintf(out, "  errors      %s%s%s\n",
-	    term_style(out, errors == 0 ? TERM_GOOD : TERM_BAD),
-	    term_count(errors, number), term_style(out, TERM_PLAIN));
-	fprintf(out, "  mismatches  %s%s%s%s\n",
-	    term_style(out, report->mismatches == 0 ? TERM_GOOD : TERM_BAD),
-	    term_count(report->mismatches, number), term_style(out, TERM_PLAIN),
-	    set->verify ? "" : " (not looked for: --no-verify)");
-	load_report_causes(out, "    ", report);
-	if (report->stopped)
-		fputs("  (interrupted)\n", out);
-}
-
-/* A table of zeros would look like a measurement. */
-static void
-load_print_nothing(FILE *out, const struct load_config *config,
-    const struct load_report *report)
-{
-	char where[ADDRESS_TEXT_BYTES];
-
-	fprintf(out, "%s: %snothing was measured%s%s\n",
-	    address_text(&config->address, where), term_style(out, TERM_BAD),
-	    term_style(out, TERM_PLAIN),
-	    report->stopped ? " (interrupted)" : "");
-	load_report_causes(out, "    ", report);
-}
-
-static void
-load_print(FILE *out, const struct load_settings *set,
-    const struct load_config *config, const struct load_report *connect,
-    const struct load_report *report)
-{
-	char where[ADDRESS_TEXT_BYTES];
-	char number[6][TERM_NUMBER_BYTES];
-	const struct hist *latency = &report->latency;
-	uint64_t wire =
-	    set->size + (set->protocol == LOAD_PACKET ? LOAD_PACKET_HEADER : 0);
-
-	fprintf(out, "%s: %s connections (%s active), %s, %s B, depth %s\n",
-	    address_text(&config->address, where),
-	    term_count(connect->connected, number[0]),
-	    term_count(set->active, number[1]), load_protocols[set->protocol],
-	    term_count(set->size, number[2]),
-	    term_count(set->depth, number[3]));
-	fprintf(out, "  connect     %s\n",
-	    term_time(connect->elapsed_ns, number[0]));
-	fprintf(out, "  packets     %s in %s = %s%s packets/s%s, %.1f MiB/s\n",
-	    term_count(report->packets, number[0]),
-	    term_time(report->elapsed_ns, number[1]),
-	    term_style(out, TERM_BOLD),
-	    term_count((uint64_t)load_per_second(report), number[2]),
-	    term_style(out, TERM_PLAIN),
-	    load_per_second(report) * (double)wire / 1048576.0);
-	fprintf(out, "  latency     p50 %s  p90 %s  p99 %s  p99.9 %s  max %s\n",
-	    term_time(hist_percentile(latency, 50), number[0]),
-	    term_time(hist_percentile(latency, 90), number[1]),
-	    term_time(hist_percentile(latency, 99), number[2]),
-	    term_time(hist_percentile(latency, 99.9), number[3]),
-	    term_time(latency->max, number[4]));
-	if (set->rate != 0)
-		fprintf(out,
-		    "  open loop   %s packets/s asked, %s due but never sent\n",
-		    term_count(set->rate, number[0]),
-		    term_count(report->backlog, number[1]));
-	fprintf(out, "  client CPU  %.0f %%\n",
-	    report->elapsed_ns == 0
-		? 0.0
-		: 100.0 * (double)report->cpu_ns / (double)report->elapsed_ns);
-	load_print_errors(out, set, report);
-}
-
-static int
-load_write_json(FILE *out, const struct load_settings *set,
-    const struct load_config *config, const struct load_report *connect,
-    const struct load_report *report)
-{
-	char where[ADDRESS_TEXT_BYTES];
-	struct json json;
-
-	json_begin(&json, out);
-	json_open(&json, NULL, '{');
-	json_text(&json, "server", address_text(&config->address, where));
-	json_text(&json, "protocol", load_protocols[set->protocol]);
-	json_count(&json, "connections", set->connections);
-	json_count(&json, "connected", connect->connected);
-	json_count(&json, "active", set->active);
-	json_count(&json, "size_bytes", set->size);
-	json_count(&json, "depth", set->depth);
-	json_count(&json, "rate_per_second", set->rate);
-	json_bool(&json, "verified", set->verify);
-	json_count(&json, "connect_ns", connect->elapsed_ns);
-	json_count(&json, "elapsed_ns", report->elapsed_ns);
-	json_count(&json, "packets", report->packets);
-	json_count(&json, "packets_with_warmup", report->all_packets);
-	json_real(&json, "packets_per_second", load_per_second(report));
-	load_report_latency(&json, "latency_ns", &report->latency);
-	json_count(&json, "backlog", report->backlog);
-	json_count(&json, "client_cpu_ns", report->cpu_ns);
-	load_report_errors(&json, "errors", report);
-	json_count(&json, "mismatches", report->mismatches);
-	json_bool(&json, "interrupted", report->stopped);
-	json_close(&json, '}');
-	return json_end(&json);
-}
-
 /* Errors of both phases belong to the result. */
 static void
 load_merge(struct load_report *report, const struct load_report *connect)
@@ -277,8 +167,52 @@ load_merge(struct load_report *report, const struct load_report *connect)
 }
 
 static void
+load_pause(uint64_t ns)
+{
+	uint64_t end = load_now() + ns;
+	uint64_t now;
+
+	while (load_stop == 0 && (now = load_now()) < end) {
+		uint64_t left = end - now;
+		struct timespec slice = {
+		    .tv_nsec = left < 50000000 ? (long)left : 50000000};
+
+		nanosleep(&slice, NULL);
+	}
+}
+
+/* One burst after the other; the report is of the time they took, the pauses
+ * left out. */
+static void
+load_drive_bursts(const struct load_settings *set, struct load *load,
+    struct load_report *report, struct load_bursts *bursts)
+{
+	const struct load_run run = {.burst = true};
+	struct load_report *one = malloc(sizeof(*one));
+	uint64_t end = load_now() + set->duration_ns;
+
+	while (one != NULL && load_stop == 0 && load_errors(report) == 0 &&
+	       (set->duration_ns == 0 || load_now() < end)) {
+		load_run(load, &run, one);
+		bursts->count++;
+		hist_record(&bursts->times, one->elapsed_ns);
+		hist_add(&report->latency, &one->latency);
+		report->packets += one->packets;
+		report->all_packets += one->all_packets;
+		report->elapsed_ns += one->elapsed_ns;
+		report->cpu_ns += one->cpu_ns;
+		report->connected = one->connected;
+		report->stopped |= one->stopped;
+		load_merge(report, one);
+		load_pause(set->pause_ns);
+	}
+	free(one);
+}
+
+static void
 load_drive(const struct load_settings *set, struct load *load,
-    struct load_report *connect, struct load_report *report)
+    struct load_report *connect, struct load_report *report,
+    struct load_bursts *bursts)
 {
 	const struct load_run run = {
 	    .warmup_ns = set->warmup_ns,
@@ -288,63 +222,13 @@ load_drive(const struct load_settings *set, struct load *load,
 	};
 
 	load_connect(load, connect);
-	if (connect->connected > 0 && connect->errors[LOAD_UNANSWERED] == 0)
+	if (connect->connected == 0 || connect->errors[LOAD_UNANSWERED] != 0)
+		;
+	else if (set->mode == LOAD_MODE_BURST)
+		load_drive_bursts(set, load, report, bursts);
+	else
 		load_run(load, &run, report);
 	load_merge(report, connect);
-}
-
-/* Did the server close on us whatever it was sent? */
-static bool
-load_was_closed(
-    const struct load_report *connect, const struct load_report *report)
-{
-	uint64_t closed =
-	    report->errors[LOAD_RESET] + report->errors[LOAD_CLOSED];
-
-	return closed > 0 && closed == load_errors(report) &&
-	       connect->all_packets + report->all_packets == 0;
-}
-
-static int
-load_verdict(
-    const struct load_report *connect, const struct load_report *report)
-{
-	if (connect->errors[LOAD_REFUSED] > 0 && connect->connected == 0)
-		fputs("weir load: nobody listens there; start a server with "
-		      "'weir serve'\n",
-		    stderr);
-	if (connect->errors[LOAD_UNANSWERED] > 0)
-		fputs("weir load: the server accepts but does not answer; "
-		      "does it speak this --protocol?\n",
-		    stderr);
-	else if (load_was_closed(connect, report))
-		fputs("weir load: the server closes every connection that "
-		      "sends; does it speak this --protocol?\n",
-		    stderr);
-	if (load_errors(report) != 0 || report->mismatches != 0)
-		return CLI_FAILED;
-	return report->packets > 0 ? CLI_OK : CLI_FAILED;
-}
-
-static int
-load_report_all(FILE *json, const struct load_settings *set,
-    const struct load_config *config, const struct load_report *connect,
-    const struct load_report *report)
-{
-	bool measured = report->packets + report->latency.total != 0 ||
-			report->mismatches != 0;
-
-	if (json != stdout && !measured)
-		load_print_nothing(stdout, config, report);
-	else if (json != stdout)
-		load_print(stdout, set, config, connect, report);
-	if (json != NULL &&
-	    load_write_json(json, set, config, connect, report) != 0) {
-		fprintf(stderr, "weir load: cannot write %s: %s\n", set->json,
-		    strerror(errno));
-		return CLI_FAILED;
-	}
-	return load_verdict(connect, report);
 }
 
 /* Two reports of 30 KiB each are kept off the stack. */
@@ -353,9 +237,12 @@ load_execute(
     FILE *json, const struct load_settings *set, struct load_config *config)
 {
 	struct load_report *reports = calloc(2, sizeof(*reports));
+	struct load_bursts *bursts = calloc(1, sizeof(*bursts));
 	struct load *load = NULL;
 	int status = CLI_FAILED;
-	int error = reports == NULL ? -ENOMEM : load_create(&load, config);
+	int error = reports == NULL || bursts == NULL
+			? -ENOMEM
+			: load_create(&load, config);
 
 	if (error != 0) {
 		fprintf(
@@ -363,12 +250,37 @@ load_execute(
 		goto done;
 	}
 	load_catch_signals();
-	load_drive(set, load, &reports[0], &reports[1]);
-	status = load_report_all(json, set, config, &reports[0], &reports[1]);
+	load_drive(set, load, &reports[0], &reports[1], bursts);
+	status =
+	    load_output(json, set, config, &reports[0], &reports[1], bursts);
 done:
 	load_destroy(load);
+	free(bursts);
 	free(reports);
 	return status;
+}
+
+static int
+load_execute_rude(
+    FILE *json, const struct load_settings *set, const struct load_config *echo)
+{
+	const struct rude_config config = {
+	    .address = echo->address,
+	    .address_bytes = echo->address_bytes,
+	    .mode = (enum load_mode)set->mode,
+	    .protocol = echo->protocol,
+	    .connections = echo->connections,
+	    .payload_bytes = echo->payload_bytes,
+	    .pump_bytes = set->bytes,
+	    .duration_ns = set->duration_ns,
+	    .timeout_ns = set->timeout_ns,
+	    .seed = set->seed,
+	    .leave = !set->recover,
+	    .stop = &load_stop,
+	};
+
+	load_catch_signals();
+	return load_mode_run(json, set, &config);
 }
 
 static int
@@ -397,7 +309,10 @@ load_start(struct load_settings *set, struct load_config *config)
 	config->protocol = (enum load_protocol)set->protocol;
 	config->verify = set->verify;
 	config->stop = &load_stop;
-	status = load_execute(json, set, config);
+	if (set->mode == LOAD_MODE_ECHO || set->mode == LOAD_MODE_BURST)
+		status = load_execute(json, set, config);
+	else
+		status = load_execute_rude(json, set, config);
 	if (json != NULL && json != stdout && fclose(json) != 0)
 		status = CLI_FAILED;
 	return status;
@@ -414,7 +329,10 @@ static struct load_settings load_set = {
     .warmup_ns = UINT64_C(500000000),
     .timeout_ns = UINT64_C(5000000000),
     .depth = 1,
+    .pause_ns = UINT64_C(500000000),
+    .seed = 1,
     .verify = true,
+    .recover = true,
 };
 
 static const struct cli_option load_options[] = {
@@ -432,6 +350,11 @@ static const struct cli_option load_options[] = {
 	.max = 65535,
 	.value_name = "PORT",
 	.help = "port of the server"},
+    {.name = "mode",
+	.kind = CLI_ENUM,
+	.target = &load_set.mode,
+	.choices = load_modes,
+	.help = "what the connections do (see below)"},
     {.name = "connections",
 	.letter = 'c',
 	.kind = CLI_U64,
@@ -492,6 +415,25 @@ static const struct cli_option load_options[] = {
 	.target = &load_set.timeout_ns,
 	.min = 1000000,
 	.help = "wait this long for a connect or an answer"},
+    {.name = "pause",
+	.kind = CLI_TIME,
+	.target = &load_set.pause_ns,
+	.help = "burst: silence between two of them"},
+    {.name = "bytes",
+	.letter = 'b',
+	.kind = CLI_BYTES,
+	.target = &load_set.bytes,
+	.help = "slow-reader: send this much on each connection; 0: as much "
+		"as the server takes"},
+    {.name = "recover",
+	.kind = CLI_FLAG,
+	.target = &load_set.recover,
+	.help = "idle, slow-reader, half-open, garbage: end without asking "
+		"for what is due"},
+    {.name = "seed",
+	.kind = CLI_U64,
+	.target = &load_set.seed,
+	.help = "garbage: of its random bytes"},
     {.name = "protocol",
 	.kind = CLI_ENUM,
 	.target = &load_set.protocol,
@@ -521,6 +463,22 @@ static const struct cli_option load_options[] = {
 	.help = "allow addresses that are not loopback"},
 };
 
+static const char load_details[] =
+    "Modes: echo keeps packets going and measures. burst has every active "
+    "connection send --depth packets at once, and all be silent for --pause. "
+    "broadcast is for servers that hand each packet to every connection: the "
+    "last one speaks, all others must hear it. "
+    "The others do harm: idle connections send nothing; a slow-reader sends "
+    "what the server takes and reads nothing; half-open begins a packet and "
+    "does not end it; garbage plays lengths that are none, random bytes, "
+    "packets byte by byte and resets, on as many connections as there is time "
+    "for. At the end those the server left open behave, and must get back all "
+    "they are owed; and a new connection must be served.\n\n"
+    "Exit status: 0 no error and no mismatch, 1 otherwise, 2 wrong usage; to "
+    "close or throttle who does harm is no error, what is not answered at the "
+    "end is one. Ctrl-C ends the run and prints what was measured until then, "
+    "with the same exit status; 1 if that was nothing.";
+
 int
 weir_cmd_load(int argc, char **argv)
 {
@@ -531,10 +489,7 @@ weir_cmd_load(int argc, char **argv)
 		       "returns, measure throughput and latency.",
 	    .options = load_options,
 	    .option_count = sizeof(load_options) / sizeof(load_options[0]),
-	    .details = "Exit status: 0 no error and no mismatch, 1 otherwise, "
-		       "2 wrong usage. Ctrl-C ends the run and prints what was "
-		       "measured until then, with the same exit status; 1 if "
-		       "that was nothing.",
+	    .details = load_details,
 	};
 	int status = cli_parse(&command, argc, argv);
 

@@ -6,6 +6,8 @@
  *     demo_play.c      the experiment: who runs when
  *     demo_server.c    a contender's process: start, figures, stop
  *     demo_client.c    a load engine in a process of its own, on command
+ *     demo_slow.c      clients that never read, in a process of their own
+ *     demo_harm.c      the round with those
  *     demo_machine.c   processor clocks of other processes, facts
  *     demo_stats.c     medians and their spread
  *     demo_table.c     the result for people
@@ -34,19 +36,33 @@
 #define DEMO_ROUNDS_MAX 1000u
 #define DEMO_PATH_BYTES 4096
 
-/* name, program beside weir ("": weir itself), package, what it is. */
-#define DEMO_CONTENDERS(X)                                       \
-	X(weir, "", "", "weir serve on pools")                   \
-	X(malloc, "", "", "weir serve, malloc for every buffer") \
-	X(libuv, "weir-echo-libuv", "libuv1-dev",                \
-	    "libuv, malloc in "                                  \
-	    "alloc_cb")                                          \
-	X(asio, "weir-echo-asio", "libasio-dev",                 \
-	    "Asio, a buffer allocated "                          \
-	    "per packet")
+/*
+ * Identifier, name, whether it plays unless others are named; then either the
+ * back end and the memory of a `weir serve`, or its program beside weir and the
+ * package that this needs; and what it is.
+ */
+/* clang-format off */
+#define DEMO_CONTENDERS(X)                                               \
+	X(weir, "weir", true, WEIR("auto", "pool"),                      \
+	    "weir serve on pools")                                       \
+	X(weir_epoll, "weir-epoll", false, WEIR("epoll", "pool"),        \
+	    "the same, over epoll")                                      \
+	X(weir_uring, "weir-uring", false, WEIR("io_uring", "pool"),     \
+	    "the same, over io_uring")                                   \
+	X(malloc, "malloc", true, WEIR("auto", "malloc"),                \
+	    "weir serve, malloc for every buffer")                       \
+	X(libuv, "libuv", true, OTHER("weir-echo-libuv", "libuv1-dev"),  \
+	    "libuv, malloc in alloc_cb")                                 \
+	X(asio, "asio", true, OTHER("weir-echo-asio", "libasio-dev"),    \
+	    "Asio, a buffer allocated per packet")                       \
+	X(epoll, "epoll", false, OTHER("weir-echo-epoll", NULL),         \
+	    "plain epoll, a malloc per packet")                          \
+	X(uring, "uring", false, OTHER("weir-echo-uring", NULL),         \
+	    "a bare io_uring, one ring of buffers, no safety")
+/* clang-format on */
 
 enum demo_id {
-#define DEMO_ID(name, program, package, text) DEMO_##name,
+#define DEMO_ID(id, name, usual, kind, text) DEMO_##id,
 	DEMO_CONTENDERS(DEMO_ID)
 #undef DEMO_ID
 	    DEMO_ID_COUNT
@@ -54,9 +70,12 @@ enum demo_id {
 
 struct demo_contender {
 	const char *name;
-	const char *program;
-	const char *package;
 	const char *text;
+	const char *program; /* NULL: weir itself */
+	const char *package; /* NULL: it needs none */
+	const char *backend;
+	const char *memory;
+	bool usual; /* plays unless others are named */
 };
 
 extern const struct demo_contender demo_contenders[DEMO_ID_COUNT];
@@ -71,9 +90,13 @@ struct demo_settings {
 	uint64_t duration_ns;
 	uint64_t warmup_ns;
 	uint64_t contenders; /* set of enum demo_id */
+	uint64_t slow;       /* clients that never read; 0: no such round */
 	const char *json;
 	const char *svg;
 	const char *directory; /* of the contenders' programs */
+	const char *title;     /* before the steps of the progress, or NULL */
+	const char *const *serve_options; /* more for weir serve, or NULL */
+	uint64_t rate; /* packets/s of an open loop; 0: closed */
 	bool active_given;
 	bool directory_given;
 	bool duration_given;
@@ -116,8 +139,15 @@ int demo_server_start(struct demo_server *server,
     const struct demo_settings *set, enum demo_id id, const char *count_file,
     char *why, size_t why_bytes);
 
+/* Waits for its line "listening on ADDR:PORT", of a process with pid and output
+ * set; 0 or -errno. */
+int demo_server_greeted(struct demo_server *server);
+
 /* Peak resident memory in bytes, 0 if unknown. */
 uint64_t demo_server_peak_rss(const struct demo_server *server);
+
+/* Resident now, without what it shares with files: its own memory. */
+uint64_t demo_server_memory(const struct demo_server *server);
 
 /* Ask it to end, force it after two seconds; true if it ended with status 0. */
 bool demo_server_stop(struct demo_server *server);
@@ -130,6 +160,7 @@ struct demo_result {
 	struct load_report report;
 	uint64_t server_cpu_ns;  /* in the measured window */
 	uint64_t softirq_cpu_ns; /* of ksoftirqd, in the same window */
+	uint64_t busy_ns;        /* of the processors, whoever it was for */
 };
 
 struct demo_client {
@@ -147,6 +178,23 @@ int demo_client_run(
     struct demo_client *client, uint64_t warmup_ns, uint64_t duration_ns);
 
 void demo_client_stop(struct demo_client *client);
+
+/* ---- demo_slow.c ------------------------------------------------------- */
+
+struct demo_slow {
+	pid_t pid; /* 0: none */
+};
+
+/* @count clients that send @bytes each, or as much as is taken, and read
+ * nothing; 0 or -errno. */
+int demo_slow_start(struct demo_slow *slow, const struct demo_settings *set,
+    const struct demo_server *server, uint32_t count, uint64_t bytes);
+
+/* Wait until the server rests from them; false: it did not in time. */
+bool demo_slow_settle(const struct demo_server *server, uint64_t limit_ns);
+
+/* Reset them; accepts none. */
+void demo_slow_stop(struct demo_slow *slow);
 
 /* ---- demo_machine.c ---------------------------------------------------- */
 
@@ -174,6 +222,12 @@ uint64_t demo_clock_ns(clockid_t clock);
  */
 uint64_t demo_softirq_ns(int cpu);
 
+/*
+ * Time that processors were not idle, to 10 ms, with what a host took from
+ * them: of the first two, or of all.
+ */
+uint64_t demo_busy_ns(bool first_two);
+
 /* ---- results ----------------------------------------------------------- */
 
 enum demo_status {
@@ -190,6 +244,18 @@ struct demo_round {
 	double mean_ns;
 	double p50_ns;
 	double p99_ns;
+	double others; /* share of the processors' time that others took */
+};
+
+/* Packets of some connections, alone and beside others that never read. */
+struct demo_harm {
+	bool ran;
+	bool settled; /* the server rested from them before it was measured */
+	double alone_per_s;
+	double beside_per_s;
+	uint64_t alone_bytes; /* the server's own memory */
+	uint64_t beside_bytes;
+	char note[192];
 };
 
 struct demo_row {
@@ -203,6 +269,8 @@ struct demo_row {
 	struct load_report totals; /* errors and mismatches of everything */
 	uint32_t connected;
 	uint64_t peak_rss;
+
+	struct demo_harm harm;
 
 	bool counted;
 	char count_note[512];
@@ -221,6 +289,9 @@ struct demo {
 
 /* Fills the rows by running the contenders; demo_play.c. */
 void demo_play(struct demo *demo);
+
+/* The round with clients that never read, of one contender; demo_harm.c. */
+void demo_harm_play(struct demo *demo, enum demo_id id);
 
 /* Allocations and memory calls per packet of a counted row. */
 double demo_calls_per_packet(const struct demo_row *row, bool memory_calls);

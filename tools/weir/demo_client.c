@@ -41,6 +41,7 @@ struct client {
 	struct demo_result *result;
 	clockid_t server_clock;
 	int softirq_cpu;
+	uint64_t rate;
 	struct load *load;
 };
 
@@ -55,6 +56,7 @@ client_mark(void *context, bool begin)
 
 	result->server_cpu_ns += sign * demo_clock_ns(client->server_clock);
 	result->softirq_cpu_ns += sign * demo_softirq_ns(client->softirq_cpu);
+	result->busy_ns += sign * demo_busy_ns(client->softirq_cpu >= 0);
 }
 
 static void
@@ -64,6 +66,7 @@ client_obey(struct client *client, const struct client_order *order)
 	const struct load_run run = {
 	    .warmup_ns = order->warmup_ns,
 	    .duration_ns = order->duration_ns,
+	    .rate = client->rate,
 	    .mark = client_mark,
 	    .context = client,
 	};
@@ -74,6 +77,7 @@ client_obey(struct client *client, const struct client_order *order)
 	}
 	result->server_cpu_ns = 0;
 	result->softirq_cpu_ns = 0;
+	result->busy_ns = 0;
 	load_run(client->load, &run, &result->report);
 }
 
@@ -126,6 +130,7 @@ client_become(const struct demo_settings *set, const struct demo_server *server,
 	    .result = result,
 	    .server_clock = server->clock,
 	    .softirq_cpu = set->pinned ? 0 : -1,
+	    .rate = set->rate,
 	};
 
 	setpgid(0, 0);

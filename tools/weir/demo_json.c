@@ -19,6 +19,7 @@ static const char *const json_metrics[DEMO_METRIC_COUNT] = {
     [DEMO_MEAN] = "latency_mean_ns",
     [DEMO_P50] = "latency_p50_ns",
     [DEMO_P99] = "latency_p99_ns",
+    [DEMO_OTHERS] = "others_share",
 };
 
 static const char *const json_statuses[] = {
@@ -43,6 +44,7 @@ json_settings(struct json *json, const struct demo *demo)
 	json_count(json, "round_ns", set->duration_ns);
 	json_count(json, "round_shortest_ns", demo->shortest_ns);
 	json_count(json, "warmup_ns", set->warmup_ns);
+	json_count(json, "slow_readers", set->slow);
 	json_bool(json, "pinned", set->pinned);
 	json_open(json, "command", '[');
 	json_text(json, NULL, "weir");
@@ -119,6 +121,26 @@ json_counts(struct json *json, const struct demo_row *row)
 	json_close(json, '}');
 }
 
+static void
+json_harm(struct json *json, const struct demo_row *row)
+{
+	const struct demo_harm *harm = &row->harm;
+
+	json_open(json, "slow_readers", '{');
+	if (harm->note[0] != '\0')
+		json_text(json, "note", harm->note);
+	if (harm->ran) {
+		json_real(json, "packets_per_second_alone", harm->alone_per_s);
+		json_real(
+		    json, "packets_per_second_beside", harm->beside_per_s);
+		json_real(json, "kept", harm->beside_per_s / harm->alone_per_s);
+		json_count(json, "memory_bytes_alone", harm->alone_bytes);
+		json_count(json, "memory_bytes_beside", harm->beside_bytes);
+		json_bool(json, "settled", harm->settled);
+	}
+	json_close(json, '}');
+}
+
 /* How the baseline compares with this contender. */
 static void
 json_ratios(
@@ -128,7 +150,7 @@ json_ratios(
 
 	json_open(json, "ratio", '{');
 	json_text(json, "of", demo_contenders[base].name);
-	for (int m = 0; m < DEMO_METRIC_COUNT; m++) {
+	for (int m = 0; m < DEMO_OTHERS; m++) {
 		struct demo_spread ratio = demo_ratio_spread(
 		    &demo->rows[base], row, (enum demo_metric)m);
 
@@ -168,6 +190,8 @@ json_row(struct json *json, const struct demo *demo, enum demo_id id)
 	load_report_latency(json, "latency_ns", &row->latency);
 	json_count(json, "peak_rss_bytes", row->peak_rss);
 	json_counts(json, row);
+	if (demo->set.slow > 0)
+		json_harm(json, row);
 	load_report_errors(json, "errors", &row->totals);
 	json_count(json, "mismatches", row->totals.mismatches);
 	if (id != demo_baseline(demo))

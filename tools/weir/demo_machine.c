@@ -143,6 +143,47 @@ demo_clock_ns(clockid_t clock)
 	       (uint64_t)now.tv_nsec;
 }
 
+/* "cpuN user nice system idle iowait irq softirq steal ...", in ticks. */
+static uint64_t
+machine_busy_ticks(const char *line)
+{
+	uint64_t ticks = 0;
+	char *at;
+
+	line += strcspn(line, " ");
+	for (int field = 0; field < 8; field++) {
+		uint64_t value = strtoull(line, &at, 10);
+
+		if (field != 3 && field != 4)
+			ticks += value;
+		line = at;
+	}
+	return ticks;
+}
+
+uint64_t
+demo_busy_ns(bool first_two)
+{
+	FILE *file = fopen("/proc/stat", "re");
+	uint64_t ticks = 0;
+	long rate = sysconf(_SC_CLK_TCK);
+	char line[512];
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		bool all = strncmp(line, "cpu ", 4) == 0;
+		bool two = strncmp(line, "cpu0 ", 5) == 0 ||
+			   strncmp(line, "cpu1 ", 5) == 0;
+
+		if (strncmp(line, "cpu", 3) != 0)
+			break;
+		if (first_two ? two : all)
+			ticks += machine_busy_ticks(line);
+	}
+	if (file != NULL)
+		fclose(file);
+	return rate > 0 ? ticks * (UINT64_C(1000000000) / (uint64_t)rate) : 0;
+}
+
 uint64_t
 demo_softirq_ns(int cpu)
 {

@@ -22,12 +22,17 @@
 /* Of each of the two runs that count. */
 #define DEMO_COUNT_NS UINT64_C(400000000)
 
-/* Start and rounds together; what is left of a minute is for counting. */
-#define DEMO_PLAY_NS UINT64_C(46000000000)
+/* Start and rounds together; what is left of a minute is for slow readers, and
+ * for counting. */
+#define DEMO_PLAY_NS UINT64_C(38000000000)
+
+/* No round with slow readers begins later. */
+#define DEMO_HARM_NS UINT64_C(46000000000)
 #define DEMO_RUN_MIN_NS UINT64_C(100000000)
 
 struct demo_steps {
 	struct term_progress progress;
+	const char *title;
 	unsigned done;
 	unsigned total;
 };
@@ -35,9 +40,10 @@ struct demo_steps {
 static void
 demo_step(struct demo_steps *steps, const char *what, enum demo_id id)
 {
-	char text[96];
+	char text[128];
 
-	snprintf(text, sizeof(text), "%s %s", what, demo_contenders[id].name);
+	snprintf(text, sizeof(text), "%s%s %s", steps->title, what,
+	    demo_contenders[id].name);
 	term_progress_set(&steps->progress, steps->done, steps->total, text);
 	steps->done++;
 }
@@ -118,8 +124,21 @@ demo_row_start(const struct demo *demo, enum demo_id id, struct demo_row *row,
 	return row->connected > 0;
 }
 
+/* What neither the server nor its client nor ksoftirqd took. */
+static double
+demo_others(const struct demo_result *result, unsigned processors, bool pinned)
+{
+	const struct load_report *report = &result->report;
+	double own = (double)result->server_cpu_ns +
+		     (double)result->softirq_cpu_ns + (double)report->cpu_ns;
+	double others = (double)result->busy_ns - own;
+	double time = (double)report->elapsed_ns * (pinned ? 2 : processors);
+
+	return others > 0 && time > 0 ? others / time : 0;
+}
+
 static void
-demo_row_record(struct demo_row *row)
+demo_row_record(const struct demo *demo, struct demo_row *row)
 {
 	const struct demo_result *result = row->client.result;
 	const struct load_report *report = &result->report;
@@ -135,6 +154,8 @@ demo_row_record(struct demo_row *row)
 	round->mean_ns = hist_mean(&report->latency);
 	round->p50_ns = (double)hist_percentile(&report->latency, 50);
 	round->p99_ns = (double)hist_percentile(&report->latency, 99);
+	round->others =
+	    demo_others(result, demo->machine.processors, demo->set.pinned);
 	hist_add(&row->latency, &report->latency);
 	demo_row_add_errors(row, report);
 }
@@ -206,7 +227,7 @@ demo_play_one(struct demo *demo, enum demo_id id, uint64_t duration_ns)
 	    demo_client_run(&row->client, demo->set.warmup_ns, duration_ns);
 
 	if (demo_row_alive(row, error))
-		demo_row_record(row);
+		demo_row_record(demo, row);
 }
 
 static void
@@ -255,6 +276,26 @@ demo_stop_all(struct demo *demo)
 		if (row->server.pid != 0)
 			row->peak_rss = demo_server_peak_rss(&row->server);
 		demo_row_stop(row);
+	}
+}
+
+/* ---- the part with slow readers ---------------------------------------- */
+
+static void
+demo_harm_all(struct demo *demo, struct demo_steps *steps, uint64_t begun_ns)
+{
+	for (int i = 0; i < DEMO_ID_COUNT && demo_stop == 0; i++) {
+		struct demo_row *row = &demo->rows[i];
+
+		if (row->status != DEMO_READY || row->round_count == 0)
+			continue;
+		demo_step(steps, "slow readers,", (enum demo_id)i);
+		if (!demo->set.duration_given &&
+		    demo_clock_ns(CLOCK_MONOTONIC) - begun_ns > DEMO_HARM_NS)
+			snprintf(row->harm.note, sizeof(row->harm.note),
+			    "left out: the minute is over");
+		else
+			demo_harm_play(demo, (enum demo_id)i);
 	}
 }
 
@@ -363,15 +404,19 @@ void
 demo_play(struct demo *demo)
 {
 	uint64_t begun_ns = demo_clock_ns(CLOCK_MONOTONIC);
-	struct demo_steps steps = {0};
+	struct demo_steps steps = {
+	    .title = demo->set.title != NULL ? demo->set.title : ""};
 
 	demo_choose(demo);
 	steps.total = demo_ready_count(demo) *
-		      ((unsigned)demo->set.rounds + 1 + demo->set.count);
+		      ((unsigned)demo->set.rounds + 1 + demo->set.count +
+			  (demo->set.slow > 0));
 	term_progress_begin(&steps.progress, stderr);
 	demo_start_all(demo, &steps);
 	demo_play_rounds(demo, &steps, begun_ns);
 	demo_stop_all(demo);
+	if (demo->set.slow > 0)
+		demo_harm_all(demo, &steps, begun_ns);
 	if (demo->set.count)
 		demo_count_all(demo, &steps);
 	term_progress_end(&steps.progress);

@@ -23,17 +23,21 @@
 #define SERVER_STOP_MS 2000
 #define SERVER_POLL_MS 10
 #define SERVER_CPU 0
+#define SERVER_ARGUMENTS_MAX 24
 
-#define SERVER_ROW(name, program, package, text) \
-	{#name, program, package, text},
+#define WEIR(backend, memory) NULL, NULL, backend, memory
+#define OTHER(program, package) program, package, NULL, NULL
+#define SERVER_ROW(id, name, usual, kind, text) {name, text, kind, usual},
 const struct demo_contender demo_contenders[DEMO_ID_COUNT] = {
     DEMO_CONTENDERS(SERVER_ROW)};
 #undef SERVER_ROW
+#undef OTHER
+#undef WEIR
 
 static void
 server_path(const struct demo_settings *set, const char *program, char *path)
 {
-	if (program[0] == '\0')
+	if (program == NULL)
 		snprintf(path, DEMO_PATH_BYTES, "/proc/self/exe");
 	else
 		snprintf(
@@ -88,13 +92,15 @@ server_become(const struct demo_settings *set, enum demo_id id,
     const char *count_file, int output, int log, pid_t parent)
 {
 	const struct demo_contender *contender = &demo_contenders[id];
-	const char *memory = id == DEMO_malloc ? "malloc" : "pool";
 	const char *own[] = {"weir", "serve", "--address", "127.0.0.1",
-	    "--port", "0", "--threads", "1", "--memory", memory, NULL};
+	    "--port", "0", "--threads", "1", "--memory", contender->memory,
+	    "--backend", contender->backend, NULL};
 	const char *other[] = {contender->program, "--address", "127.0.0.1",
 	    "--port", "0", "--threads", "1", NULL};
-	char *arguments[16] = {NULL};
-	const char **from = contender->program[0] == '\0' ? own : other;
+	const char *const *more = set->serve_options;
+	char *arguments[SERVER_ARGUMENTS_MAX + 1] = {NULL};
+	size_t count = 0;
+	const char **from = contender->program == NULL ? own : other;
 	char path[DEMO_PATH_BYTES];
 
 	setpgid(0, 0);
@@ -112,7 +118,11 @@ server_become(const struct demo_settings *set, enum demo_id id,
 	server_preload(set, count_file);
 	server_path(set, contender->program, path);
 	for (size_t i = 0; from[i] != NULL; i++)
-		arguments[i] = strdup(from[i]);
+		arguments[count++] = strdup(from[i]);
+	for (size_t i = 0; from == own && more != NULL && more[i] != NULL &&
+			   count < SERVER_ARGUMENTS_MAX;
+	     i++)
+		arguments[count++] = strdup(more[i]);
 	execv(path, arguments);
 	fprintf(
 	    stderr, "weir demo: cannot run %s: %s\n", path, strerror(errno));
@@ -172,6 +182,15 @@ server_explain(int error)
 }
 
 int
+demo_server_greeted(struct demo_server *server)
+{
+	int error = server_read_port(server);
+
+	return error == 0 ? -clock_getcpuclockid(server->pid, &server->clock)
+			  : error;
+}
+
+int
 demo_server_start(struct demo_server *server, const struct demo_settings *set,
     enum demo_id id, const char *count_file, char *why, size_t why_bytes)
 {
@@ -197,9 +216,7 @@ demo_server_start(struct demo_server *server, const struct demo_settings *set,
 	close(ends[1]);
 	server->output = ends[0];
 	if (error == 0)
-		error = server_read_port(server);
-	if (error == 0)
-		error = -clock_getcpuclockid(server->pid, &server->clock);
+		error = demo_server_greeted(server);
 	if (error == 0)
 		return 0;
 	if (server->pid < 0) {
@@ -213,8 +230,8 @@ failed:
 	return error;
 }
 
-uint64_t
-demo_server_peak_rss(const struct demo_server *server)
+static uint64_t
+server_status_bytes(const struct demo_server *server, const char *field)
 {
 	char path[64];
 	char line[128];
@@ -226,10 +243,22 @@ demo_server_peak_rss(const struct demo_server *server)
 	if (file == NULL)
 		return 0;
 	while (fgets(line, sizeof(line), file) != NULL)
-		if (strncmp(line, "VmHWM:", 6) == 0)
-			kib = strtoull(line + 6, NULL, 10);
+		if (strncmp(line, field, strlen(field)) == 0)
+			kib = strtoull(line + strlen(field), NULL, 10);
 	fclose(file);
 	return kib * 1024;
+}
+
+uint64_t
+demo_server_peak_rss(const struct demo_server *server)
+{
+	return server_status_bytes(server, "VmHWM:");
+}
+
+uint64_t
+demo_server_memory(const struct demo_server *server)
+{
+	return server_status_bytes(server, "RssAnon:");
 }
 
 /*

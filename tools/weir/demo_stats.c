@@ -96,6 +96,8 @@ demo_metric(const struct demo_round *round, enum demo_metric metric)
 		return round->p50_ns;
 	case DEMO_P99:
 		return round->p99_ns;
+	case DEMO_OTHERS:
+		return round->others;
 	case DEMO_METRIC_COUNT:
 		break;
 	}

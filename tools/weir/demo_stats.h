@@ -39,6 +39,7 @@ enum demo_metric {
 	DEMO_MEAN,
 	DEMO_P50,
 	DEMO_P99,
+	DEMO_OTHERS,
 	DEMO_METRIC_COUNT
 };
 

@@ -13,6 +13,7 @@
 #include "term.h"
 
 #define TABLE_RATIO_BYTES 80
+#define TABLE_OTHERS_MIN 0.05 /* less is not worth a word */
 
 double
 demo_calls_per_packet(const struct demo_row *row, bool memory_calls)
@@ -68,6 +69,19 @@ demo_succeeded(const struct demo *demo)
 	return any && !demo->interrupted;
 }
 
+/* Of the first column: the names of all that were asked for. */
+static int
+table_width(const struct demo *demo)
+{
+	size_t width = strlen("server ");
+
+	for (int i = 0; i < DEMO_ID_COUNT; i++)
+		if (demo->rows[i].status != DEMO_OFF &&
+		    strlen(demo_contenders[i].name) > width)
+			width = strlen(demo_contenders[i].name);
+	return (int)width;
+}
+
 static const char *
 table_plural(uint64_t count)
 {
@@ -101,7 +115,7 @@ table_settings(const struct demo *demo, FILE *out)
 
 /* The six right columns are the same for a row that ran. */
 static void
-table_row(const struct demo_row *row, const char *name, FILE *out)
+table_row(const struct demo_row *row, const char *name, int width, FILE *out)
 {
 	char number[6][TERM_NUMBER_BYTES];
 	char calls[TERM_NUMBER_BYTES] = "-";
@@ -113,8 +127,8 @@ table_row(const struct demo_row *row, const char *name, FILE *out)
 		snprintf(calls, sizeof(calls), "%.2f",
 		    demo_calls_per_packet(row, false) +
 			demo_calls_per_packet(row, true));
-	fprintf(out, "%-7s %9s %8.2f %8s %8s %8s %6.1f MiB %7s %s%6s %6s%s\n",
-	    name, term_count((uint64_t)throughput, number[0]), cpu,
+	fprintf(out, "%-*s %9s %8.2f %8s %8s %8s %6.1f MiB %7s %s%6s %6s%s\n",
+	    width, name, term_count((uint64_t)throughput, number[0]), cpu,
 	    term_time(hist_percentile(&row->latency, 50), number[1]),
 	    term_time(hist_percentile(&row->latency, 99), number[2]),
 	    term_time(hist_percentile(&row->latency, 99.9), number[3]),
@@ -128,21 +142,23 @@ table_row(const struct demo_row *row, const char *name, FILE *out)
 static void
 table_rows(const struct demo *demo, FILE *out)
 {
+	int width = table_width(demo);
+
 	fprintf(out,
-	    "%s%-7s %9s %8s %8s %8s %8s %10s %7s %6s %6s\n"
-	    "%-7s %9s %8s %8s %8s %8s %10s %7s %6s %6s%s\n",
-	    term_style(out, TERM_BOLD), "server", "packets", "CPU us", "", "",
-	    "", "", "allocs", "", "mis-", "", "per s", "/packet", "p50", "p99",
-	    "p99.9", "peak RSS", "/packet", "errors", "match",
+	    "%s%-*s %9s %8s %8s %8s %8s %10s %7s %6s %6s\n"
+	    "%-*s %9s %8s %8s %8s %8s %10s %7s %6s %6s%s\n",
+	    term_style(out, TERM_BOLD), width, "server", "packets", "CPU us",
+	    "", "", "", "", "allocs", "", "mis-", width, "", "per s", "/packet",
+	    "p50", "p99", "p99.9", "peak RSS", "/packet", "errors", "match",
 	    term_style(out, TERM_PLAIN));
 	for (int i = 0; i < DEMO_ID_COUNT; i++) {
 		const struct demo_row *row = &demo->rows[i];
 		const char *name = demo_contenders[i].name;
 
 		if (row->round_count > 0)
-			table_row(row, name, out);
+			table_row(row, name, width, out);
 		if (row->note[0] != '\0')
-			fprintf(out, "%-7s %s\n", name, row->note);
+			fprintf(out, "%-*s %s\n", width, name, row->note);
 		if (row->status == DEMO_READY)
 			load_report_causes(out, "        ", &row->totals);
 		if (row->status == DEMO_READY && row->count_note[0] != '\0')
@@ -203,9 +219,12 @@ table_ratios(const struct demo *demo, FILE *out)
 	char cpu[TABLE_RATIO_BYTES];
 	char rate[TABLE_RATIO_BYTES];
 
-	fprintf(out, "\n%sratio %s / other%s\n%-7s  %-37s  %s\n",
+	int width = table_width(demo);
+
+	fprintf(out, "\n%sratio %s / other%s\n%-*s  %-37s  %s\n",
 	    term_style(out, TERM_BOLD), demo_contenders[base].name,
-	    term_style(out, TERM_PLAIN), "", "CPU per packet", "packets per s");
+	    term_style(out, TERM_PLAIN), width, "", "CPU per packet",
+	    "packets per s");
 	for (int i = 0; i < DEMO_ID_COUNT; i++) {
 		const struct demo_row *other = &demo->rows[i];
 
@@ -213,10 +232,71 @@ table_ratios(const struct demo *demo, FILE *out)
 			continue;
 		table_ratio(row, other, DEMO_CPU, cpu);
 		table_ratio(row, other, DEMO_PACKETS_PER_S, rate);
-		fprintf(out, "%-7s  %-37s  %s\n", demo_contenders[i].name, cpu,
-		    rate);
+		fprintf(out, "%-*s  %-37s  %s\n", width,
+		    demo_contenders[i].name, cpu, rate);
 	}
 	table_ratio_legend(row, out);
+}
+
+/* Whoever else ran has made every packet dearer, the cheap ones most. */
+static void
+table_others(const struct demo *demo, FILE *out)
+{
+	double most = 0;
+
+	for (int i = 0; i < DEMO_ID_COUNT; i++) {
+		const struct demo_row *row = &demo->rows[i];
+		double share = demo_row_spread(row, DEMO_OTHERS).median;
+
+		if (row->round_count > 0)
+			most = fmax(most, share);
+	}
+	if (most >= TABLE_OTHERS_MIN)
+		fprintf(out,
+		    "Other programs, or the host, took %.0f %% of the "
+		    "processors meanwhile: ratios are\nnearer to 1 than they "
+		    "are on a quiet machine.\n",
+		    most * 100.0);
+}
+
+static void
+table_harm_row(
+    const struct demo_row *row, const char *name, int width, FILE *out)
+{
+	const struct demo_harm *harm = &row->harm;
+	char number[2][TERM_NUMBER_BYTES];
+
+	if (harm->ran)
+		fprintf(out, "%-*s %9s %11s %7.2f %9.1f MiB %7.1f MiB%s\n",
+		    width, name,
+		    term_count((uint64_t)harm->alone_per_s, number[0]),
+		    term_count((uint64_t)harm->beside_per_s, number[1]),
+		    harm->beside_per_s / harm->alone_per_s,
+		    (double)harm->alone_bytes / 1048576.0,
+		    (double)harm->beside_bytes / 1048576.0,
+		    harm->settled ? "" : "  still taking more");
+	if (harm->note[0] != '\0')
+		fprintf(out, "%-*s %s\n", width, name, harm->note);
+}
+
+/* What clients that never read cost the others, and the server. */
+static void
+table_harm(const struct demo *demo, FILE *out)
+{
+	int width = table_width(demo);
+	char number[TERM_NUMBER_BYTES];
+
+	if (demo->set.slow == 0)
+		return;
+	fprintf(out,
+	    "\n%s%-*s %9s %11s %7s %13s %11s%s   %s clients never read\n",
+	    term_style(out, TERM_BOLD), width, "", "packets/s", "beside them",
+	    "kept", "memory", "with them", term_style(out, TERM_PLAIN),
+	    term_count(demo->set.slow, number));
+	for (int i = 0; i < DEMO_ID_COUNT; i++)
+		if (demo->rows[i].round_count > 0)
+			table_harm_row(&demo->rows[i], demo_contenders[i].name,
+			    width, out);
 }
 
 static void
@@ -284,7 +364,10 @@ demo_table_print(const struct demo *demo, FILE *out)
 	table_rows(demo, out);
 	if (ran > 1)
 		table_ratios(demo, out);
+	table_others(demo, out);
 	table_counts(demo, out);
+	if (ran > 0)
+		table_harm(demo, out);
 	if (ran > 0)
 		table_published(demo, out);
 	if (demo->interrupted)

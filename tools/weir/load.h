@@ -74,6 +74,8 @@ struct load_run {
 	uint64_t duration_ns; /* 0: until the packets are through, or stop */
 	uint64_t packets;     /* 0: no limit; needs warmup_ns == 0 */
 	uint64_t rate;        /* packets/s of the open loop; 0: closed loop */
+	bool burst; /* depth packets on each active connection, and no more;
+		       closed loop, duration 0, packets 0 */
 
 	/* Called when the measured window begins and when it ends. */
 	void (*mark)(void *context, bool begin);

@@ -127,7 +127,7 @@ load_answered(
 		return;
 	if (!connection->wrong)
 		run_record(load, connection, now);
-	if (load->phase == LOAD_DRAIN)
+	if (load->phase == LOAD_DRAIN || load->run->burst)
 		return;
 	if (run_open_loop(load))
 		run_permit_due(load, connection);
@@ -257,7 +257,8 @@ run_finished(const struct load *load, uint64_t now)
 	if (load_stopped(load) || load->live == 0)
 		return true;
 	/* All packets through; or none comes back, and nothing ends this. */
-	if (load->budget == 0 && started && load->in_flight == 0)
+	if ((load->budget == 0 || load->run->burst) && started &&
+	    load->in_flight == 0)
 		return true;
 	return load->in_flight > 0 &&
 	       now > load->progress_ns + load->config.timeout_ns &&
