@@ -78,9 +78,11 @@ weiri_guard_bare(const struct weiri_guard_pool *pool)
 
 /* ---- sampling ----------------------------------------------------------- */
 
-/* A countdown goes this far at most, and so far for samples. */
+/* A countdown goes this far at most. */
 #define WEIRI_GUARD_SKIP_MAX 65535u
-#define WEIRI_GUARD_STRIDE_MAX 1024u
+
+/* For tests: the time that samples are picked by; NULL is the clock's. */
+extern uint64_t (*weiri_guard_clock)(void);
 
 /* Is the object of this visit, which stands for @requests, to be guarded? */
 bool weiri_guard_due(const struct weiri_guard_pool *pool, uint32_t requests);
@@ -147,6 +149,16 @@ void weiri_guard_expect(
 
 /* What a live object is known by; NULL for what is none. */
 void *weiri_guard_shadow_of(const void *object);
+
+/* As above, of any address in it. */
+void *weiri_guard_shadow_around(const void *address);
+
+struct weiri_guarded;
+
+/* The record, for a report, of an object that ended and was known by @shadow;
+ * NULL: its place has been used since. */
+const struct weiri_guarded *weiri_guard_ended(
+    const void *object, const void *shadow);
 
 /* Reports, if @object is in a place for guarded objects, what is wrong with it
  * as one of @pool. */

@@ -11,7 +11,8 @@
  * evades it.  Then by time: without a rate, a visit is a sample if the last one
  * is long enough ago, so that what samples cost is bounded whatever the traffic
  * (Linux's KFENCE draws the same line).  The moment moves by up to a half, which
- * no program is in step with.
+ * no program is in step with.  Visits that come too early make the next ones
+ * rarer, so that a thread has two for each sample whatever its speed.
  *
  * The names of pools lie in a table, because an object may be known for longer
  * than its pool.  The table is used in turn; an entry of a pool that is gone may
@@ -26,6 +27,15 @@
 #include <string.h>
 
 #define MODE_PER_S_DEFAULT 1000u
+
+/* Mean requests between two visits: a rate above it has only some of them be
+ * samples; by time, as many as it takes for every second one to be. */
+#define MODE_STRIDE_RATE 1024u
+#define MODE_STRIDE_MIN 64u
+#define MODE_STRIDE_MAX 16384u
+
+/* Intervals that are made up for. */
+#define MODE_LATE 8
 #define MODE_NS_PER_S UINT64_C(1000000000)
 
 struct weiri_guard_state weiri_guard_state = {
@@ -288,19 +298,27 @@ weiri_guard_leave(struct weiri_guard_pool *pool)
 
 /* ---- samples ------------------------------------------------------------------ */
 
+uint64_t (*weiri_guard_clock)(void);
+
 /* Is it time, and nobody else's sample? */
 static bool
 mode_is_time(struct weiri_guard_thread *self)
 {
-	uint64_t now = weiri_os_now_ns();
+	uint64_t now =
+	    weiri_guard_clock != NULL ? weiri_guard_clock() : weiri_os_now_ns();
 	uint64_t next = WEIRI_LOAD(&S.next_ns);
 	uint64_t interval = WEIRI_LOAD(&S.interval_ns);
 
+	uint64_t from = next;
+
 	if (now < next)
 		return false;
+	/* What is late by a few has the next ones come on time all the same. */
+	if (now - next > MODE_LATE * interval)
+		from = now;
 	interval =
 	    interval / 2 + weiri_guard_random(self) % weiri_max(interval, 1);
-	return __atomic_compare_exchange_n(&S.next_ns, &next, now + interval,
+	return __atomic_compare_exchange_n(&S.next_ns, &next, from + interval,
 	    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
@@ -317,8 +335,16 @@ weiri_guard_due(const struct weiri_guard_pool *pool, uint32_t requests)
 
 	if (self->reporting)
 		return false;
-	if (rate == 0)
-		return mode_is_time(self);
+	if (rate == 0) {
+		bool is_time = mode_is_time(self);
+
+		self->stride =
+		    (uint32_t)(is_time ? weiri_max(
+					     self->stride / 2, MODE_STRIDE_MIN)
+				       : weiri_min((size_t)self->stride * 2,
+					     MODE_STRIDE_MAX));
+		return is_time;
+	}
 	return requests >= rate ||
 	       weiri_guard_random_below(self, rate) < requests;
 }
@@ -329,8 +355,8 @@ weiri_guard_stride(const struct weiri_guard_pool *pool)
 	uint32_t rate = WEIRI_LOAD(&S.rate);
 
 	if (weiri_guard_mode(pool) != WEIR_GUARD_SAMPLE || rate == 0)
-		return WEIRI_GUARD_STRIDE_MAX;
-	return (uint32_t)weiri_min(rate, WEIRI_GUARD_STRIDE_MAX);
+		return weiri_guard_thread()->stride;
+	return (uint32_t)weiri_min(rate, MODE_STRIDE_RATE);
 }
 
 uint32_t

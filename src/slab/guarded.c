@@ -62,7 +62,9 @@ weiri_depot_wind(struct weiri_depot *depot)
 		return 0;
 	WEIRI_STORE(requests,
 	    weiri_requests_wind(*requests, weiri_guard_skip(depot->guard)));
-	return weiri_guard_stride(depot->guard);
+	return weiri_guard_mode(depot->guard) == WEIR_GUARD_OFF
+		   ? 0
+		   : weiri_guard_stride(depot->guard);
 }
 
 void *

@@ -186,6 +186,40 @@ TEST(account_resumes_once_for_each_pause)
 	weir_account_finish(&account);
 }
 
+/* A connection may end its accounts as soon as the lowest shows nothing: so those
+ * above are credited before. */
+static struct weir_account *credited_last;
+static unsigned credited;
+
+static void
+credit_above(struct weir_account *account)
+{
+	CHECK_EQ(used(account), 0);
+	CHECK_EQ(used(credited_last), 900);
+	credited++;
+}
+
+TEST(account_is_credited_from_the_root_to_the_leaf)
+{
+	struct weir_account process, group, conn;
+	struct weir_account_config config = {
+	    .limit_bytes = 1000, .pause_bytes = 500, .resume = credit_above};
+
+	credited_last = &conn;
+	CHECK_EQ(weir_account_init(&process, &config), 0);
+	config.parent = &process;
+	CHECK_EQ(weir_account_init(&group, &config), 0);
+	account_make(&conn, &group, 0);
+	CHECK(weir_account_charge(&conn, 900));
+	CHECK_EQ(weir_account_verdict(&conn, 0, NULL), WEIR_ACCOUNT_PAUSE);
+	weir_account_uncharge(&conn, 900);
+	CHECK_EQ(credited, 2);
+	CHECK_EQ(used(&conn), 0);
+	weir_account_finish(&conn);
+	weir_account_finish(&group);
+	weir_account_finish(&process);
+}
+
 TEST(account_names_the_largest_leaf)
 {
 	struct weir_account process, group[3], conn[3][4];
@@ -315,15 +349,15 @@ static void
 relay_connection(struct relay *relay, unsigned index, struct test_rng *rng)
 {
 	unsigned to = (index + 1) % RELAY_THREADS, paused = 0;
-	struct weir_account conn;
+	struct weir_account tenant, conn;
 
-	CHECK_EQ(weir_account_init(&conn,
-		     &(struct weir_account_config){
-			 .parent = &relay->group[index % 2],
-			 .user = &paused,
-			 .limit_bytes = 10000,
-			 .pause_bytes = 3000,
-			 .resume = relay_resume}),
+	account_make(&tenant, &relay->group[index % 2], 0);
+	CHECK_EQ(weir_account_init(
+		     &conn, &(struct weir_account_config){.parent = &tenant,
+				.user = &paused,
+				.limit_bytes = 10000,
+				.pause_bytes = 3000,
+				.resume = relay_resume}),
 	    0);
 	for (int i = 0; i < 5; i++) {
 		struct weir_buffer *b = weir_buffer_acquire_for(relay->pool,
@@ -344,7 +378,9 @@ relay_connection(struct relay *relay, unsigned index, struct test_rng *rng)
 		if (__atomic_load_n(&relay->finished, __ATOMIC_RELAXED) > 0)
 			relay_drain(relay, to);
 	}
+	/* Empty below is empty above: both may end at once. */
 	weir_account_finish(&conn);
+	weir_account_finish(&tenant);
 	memset(&conn, 0xdd, sizeof(conn));
 }
 

@@ -367,6 +367,21 @@ BUG(heap_underflow, ROW(UNDERFLOW), POOL(HEAP), NAMES("jobs"),
 	weir_heap_destroy(heap);
 }
 
+BUG(heap_read_unset, ROW(UNSET), POOL(HEAP), GUARDED(PATTERN, NULL))
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	unsigned char *object = weir_heap_alloc(heap, 100);
+
+	memset(object, 'k', 100);
+	weir_heap_free(heap, object);
+	object = weir_heap_alloc(heap, 100);
+	MENDED(memset(object, 0, 100));
+	BUG_HERE(if (object[19] != 'k' && object[19] == object[60])
+		bug_mark("pattern"));
+	weir_heap_free(heap, object);
+	weir_heap_destroy(heap);
+}
+
 /* ---- sizes, life ----------------------------------------------------------------- */
 
 BUG(heap_product_overflows, ROW(PRODUCT), POOL(HEAP), ALWAYS(REFUSED, NULL))

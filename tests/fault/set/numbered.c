@@ -38,8 +38,8 @@ BUG(buddy_double_free_after_merge, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"),
 	weir_buddy_destroy(buddy);
 }
 
-BUG(buddy_stale_free, ROW(STALE_FREE), POOL(BUDDY), NAMES("db"),
-    IN_A(NEVER, NULL), IN_S(NEVER, NULL), IN_D(NOW, "double-free"))
+/* A number is the same number to whoever has it. */
+BUG(buddy_stale_free, ROW(STALE_FREE), POOL(BUDDY), ALWAYS(NEVER, NULL))
 {
 	struct weir_buddy *buddy = bug_buddy("db", NULL, 0);
 	size_t stale = weir_buddy_alloc(buddy, 8), next;

@@ -257,8 +257,7 @@ BUG(region_underflow, ROW(UNDERFLOW), POOL(REGION), NAMES(BUG_REGION),
 	weir_region_destroy(region);
 }
 
-BUG(region_read_unset, ROW(UNSET), POOL(REGION), IN_A(NEVER, NULL),
-    IN_S(NEVER, NULL), IN_D(PATTERN, NULL))
+BUG(region_read_unset, ROW(UNSET), POOL(REGION), GUARDED(PATTERN, NULL))
 {
 	struct weir_region *region = bug_region(NULL);
 	unsigned char *object = weir_region_alloc(region, 100);
