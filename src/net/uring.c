@@ -27,8 +27,8 @@
 #define URING_COMPLETIONS 4096
 
 /* Buffers for those who send little, and for those who fill large ones. */
-#define URING_SMALL 1024
-#define URING_LARGE 16
+#define URING_SMALL 512
+#define URING_LARGE 8
 
 /* Connections accepted or refused by calls before the rest has its turn. */
 #define URING_ACCEPTS 64

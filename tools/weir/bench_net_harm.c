@@ -80,12 +80,14 @@ static void
 harm_slow_lanes(struct bench_net *net, const struct net_backend *backend,
     struct net_lane lanes[2], struct bench_net_figure *figure)
 {
-	const char *const peers[2] = {figure->peer, figure->peer};
+	char beside[BENCH_NAME_BYTES];
+	const char *const peers[2] = {figure->peer, beside};
 	struct demo_slow slow = {0};
 	struct demo_spread pairs;
 	uint64_t base, with;
 	char name[BENCH_NAME_BYTES];
 
+	snprintf(beside, sizeof(beside), "%s beside them", figure->peer);
 	for (int k = 0; k < 2; k++)
 		(void)net_lane_run(net, &lanes[k], net->run_ns);
 	base = demo_server_memory(&lanes[1].server);
