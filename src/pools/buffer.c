@@ -51,7 +51,9 @@
 #include <string.h>
 
 /* Ends that take long enough for one locked instruction more to vanish. */
-#define BUFFER_COSTLY_END ((uint32_t)WEIR_BUFFER_WIPE | WEIRI_BUFFER_EXTERNAL)
+#define BUFFER_COSTLY_END                                     \
+	((uint32_t)WEIR_BUFFER_WIPE | WEIRI_BUFFER_EXTERNAL | \
+	    WEIRI_BUFFER_GUARDED)
 
 /* ---- is it a buffer at all? --------------------------------------------- */
 
@@ -137,6 +139,8 @@ buffer_give_back(struct weir_buffer *buffer, uint32_t flags)
 	if ((flags & WEIRI_BUFFER_ACCOUNT) != 0)
 		account = (struct weir_account *)(uintptr_t)
 			      buffer->internal[WEIRI_BUFFER_ACCOUNT_WORD];
+	if (WEIR_UNLIKELY((flags & WEIRI_BUFFER_GUARDED) != 0))
+		weiri_buffer_guard_end(tier, buffer);
 	if ((flags & WEIRI_BUFFER_GATED) == 0 ||
 	    !weiri_gate_put_reserved(tier, buffer)) {
 		if ((flags & WEIRI_BUFFER_CHARGED) != 0 &&
@@ -144,7 +148,10 @@ buffer_give_back(struct weir_buffer *buffer, uint32_t flags)
 			!weiri_buffer_uncharge(buffer->pool, tier->bytes)))
 			weiri_buffer_fault(WEIR_FAULT_DOUBLE_FREE, buffer, 0,
 			    "%p was released by two at once");
-		weiri_depot_put(&tier->depot, buffer);
+		if (WEIR_UNLIKELY((flags & WEIRI_BUFFER_GUARDED) != 0))
+			buffer = weiri_buffer_guard_rest(tier, buffer);
+		if (buffer != NULL)
+			weiri_depot_put(&tier->depot, buffer);
 	}
 	if (account != NULL)
 		weir_account_uncharge(account, tier->bytes);
@@ -301,6 +308,8 @@ weir_buffer_of(const void *address)
 {
 	struct weiri_span *span = weiri_span_of(address);
 
+	if (span == NULL && weiri_guard_covers(address))
+		return weiri_buffer_guard_of(address);
 	if (span == NULL || span->kind != WEIRI_SPAN_PAYLOAD)
 		return NULL;
 

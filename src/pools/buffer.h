@@ -13,6 +13,7 @@
  *   buffer.c         counting references, ending buffers
  *   buffer_kernel.c  buffers that the kernel reads or writes
  *   buffer_fault.c   what is said of a wrong pointer or count
+ *   buffer_guard.c   payload under guard
  *   buffer_check.c   the invariants, walked
  *   buffer_watch.c   who holds what, since when, taken where
  *   buffer_slice.c   parts of buffers
@@ -21,6 +22,7 @@
 #ifndef WEIRI_BUFFER_H
 #define WEIRI_BUFFER_H
 
+#include "guard/guard.h"
 #include "pools/buffer_gate.h"
 #include "slab/cursor.h"
 #include "watch/registry.h"
@@ -28,7 +30,6 @@
 #include <weir/account.h>
 #include <weir/buffer_limit.h>
 #include <weir/buffer_watch.h>
-#include <weir/guard.h>
 
 /*
  * The upper half of a descriptor's flags says that it is one; a pointer to
@@ -43,6 +44,8 @@
 #define WEIRI_BUFFER_ACCOUNT 0x0800u /* charged to the account in its word */
 #define WEIRI_BUFFER_KERNEL 0x1000u  /* was lent: see weir_buffer.kernel */
 #define WEIRI_BUFFER_CHUNK 0x2000u   /* a send chunk; user is the library's */
+#define WEIRI_BUFFER_GUARDED \
+	0x4000u /* data is the guard's; see buffer_guard.c */
 #define WEIRI_BUFFER_PUBLIC_FLAGS ((uint32_t)WEIR_BUFFER_WIPE)
 
 /* Words of weir_buffer.internal. */
@@ -50,6 +53,7 @@
 #define WEIRI_BUFFER_CONTEXT_WORD 1 /* external: the argument for it */
 #define WEIRI_BUFFER_ORIGIN_WORD 0  /* a pool's: site << 32 | stamp */
 #define WEIRI_BUFFER_ACCOUNT_WORD 1 /* with BUFFER_ACCOUNT: its account */
+#define WEIRI_BUFFER_GUARDED_WORD 1 /* free, BUFFER_GUARDED: its last payload */
 
 /* The whole struct is one slot of a depot and one cache line. */
 static_assert(sizeof(struct weir_buffer) == WEIRI_CACHE_LINE,
@@ -71,8 +75,17 @@ struct weiri_payload {
 	struct weiri_buffer_tier *tier;
 };
 
+/* Descriptors that go back to the depot later: a ring.  Nothing in them can be
+ * believed meanwhile. */
+#define WEIRI_BUFFER_REST_MAX 32u
+struct weiri_buffer_rest {
+	struct weir_buffer *buffer[WEIRI_BUFFER_REST_MAX];
+	uint32_t oldest, count;
+};
+
 struct weiri_buffer_tier {
 	struct weiri_depot depot;
+	struct weiri_guard_pool guard;
 	struct weiri_pool entry; /* "<pool>/<bytes>" in the registry */
 	struct weir_buffer_pool *pool;
 	uint32_t bytes;  /* of payload, as configured */
@@ -82,10 +95,11 @@ struct weiri_buffer_tier {
 	uint64_t refused_by_bytes; /* limit_bytes said no, not the depot */
 	uint64_t refused_by_size;  /* larger than any tier; in the last one */
 	uint64_t refused_by_account;
-	struct weiri_mutex lock; /* guards the list; a leaf */
+	struct weiri_mutex lock; /* guards the lists; a leaf */
 	struct weiri_list payloads;
 	uint64_t payload_bytes; /* sum over the list; racing reads */
 	struct weiri_gate_tier gate;
+	struct weiri_buffer_rest rest;
 	bool has_chunks; /* since some time: see chunk.c */
 };
 
@@ -205,6 +219,9 @@ int weiri_buffer_config_resolve(const struct weir_buffer_pool_config *given,
 
 /* ---- memory (buffer_memory.c) ------------------------------------------ */
 
+/* What payload of @bytes is aligned to. */
+size_t weiri_buffer_align(size_t bytes);
+
 size_t weiri_buffer_block_bytes(
     const struct weiri_buffer_tier *tier, size_t slots);
 
@@ -230,6 +247,37 @@ struct weiri_chunk_sums {
 
 void weiri_chunk_add(
     struct weiri_buffer_tier *tier, struct weiri_chunk_sums *sums);
+
+/* ---- payload under guard (buffer_guard.c) ------------------------------ */
+
+/* @buffer has just been acquired by a visit to the depot: it may be the turn of
+ * its payload. */
+void weiri_buffer_guard_begin(
+    struct weiri_buffer_tier *tier, struct weir_buffer *buffer);
+
+/* The payload's end; the caller is alone with @buffer. */
+void weiri_buffer_guard_end(
+    struct weiri_buffer_tier *tier, struct weir_buffer *buffer);
+
+/* After that @buffer comes to rest; what goes to the depot for it, or NULL. */
+struct weir_buffer *weiri_buffer_guard_rest(
+    struct weiri_buffer_tier *tier, struct weir_buffer *buffer);
+
+/* For a request that the depot refused; or NULL. */
+struct weir_buffer *weiri_buffer_guard_take(struct weiri_buffer_tier *tier);
+
+/* All that rest go to the depot.  Reports one that was written to. */
+void weiri_buffer_guard_flush(struct weiri_buffer_tier *tier);
+
+/* Is its data a live object of the guard's, and its own? */
+bool weiri_buffer_guard_has(const struct weir_buffer *buffer);
+
+/* The buffer whose payload under guard @address is in, or NULL. */
+struct weir_buffer *weiri_buffer_guard_of(const void *address);
+
+/* What the guard knows of the payload that free @buffer had, or NULL. */
+const struct weiri_guarded *weiri_buffer_guard_record(
+    const struct weir_buffer *buffer, uint32_t flags);
 
 /* ---- faults (buffer_fault.c) ------------------------------------------- */
 

@@ -96,9 +96,11 @@ buffer_begin(struct weiri_buffer_tier *tier, struct weir_buffer *buffer,
 	return buffer;
 }
 
-/* A free buffer of the tier, charged to the pool, or NULL. */
+/* A free buffer of the tier, charged to the pool, or NULL.  @visit: it is by a
+ * visit to the depot. */
 static struct weir_buffer *
-buffer_take(struct weiri_buffer_tier *tier, struct weiri_refusal *refusal)
+buffer_take(
+    struct weiri_buffer_tier *tier, struct weiri_refusal *refusal, bool *visit)
 {
 	struct weir_buffer_pool *pool = tier->pool;
 	bool charged = (pool->flags & WEIRI_BUFFER_CHARGED) != 0;
@@ -107,11 +109,29 @@ buffer_take(struct weiri_buffer_tier *tier, struct weiri_refusal *refusal)
 	if (charged && !weiri_buffer_charge(pool, tier->bytes))
 		return NULL;
 
-	struct weir_buffer *buffer = weiri_depot_get(&tier->depot);
+	struct weir_buffer *buffer = weiri_cell_pop(
+	    weiri_local_cell(weiri_local(), tier->depot.fast_offset));
 
+	*visit = buffer == NULL;
+	if (WEIR_UNLIKELY(buffer == NULL)) {
+		buffer = weiri_depot_get_slow(&tier->depot);
+		if (WEIR_UNLIKELY(buffer == NULL))
+			buffer = weiri_buffer_guard_take(tier);
+	}
 	refusal->by = WEIRI_REFUSED_BY_TIER;
 	if (buffer == NULL && charged)
 		(void)weiri_buffer_uncharge(pool, tier->bytes);
+	return buffer;
+}
+
+/* The same buffer; what buffer_take() said of the visit is @visit. */
+WEIRI_INLINE struct weir_buffer *
+buffer_guard(
+    struct weiri_buffer_tier *tier, struct weir_buffer *buffer, bool visit)
+{
+	if (WEIR_UNLIKELY(visit) &&
+	    weiri_guard_mode(&tier->guard) != WEIR_GUARD_OFF)
+		weiri_buffer_guard_begin(tier, buffer);
 	return buffer;
 }
 
@@ -119,7 +139,7 @@ struct weir_buffer *
 weiri_buffer_try(struct weiri_buffer_tier *tier, struct weir_account *account,
     enum weir_buffer_use use, struct weiri_refusal *refusal)
 {
-	bool sending = use == WEIR_BUFFER_SEND;
+	bool sending = use == WEIR_BUFFER_SEND, visit = false;
 	struct weir_buffer *buffer;
 
 	refusal->level = weiri_account_charge(account, tier->bytes, sending);
@@ -127,7 +147,7 @@ weiri_buffer_try(struct weiri_buffer_tier *tier, struct weir_account *account,
 		refusal->by = WEIRI_REFUSED_BY_ACCOUNT;
 		return NULL;
 	}
-	buffer = buffer_take(tier, refusal);
+	buffer = buffer_take(tier, refusal, &visit);
 	if (buffer == NULL && sending) {
 		buffer = weiri_gate_take_reserved(tier);
 		/* The depot has counted a failure that is none. */
@@ -136,7 +156,8 @@ weiri_buffer_try(struct weiri_buffer_tier *tier, struct weir_account *account,
 			    &tier->gate.rescued, 1, __ATOMIC_RELAXED);
 	}
 	if (buffer != NULL)
-		return buffer_begin(tier, buffer, account);
+		return buffer_guard(
+		    tier, buffer_begin(tier, buffer, account), visit);
 	weiri_account_undo(account, tier->bytes);
 	return NULL;
 }
@@ -185,13 +206,15 @@ buffer_acquire_slow(struct weiri_buffer_tier *tier)
 {
 	struct weiri_refusal refusal;
 	struct weir_buffer *buffer;
+	bool visit = false;
 
 	if ((tier->pool->flags & WEIRI_BUFFER_GATED) != 0)
 		return weiri_gate_acquire(
 		    tier, &(struct weir_buffer_want){.bytes = tier->bytes});
-	buffer = buffer_take(tier, &refusal);
+	buffer = buffer_take(tier, &refusal, &visit);
 	if (WEIR_LIKELY(buffer != NULL))
-		return buffer_begin(tier, buffer, NULL);
+		return buffer_guard(
+		    tier, buffer_begin(tier, buffer, NULL), visit);
 	return refusal.by == WEIRI_REFUSED_BY_BYTES
 		   ? buffer_refuse(tier->pool, &tier->refused_by_bytes)
 		   : NULL;

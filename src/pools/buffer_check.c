@@ -25,7 +25,11 @@ buffer_check_block(const struct weiri_buffer_tier *tier,
 		    (const unsigned char *)payload->span.base +
 		    (size_t)i * tier->stride;
 
-		if (buffer->data != data || buffer->bytes != tier->bytes ||
+		bool own =
+		    buffer->data == data ||
+		    (buffer->references > 0 && weiri_buffer_guard_has(buffer));
+
+		if (!own || buffer->bytes != tier->bytes ||
 		    buffer->tier != tier->index || buffer->pool != tier->pool)
 			return false;
 		if ((buffer->flags & WEIRI_BUFFER_SEAL_MASK) !=
@@ -64,6 +68,7 @@ buffer_check_tier(struct weiri_buffer_tier *tier, uint64_t *held_bytes)
 	weiri_mutex_unlock(&tier->lock);
 	held += weiri_gate_reserved(tier);
 	*held_bytes += held * tier->bytes;
+	held += tier->rest.count;
 	if (why != NULL)
 		return why;
 	if (held != stats.in_use)

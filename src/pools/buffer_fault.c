@@ -61,10 +61,16 @@ weiri_buffer_fault_count(const struct weir_buffer *buffer, uint64_t references,
 	if (references != 0)
 		weiri_buffer_fault(WEIR_FAULT_CORRUPTION, buffer, references,
 		    "buffer %p has %u references");
-	weiri_buffer_fault((flags & WEIRI_BUFFER_EXTERNAL) != 0
-			       ? WEIR_FAULT_REF_UNDERFLOW
-			       : WEIR_FAULT_DOUBLE_FREE,
-	    buffer, references, none);
+	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0)
+		weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, 0, none);
+	weiri_fault(&(struct weiri_fault_site){
+	    .fault_class = WEIR_FAULT_DOUBLE_FREE,
+	    .pool_kind = "buffer",
+	    .pool_name = weiri_buffer_tier(buffer)->entry.name,
+	    .address = buffer,
+	    .detail = none,
+	    .object = weiri_buffer_guard_record(buffer, flags),
+	});
 }
 
 /* The tier whose slab of descriptors @buffer points into, or NULL. */

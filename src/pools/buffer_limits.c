@@ -36,6 +36,7 @@ weir_buffer_pool_set_tier_limit(
 
 	if (tier >= pool->tier_count)
 		return -EINVAL;
+	weiri_buffer_guard_flush(&pool->tier[tier]);
 	error = weiri_depot_set_limit(
 	    &pool->tier[tier].depot, weiri_buffer_limit(limit));
 	if (error == 0)
@@ -51,6 +52,7 @@ limits_take(
 	size_t made = 0;
 
 	*taken = NULL;
+	weiri_buffer_guard_flush(tier);
 	while (made < count) {
 		struct weir_buffer *buffer = weiri_depot_get(&tier->depot);
 

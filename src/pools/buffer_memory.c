@@ -24,7 +24,8 @@
  * tier's list of blocks, under its lock: a slab that is about to end takes its
  * block off that list first, so what the walk reads is there.  It reads slots
  * that may not have been carved yet, too, and believes those only that point at
- * their own part of the block.
+ * their own part of the block, or
+ * at an object of the guard's that is known by their address.
  */
 #include "base/bits.h"
 #include "pools/buffer.h"
@@ -48,8 +49,8 @@
 
 /* ---- hooks of the depot ------------------------------------------------- */
 
-static size_t
-buffer_align(size_t bytes)
+size_t
+weiri_buffer_align(size_t bytes)
 {
 	if (bytes >= BUFFER_PAGE_ALIGN_BYTES)
 		return WEIRI_PAGE;
@@ -187,7 +188,7 @@ weiri_buffer_tier_init(struct weir_buffer_pool *pool, uint32_t index,
 	tier->index = index;
 	tier->bytes = config->bytes;
 	tier->stride = (uint32_t)weiri_round_up(
-	    config->bytes, buffer_align(config->bytes));
+	    config->bytes, weiri_buffer_align(config->bytes));
 	tier->slab_slots = (uint32_t)buffer_slab_slots(tier, limit);
 	weiri_list_init(&tier->payloads);
 
@@ -206,6 +207,7 @@ weiri_buffer_tier_init(struct weir_buffer_pool *pool, uint32_t index,
 	    .limit = limit,
 	    .wait = &wait,
 	    .hooks = &weiri_buffer_hooks,
+	    .guard = &tier->guard,
 	    .owner = tier,
 	};
 	int error;
@@ -265,9 +267,10 @@ weiri_buffer_held(const struct weiri_payload *payload, size_t index)
 	if (WEIRI_LOAD(&buffer->references) == 0 ||
 	    (WEIRI_LOAD(&buffer->flags) & WEIRI_BUFFER_SEAL_MASK) !=
 		WEIRI_BUFFER_SEAL ||
-	    WEIRI_LOAD(&buffer->data) !=
-		(const unsigned char *)payload->span.base +
-		    index * payload->tier->stride)
+	    (WEIRI_LOAD(&buffer->data) !=
+		    (const unsigned char *)payload->span.base +
+			index * payload->tier->stride &&
+		!weiri_buffer_guard_has(buffer)))
 		return NULL;
 	return buffer;
 }

@@ -12,11 +12,12 @@
  * Invariants (weir_buffer_pool_check(), in buffer_check.c, on a quiet pool):
  *
  *   B1  Descriptor i of a slab: data == block + i * stride; data, bytes, tier,
- *       pool and seal stay what slot_init wrote while the slab lives.
- *   B2  Descriptors with references > 0, and those in a reserve, are exactly
- *       the depot's slots in use.
+ *       pool and seal stay what slot_init wrote while the slab lives, but for
+ *       the data of a buffer that is held and under guard (buffer_guard.c).
+ *   B2  Descriptors with references > 0, those in a reserve, and those that
+ *       rest, are exactly the depot's slots in use.
  *   B3  With limit_bytes, held_bytes is the sum of tier sizes over the
- *       descriptors of B2, and was never above limit_bytes when it grew.
+ *       descriptors of B2 that do not rest, and was never above limit_bytes when it grew.
  *   B4  payload_bytes is the sum of the blocks in `payloads`, one a slab.
  *   B5  weiri_buffer_tier.lock is a leaf: list operations under it, and reading
  *       the descriptors of what is in the list.
@@ -61,7 +62,8 @@ buffer_entry_stats(struct weiri_pool *entry, struct weir_pool_stats *out)
 	struct weiri_depot_stats depot;
 
 	weiri_depot_stats(&tier->depot, &depot);
-	depot.in_use -= weiri_min(depot.in_use, weiri_gate_reserved(tier));
+	depot.in_use -= weiri_min(depot.in_use,
+	    weiri_gate_reserved(tier) + WEIRI_LOAD(&tier->rest.count));
 	out->exact = WEIR_EXACT_COUNTS;
 	out->object_bytes = tier->bytes;
 	out->limit = WEIRI_LOAD(&tier->depot.limit);
@@ -92,8 +94,11 @@ buffer_entry_stats(struct weiri_pool *entry, struct weir_pool_stats *out)
 static size_t
 buffer_tier_trim(struct weiri_buffer_tier *tier)
 {
-	size_t slab_bytes = weiri_depot_trim(&tier->depot);
-	size_t slabs = slab_bytes / tier->depot.slab_bytes;
+	size_t slab_bytes, slabs;
+
+	weiri_buffer_guard_flush(tier);
+	slab_bytes = weiri_depot_trim(&tier->depot);
+	slabs = slab_bytes / tier->depot.slab_bytes;
 
 	return slab_bytes +
 	       slabs * weiri_buffer_block_bytes(tier, tier->slab_slots);
@@ -166,6 +171,8 @@ buffer_register(struct weir_buffer_pool *pool)
 		memcpy(name + strlen(name), bytes, number.used + 1);
 		weiri_pool_register(&pool->tier[i].entry, WEIR_POOL_BUFFER,
 		    name, &weiri_buffer_ops, false);
+		weiri_guard_enter(
+		    &pool->tier[i].guard, "buffer", pool->tier[i].entry.name);
 	}
 }
 
@@ -287,6 +294,7 @@ buffer_demand_idle(struct weiri_buffer_tier *tier)
 	struct weiri_depot_stats stats;
 	uint64_t reserved = weiri_gate_reserved(tier);
 
+	weiri_buffer_guard_flush(tier);
 	weiri_depot_stats(&tier->depot, &stats);
 	if (WEIR_LIKELY(stats.in_use == reserved))
 		return;
@@ -315,6 +323,8 @@ weir_buffer_pool_destroy(struct weir_buffer_pool *pool)
 	for (uint32_t i = 0; i < pool->tier_count; i++)
 		weiri_pool_unregister(&pool->tier[i].entry);
 	weiri_gate_empty(pool);
+	for (uint32_t i = 0; i < pool->tier_count; i++)
+		weiri_guard_leave(&pool->tier[i].guard);
 	for (uint32_t i = 0; i < pool->tier_count; i++)
 		weiri_buffer_tier_finish(&pool->tier[i]);
 	pool->state = BUFFER_POOL_DEAD;

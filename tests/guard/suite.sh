@@ -14,7 +14,9 @@ set -euo pipefail
 
 build=$1 mode=$2
 here=$(dirname "$0")
-programs=(cache cache_bulk cache_handle cache_limit cache_visit heap
+programs=(buffer buffer_share buffer_threads buffer_wait buffer_watch
+	broadcast chain chunk
+	cache cache_bulk cache_handle cache_limit cache_visit heap
 	heap_limit heap_threads region region_blocks region_budget
 	region_cleanup region_kind region_mark region_resize region_text
 	region_threads region_vec region_watch)

@@ -9,6 +9,8 @@
  */
 #include "test.h"
 
+#include "guard/guard.h"
+
 #include <weir/buffer_limit.h>
 
 #include <stdlib.h>
@@ -249,6 +251,8 @@ release_at(struct model *m, size_t at)
 		return;
 	twin_end(m, h.twin);
 	/* The pool keeps free payload mapped while nobody trims. */
+	/* Under guard nobody may look. */
+	foreign |= weiri_guard_covers(data);
 	for (size_t i = 0; wipe && !foreign && i < bytes; i++)
 		CHECK_EQ(data[i], 0);
 	CHECK_NULL(weir_buffer_of(data));

@@ -6,6 +6,8 @@
 
 #include "pages/pages.h"
 
+#include <weir/guard.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +75,8 @@ TEST(buffer_payload_is_aligned_and_apart_from_descriptors)
 	struct weir_buffer_pool *pool = pool_make(&config);
 	struct weir_buffer *held[8][40];
 
+	/* Payload under guard is in no block. */
+	CHECK_EQ(weir_guard_set(&(struct weir_guard_config){0}), 0);
 	for (size_t i = 0; i < 8; i++)
 		for (size_t j = 0; j < 40; j++) {
 			struct weir_buffer *b =

@@ -431,10 +431,10 @@ BUG(vm_alloc_after_destroy, ROW(GONE), POOL(VM), NAMES("arena"),
 	BUG_HERE((void)!weir_region_vm_alloc(region, 100));
 }
 
-/* Its addresses went back to the system. */
+/* Its addresses went back to the system; no mode guards such regions yet, so
+ * there is no report either. */
 BUG(vm_read_after_destroy, ROW(READ_FREED), POOL(VM), NAMES("arena"),
-    NO_SANITIZER, IN_A(DIES, NULL), IN_S(NOW, "use-after-free"),
-    IN_D(NOW, "use-after-free"))
+    NO_SANITIZER, IN_A(DIES, NULL), IN_S(DIES, NULL), IN_D(DIES, NULL))
 {
 	struct weir_region_vm *region = bug_region_vm("arena");
 	char *object = weir_region_vm_alloc(region, 100);
@@ -445,7 +445,7 @@ BUG(vm_read_after_destroy, ROW(READ_FREED), POOL(VM), NAMES("arena"),
 }
 
 BUG(vm_read_after_reset, ROW(READ_FREED), POOL(VM), NAMES("arena"),
-    GUARDED(NOW, "use-after-free"))
+    IN_A(NEVER, NULL), IN_S(NEVER, NULL), IN_D(NEVER, NULL))
 {
 	struct weir_region_vm *region = bug_region_vm("arena");
 	char *object = weir_region_vm_alloc(region, 100);
