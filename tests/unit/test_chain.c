@@ -309,8 +309,9 @@ TEST(slice_that_is_old_is_copied_out)
 {
 	struct weir_buffer_pool *pool = pool_make(NULL);
 	struct weir_account account;
-	struct weir_compact_rule rule = {
-	    .pool = pool, .account = &account, .older_ns = 60000000};
+	struct weir_compact_rule rule = {.pool = pool,
+	    .account = &account,
+	    .older_ns = UINT64_C(3600000000000)};
 	struct weir_chain chain;
 	struct timespec time = {.tv_nsec = 100000000};
 
@@ -327,6 +328,7 @@ TEST(slice_that_is_old_is_copied_out)
 	rule.share = 1000;
 	CHECK_EQ(weir_chain_compact(&chain, &rule), 0);
 	nanosleep(&time, NULL);
+	rule.older_ns = 60000000;
 	/* The account has room for one copy. */
 	CHECK_EQ(weir_chain_compact(&chain, &rule), 6144);
 	weir_account_set_limit(&account, 0);
