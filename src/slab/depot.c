@@ -22,7 +22,7 @@
  *   D4  Magazines in full_list hold as many slots as they have rounds, in
  *       empty_list none.
  *   D5  A depot that verifies: a slot's state byte says STOCKED exactly while
- *       the slot rests or lies in a magazine of full_list.
+ *       the slot rests or lies in a magazine of full_list or of a shard.
  *   D6  outside - spare_slots, what may be in use, was never above `peak` when
  *       a magazine was handed to a get.
  *   D7  withheld is the sum of the rounds of all loaded magazines, and never

@@ -3,9 +3,9 @@
  * stock.c - what a depot holds for all threads: full and empty magazines, slots
  * resting in slabs, and the ways to more.
  *
- *   supply:  full magazine -> resting slots -> new slots of a slab
- *            -> a new slab -> (at the limit or without memory) another
- *            thread's spare
+ *   supply:  full magazine of a shard (shard.c), of the list -> resting slots
+ *            -> new slots of a slab -> a new slab -> (at the limit or without
+ *            memory) another thread's spare
  *
  * Resting slots come before new ones, so that memory is touched only when no
  * slot rests anywhere.  A new slab is opened outside the lock, and closed again
@@ -16,10 +16,9 @@
  */
 #include "slab/stock.h"
 
-#include "slab/shard.h"
-
 #include "base/bits.h"
 #include "guard/fault.h"
+#include "slab/shard.h"
 
 /*
  * `outside` counts everything threads hold, so only the loaded magazines make

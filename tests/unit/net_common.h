@@ -390,4 +390,21 @@ block_data(struct weir_conn *conn, struct weir_slice slice)
 	(void)weir_conn_need(conn, tail, 1000);
 }
 
+/* Payload of the engine's buffers that is out of the pool. */
+static inline uint64_t
+buffers_in_use(void)
+{
+	static struct weir_pool_stats pools[32];
+	uint64_t bytes = 0;
+	size_t count;
+
+	pools[0].size = sizeof(pools[0]);
+	count = weir_stats_pools(pools, 32);
+	CHECK_LE(count, 32);
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(pools[i].name, "net.buffers", 11) == 0)
+			bytes += pools[i].in_use * pools[i].object_bytes;
+	return bytes;
+}
+
 #endif /* NET_COMMON_H */

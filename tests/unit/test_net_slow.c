@@ -5,23 +5,6 @@
  */
 #include "net_common.h"
 
-/* Payload of the engine's buffers that is out of the pool. */
-static uint64_t
-slow_in_use(void)
-{
-	static struct weir_pool_stats pools[32];
-	uint64_t bytes = 0;
-	size_t count;
-
-	pools[0].size = sizeof(pools[0]);
-	count = weir_stats_pools(pools, 32);
-	CHECK_LE(count, 32);
-	for (size_t i = 0; i < count; i++)
-		if (strncmp(pools[i].name, "net.buffers", 11) == 0)
-			bytes += pools[i].in_use * pools[i].object_bytes;
-	return bytes;
-}
-
 /* ---- a crowd ------------------------------------------------------------ */
 
 #define SLOW_CLIENTS 64
@@ -151,7 +134,7 @@ slow_crowd(uint32_t receive_bytes_max)
 		client_expect(good, data, sizeof(data));
 		slow_settle(&rig);
 	}
-	CHECK_LE(slow_in_use(), slow_most(&rig, receive_bytes_max == 0));
+	CHECK_LE(buffers_in_use(), slow_most(&rig, receive_bytes_max == 0));
 	for (int i = 0; i < SLOW_CLIENTS; i++)
 		close(slow[i]);
 	close(good);
@@ -249,8 +232,8 @@ TEST(net_tail_that_rests_leaves_buffers_it_does_not_fill)
 	CHECK_EQ(send(fd, "x", 1, MSG_NOSIGNAL), 1);
 	WAIT_FOR(rig_stats(&rig).quota_pauses == 1);
 	/* Half of the small ones are shared, and stay. */
-	WAIT_FOR(slow_in_use() < total - rig_stats(&rig).bytes_sent +
-				     (uint64_t)(REST_SMALL / 2 + 8) * 65536);
+	WAIT_FOR(buffers_in_use() < total - rig_stats(&rig).bytes_sent +
+					(uint64_t)(REST_SMALL / 2 + 8) * 65536);
 	CHECK_EQ(fcntl(fd, F_SETFL, 0), 0);
 	while (have < total) {
 		ssize_t got = recv(fd, back + have, total - have, 0);

@@ -280,22 +280,6 @@ TEST(net_sends_cut_short_in_a_batch_lose_nothing)
 
 #define LENT_LOOPS 48u
 
-static uint64_t
-lent_in_use(void)
-{
-	static struct weir_pool_stats pools[32];
-	uint64_t bytes = 0;
-	size_t count;
-
-	pools[0].size = sizeof(pools[0]);
-	count = weir_stats_pools(pools, 32);
-	CHECK_LE(count, 32);
-	for (size_t i = 0; i < count; i++)
-		if (strncmp(pools[i].name, "net.buffers", 11) == 0)
-			bytes += pools[i].in_use * pools[i].object_bytes;
-	return bytes;
-}
-
 /* Each got and answered something, and is idle: what is lent to the kernel must
  * leave the memory to those who need it. */
 TEST(net_idle_loops_withhold_an_eighth_of_a_small_limit)
@@ -334,7 +318,7 @@ TEST(net_idle_loops_withhold_an_eighth_of_a_small_limit)
 			client_expect(fd[i], "lent", 4);
 	}
 	WAIT_FOR(rig_stats(&rigs[0]).operations == 0);
-	CHECK_LE(lent_in_use(), reserved + 65536 / 8);
+	CHECK_LE(buffers_in_use(), reserved + 65536 / 8);
 	for (unsigned i = 0; i < LENT_LOOPS; i++) {
 		close(fd[i]);
 		weir_loop_stop(rigs[i].loop, 1000);
