@@ -14,6 +14,9 @@
  *     WEIR_ACCOUNT_PAUSE   stop reading from this connection
  *     WEIR_ACCOUNT_FULL    fail the request, or let it wait
  *     WEIR_ACCOUNT_CLOSE   close the one that holds most (weir_account_largest())
+ *
+ * In the child of a fork, what other threads were in the middle of taking or
+ * giving back at that moment stays charged, as the memory itself stays taken.
  */
 #ifndef WEIR_ACCOUNT_H
 #define WEIR_ACCOUNT_H

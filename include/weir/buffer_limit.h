@@ -54,7 +54,9 @@ struct weir_buffer_want {
  * Cost:      as weir_buffer_acquire(), and an atomic operation for each level of
  *            the account.
  * Errors:    as weir_buffer_acquire(), and NULL where a level of the account has
- *            no room; with WEIR_LIMIT_WAIT, at the end of the time.
+ *            no room; with WEIR_LIMIT_WAIT, at the end of the time.  Without
+ *            waiting also while others wait and another thread is at that
+ *            moment serving them: as a lock that is tried.
  * Since:     0.1
  */
 WEIR_API WEIR_NODISCARD struct weir_buffer *weir_buffer_acquire_for(
