@@ -343,9 +343,12 @@ def test_little_memory_dripping():
         dripper.start()
         try:
             time.sleep(0.5)
-            for i in range(3):
+            end = time.monotonic() + 3
+            served = 0
+            while served < 3 or time.monotonic() < end:
                 with server.connect() as client:
-                    echo(client, payload(1500, i))
+                    echo(client, payload(1500, served))
+                served += 1
         finally:
             stop.set()
             dripper.join()
