@@ -165,8 +165,8 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  * Ownership: the caller's until weir_cache_free(), on any thread.
  * Threads:   any number of threads.  No shared line is written while this
  *            thread's magazine has objects.  Not async-signal-safe.
- * Cost:      12 instructions at WEIR_CHECK_BATCH, 20 at WEIR_CHECK_EACH, 27
- *            there for small objects, 86 for those of 32 KiB and more; one
+ * Cost:      11 instructions at WEIR_CHECK_BATCH, 18 at WEIR_CHECK_EACH, 24
+ *            there for small objects, 83 for those of 32 KiB and more; one
  *            short lock per magazine, at most 126 objects;
  *            a system call only when the page supply grows.
  * Errors:    NULL at the limit or when memory is exhausted, counted in the
@@ -232,8 +232,8 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  * Threads:   any thread, not only the one that allocated.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      14 instructions at WEIR_CHECK_BATCH, 33 at WEIR_CHECK_EACH, 41
- *            there for small objects, 98 for those of 32 KiB and more; one
+ * Cost:      12 instructions at WEIR_CHECK_BATCH, 26 at WEIR_CHECK_EACH, 34
+ *            there for small objects, 91 for those of 32 KiB and more; one
  *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer and an
  *            object of another cache are faults (weir/guard.h).
@@ -375,7 +375,7 @@ WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;
  * Returns:   as weir_cache_alloc().
  * Ownership: as there.
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      9 instructions at WEIR_CHECK_BATCH, 17 at WEIR_CHECK_EACH, 24
+ * Cost:      8 instructions at WEIR_CHECK_BATCH, 15 at WEIR_CHECK_EACH, 21
  *            there for small objects.
  * Errors:    as weir_cache_alloc().
  * Since:     0.1
@@ -402,7 +402,7 @@ weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
  *
  * Ownership: as weir_cache_free().
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      10 instructions at WEIR_CHECK_BATCH, 31 at WEIR_CHECK_EACH, 39
+ * Cost:      8 instructions at WEIR_CHECK_BATCH, 24 at WEIR_CHECK_EACH, 32
  *            there for small objects; two more where the compiler cannot
  *            know that @object is not NULL.
  * Errors:    as weir_cache_free().

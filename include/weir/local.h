@@ -102,16 +102,22 @@ enum weir_abi_check {
 	WEIR_ABI_CHECK_TABLE = 2, /* its entry in the slab's table */
 };
 
-/* The head of a pool that hands out slots from magazines.  The word at the
+/*
+ * The head of a pool that hands out slots from magazines.  The word at the
  * cursor, and the cursor, must be tested for the edges of the magazine anyway;
- * what they are tested with says as well whether there is more to do. */
+ * what they are tested with says as well whether there is more to do.  A word is
+ * an object's address, and no object whose state is kept starts where all its
+ * lower half is 0: that is a slab's start, where the first state is.  A cursor at
+ * a magazine's end is followed by an address whose lower bits are 0.
+ */
 struct weir_abi_head {
-	uint64_t take_plain; /* word & this: not to be taken as it is */
-	uint64_t take_word;  /* nor with the word before it to set */
-	uint64_t take_table; /* nor with its entry in the table to set */
+	uint32_t take_plain; /* word & this: not to be taken as it is */
+	uint32_t take_word;  /* nor with the word before it to set */
+	uint32_t take_table; /* nor with its entry in the table to set */
 	uint32_t cell;       /* offset of the cursor */
-	uint32_t put_mask;   /* cursor & this == put_full: not to be put */
-	uint32_t put_full;   /*   as it is */
+	uint32_t put_plain;  /* next & this: to be put as it is */
+	uint32_t put_word;   /* or with the word before it to look at */
+	uint32_t put_table;  /* or with its entry in the table to look at */
 	uint16_t tag;        /* whose memory the pool's is */
 	uint8_t check;       /* enum weir_abi_check */
 	uint8_t table_shift;
@@ -188,18 +194,18 @@ weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 	uintptr_t word = *cursor;
 
 	*object = (void *)word;
-	if (WEIR_ABI_OFTEN((word & head->take_plain) == 0)) {
+	if (WEIR_ABI_OFTEN(((uint32_t)word & head->take_plain) == 0)) {
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 		return true;
 	}
-	if (WEIR_ABI_OFTEN((word & head->take_word) == 0)) {
+	if (WEIR_ABI_OFTEN(((uint32_t)word & head->take_word) == 0)) {
 		if (WEIR_UNLIKELY(weir_abi_count(cell)))
 			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 		((uint64_t *)word)[-1] = head->live;
 		return true;
 	}
-	if (WEIR_LIKELY((word & head->take_table) == 0)) {
+	if (WEIR_LIKELY(((uint32_t)word & head->take_table) == 0)) {
 		if (WEIR_UNLIKELY(weir_abi_count(cell)))
 			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
@@ -261,26 +267,22 @@ weir_abi_put(const struct weir_abi_head *head, uintptr_t **cell, void *object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
 	uintptr_t *next = cursor + 1;
+	uint32_t low = (uint32_t)(uintptr_t)next;
 
-	if (WEIR_LIKELY(((uint32_t)(uintptr_t)cursor & head->put_mask) !=
-			    head->put_full &&
-			object != NULL)) {
+	if (WEIR_LIKELY((low & head->put_plain) != 0 && object != NULL)) {
 		*next = (uintptr_t)object;
 		__atomic_store_n(cell, next, __ATOMIC_RELEASE);
 		return true;
 	}
-	if (WEIR_UNLIKELY(((uintptr_t)cursor & (WEIR_ABI_MAGAZINE_BYTES - 1)) ==
-			  WEIR_ABI_MAGAZINE_FULL))
-		return false;
 	/* What lies above the cursor is nobody's. */
-	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_WORD)) {
+	if (WEIR_LIKELY((low & head->put_word) != 0)) {
 		*next = (uintptr_t)object;
 		if (WEIR_UNLIKELY(!weir_abi_retire_word(head, object)))
 			return false;
 		__atomic_store_n(cell, next, __ATOMIC_RELEASE);
 		return true;
 	}
-	if (WEIR_LIKELY(head->check == WEIR_ABI_CHECK_TABLE)) {
+	if (WEIR_LIKELY((low & head->put_table) != 0)) {
 		*next = (uintptr_t)object;
 		if (WEIR_UNLIKELY(!weir_abi_retire_entry(head, object)))
 			return false;

@@ -32,10 +32,9 @@
 #define CACHE_TABLE_SLOT_MAX 1024
 
 /* Masks of the head. */
-#define CACHE_TAKE_EDGE ((uint64_t)WEIRI_MAGAZINE_TAG)
-#define CACHE_TAKE_NEVER UINT64_MAX
-#define CACHE_PUT_MASK ((uint32_t)WEIR_ABI_MAGAZINE_BYTES - 1)
-#define CACHE_PUT_FULL ((uint32_t)WEIR_ABI_MAGAZINE_FULL)
+#define CACHE_TAKE_EDGE ((uint32_t)WEIRI_MAGAZINE_TAG)
+#define CACHE_TAKE_NEVER UINT32_MAX
+#define CACHE_PUT_EDGE ((uint32_t)WEIR_ABI_MAGAZINE_BYTES - 1)
 
 /* ---- the configuration ------------------------------------------------ */
 
@@ -179,8 +178,9 @@ cache_set_head(struct weir_cache *cache)
 	    .take_word = word && take ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
 	    .take_table = table && take ? CACHE_TAKE_EDGE : CACHE_TAKE_NEVER,
 	    .cell = cache->depot.fast_offset,
-	    .put_mask = none && put ? CACHE_PUT_MASK : 0,
-	    .put_full = none && put ? CACHE_PUT_FULL : 0,
+	    .put_plain = none && put ? CACHE_PUT_EDGE : 0,
+	    .put_word = word && put ? CACHE_PUT_EDGE : 0,
+	    .put_table = table && put ? CACHE_PUT_EDGE : 0,
 	    .tag = cache->depot.index,
 	    .check = word && put    ? WEIR_ABI_CHECK_WORD
 		     : table && put ? WEIR_ABI_CHECK_TABLE
@@ -337,7 +337,9 @@ cache_bury(struct weir_cache *cache)
 	cache->head.take_word = CACHE_TAKE_NEVER;
 	cache->head.take_table = CACHE_TAKE_NEVER;
 	cache->head.cell = WEIRI_CELL_NONE;
-	cache->head.put_mask = cache->head.put_full = 0;
+	cache->head.put_plain = 0;
+	cache->head.put_word = 0;
+	cache->head.put_table = 0;
 	cache->head.check = WEIR_ABI_CHECK_OTHER;
 	cache->state = WEIRI_CACHE_NONE;
 	cache->handles = false;

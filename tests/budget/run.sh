@@ -28,24 +28,24 @@ trap 'rm -rf "$work"' EXIT
 budget() {
 	cat <<-'END'
 		# one object, through a call
-		weir_cache_alloc'batch_alloc           12    14
-		weir_cache_free'batch_free             14    14
-		weir_cache_alloc'word_alloc            20    24
-		weir_cache_free'word_free              33    38
-		weir_cache_alloc'table_alloc           27    34
-		weir_cache_free'table_free             41    47
-		weir_cache_alloc'byte_alloc            86   120
-		weir_cache_free'byte_free              98   130
+		weir_cache_alloc'batch_alloc           11    14
+		weir_cache_free'batch_free             12    14
+		weir_cache_alloc'word_alloc            18    24
+		weir_cache_free'word_free              26    38
+		weir_cache_alloc'table_alloc           24    34
+		weir_cache_free'table_free             34    47
+		weir_cache_alloc'byte_alloc            83   120
+		weir_cache_free'byte_free              91   130
 		# in line
-		batch_alloc_at'                         9    10  -1
-		batch_free_at'                         10    10  -2
-		word_alloc_at'                         17    21  -1
-		word_free_at'                          31    36  -2
-		table_alloc_at'                        24    30  -1
-		table_free_at'                         39    44  -2
+		batch_alloc_at'                         8    10  -1
+		batch_free_at'                          8    10  -2
+		word_alloc_at'                         15    21  -1
+		word_free_at'                          24    36  -2
+		table_alloc_at'                        21    30  -1
+		table_free_at'                         32    44  -2
 		# handles
-		weir_cache_alloc'handles_alloc         20    24
-		weir_cache_free'handles_free          111   135
+		weir_cache_alloc'handles_alloc         18    24
+		weir_cache_free'handles_free          104   135
 		weir_cache_handle'handles_make         61    80
 		weir_cache_resolve'handles_good        29    34
 		weir_cache_resolve'handles_stale       27    32
