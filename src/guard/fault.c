@@ -236,6 +236,7 @@ weiri_fault_tell(const struct weiri_fault_site *site)
 	weir_fault_fn hook = WEIRI_LOAD(&fault_hook);
 	bool inside = fault_is_inside(&mark);
 
+	WEIR_DETECTOR_REPORTED(site->detail);
 	if (inside)
 		hook = NULL;
 	mark.self = &mark;

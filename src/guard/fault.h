@@ -6,6 +6,7 @@
 #define WEIRI_FAULT_H
 
 #include "base/compiler.h"
+#include "base/detector.h"
 
 #include <weir/guard.h>
 

@@ -149,7 +149,8 @@ account_sub(struct weir_account *level, uint64_t bytes)
 	uint64_t before =
 	    __atomic_fetch_add(&level->used, change, __ATOMIC_RELEASE);
 
-	if (WEIR_UNLIKELY((before & WEIRI_ACCOUNT_BYTES) < bytes)) {
+	if (WEIR_UNLIKELY((before & WEIRI_ACCOUNT_BYTES) < bytes) &&
+	    WEIR_DETECTOR(account_underflow)) {
 		__atomic_fetch_sub(&level->used, change, __ATOMIC_RELAXED);
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_REF_UNDERFLOW,

@@ -201,10 +201,13 @@ bounded_classify(const struct weir_bounded *pool, const void *object)
 	size_t offset =
 	    (uintptr_t)object - (uintptr_t)pool - pool->objects_offset;
 
-	if (offset >= pool->object_count * pool->stride)
+	if (offset >= pool->object_count * pool->stride &&
+	    WEIR_DETECTOR(bounded_foreign))
 		return WEIR_BOUNDED_FOREIGN;
-	return offset % pool->object_align != 0 ? WEIR_BOUNDED_MISALIGNED
-						: WEIR_BOUNDED_INTERIOR;
+	if (offset % pool->object_align != 0 &&
+	    WEIR_DETECTOR(bounded_misaligned))
+		return WEIR_BOUNDED_MISALIGNED;
+	return WEIR_BOUNDED_INTERIOR;
 }
 
 size_t
@@ -402,7 +405,8 @@ bounded_give_back(struct weir_bounded *pool, void *object)
 	    bounded_word(pool, index >> pool->span_shift);
 	unsigned bit = (unsigned)index & ((1u << pool->span_shift) - 1);
 
-	if (WEIR_UNLIKELY(bounded_give(&word->free, bit)))
+	if (WEIR_UNLIKELY(bounded_give(&word->free, bit)) &&
+	    WEIR_DETECTOR(bounded_double_free))
 		return WEIR_BOUNDED_DOUBLE_FREE;
 	return WEIR_BOUNDED_FREED;
 }
@@ -421,7 +425,8 @@ weir_bounded_free(struct weir_bounded *pool, void *object)
 
 	enum weir_bounded_result result = bounded_give_back(pool, object);
 
-	if (WEIR_UNLIKELY(result != WEIR_BOUNDED_FREED))
+	if (WEIR_UNLIKELY(result != WEIR_BOUNDED_FREED) &&
+	    WEIR_DETECTOR(bounded_free))
 		bounded_fault_free(pool, result, object);
 }
 
@@ -443,7 +448,7 @@ bounded_flush(struct weir_bounded *pool, struct bounded_run *run)
 	/* Pairs with the acquires in bounded_take and bounded_examine_many. */
 	mask &= __atomic_fetch_or(
 	    &bounded_word(pool, run->word)->free, mask, __ATOMIC_RELEASE);
-	if (WEIR_UNLIKELY(mask != 0))
+	if (WEIR_UNLIKELY(mask != 0) && WEIR_DETECTOR(bounded_bulk_double_free))
 		bounded_fault_free(pool, WEIR_BOUNDED_DOUBLE_FREE,
 		    bounded_object_at(pool, (run->word << pool->span_shift) +
 						bounded_lowest(mask)));

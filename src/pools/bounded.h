@@ -32,6 +32,7 @@
 #define WEIRI_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define WEIRI_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_RELAXED)
 #define WEIR_ASSERT(condition) ((void)sizeof(!(condition)))
+#define WEIR_DETECTOR(name) 1
 /* Linux's numbers, which callers only compare with 0. */
 #ifndef EINVAL
 #define EAGAIN 11

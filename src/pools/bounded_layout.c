@@ -237,7 +237,8 @@ weir_bounded_finish(struct weir_bounded *pool)
 {
 	if (pool == NULL)
 		return;
-	if (WEIR_UNLIKELY(!weiri_bounded_live(pool))) {
+	if (WEIR_UNLIKELY(!weiri_bounded_live(pool)) &&
+	    WEIR_DETECTOR(bounded_double_finish)) {
 		weiri_bounded_fault(pool, WEIR_FAULT_DOUBLE_DESTROY, pool, 0,
 		    "%p is no live pool");
 		return;
@@ -245,7 +246,7 @@ weir_bounded_finish(struct weir_bounded *pool)
 
 	size_t in_use = weir_bounded_in_use(pool);
 
-	if (WEIR_UNLIKELY(in_use != 0)) {
+	if (WEIR_UNLIKELY(in_use != 0) && WEIR_DETECTOR(bounded_live_objects)) {
 		weiri_bounded_fault(pool, WEIR_FAULT_LIVE_OBJECTS, pool, in_use,
 		    "%u %{object is|objects are} still in use");
 		return;

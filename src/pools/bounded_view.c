@@ -59,7 +59,8 @@ weir_bounded_hide(struct weir_bounded_view *view)
 
 	if (view == NULL)
 		return;
-	if (WEIR_UNLIKELY(mine->magic != BOUNDED_VIEW_MAGIC))
+	if (WEIR_UNLIKELY(mine->magic != BOUNDED_VIEW_MAGIC) &&
+	    WEIR_DETECTOR(bounded_not_shown))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "bounded",

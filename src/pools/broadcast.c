@@ -171,7 +171,8 @@ static struct weiri_receiver *
 broadcast_receiver(struct weir_broadcast *b, uint32_t index)
 {
 	if (WEIR_UNLIKELY(index >= b->capacity ||
-			  (b->table[index].flags & WEIRI_RECEIVER_USED) == 0))
+			  (b->table[index].flags & WEIRI_RECEIVER_USED) == 0) &&
+	    WEIR_DETECTOR(broadcast_no_receiver))
 		broadcast_fault(b, index, "%p has no receiver %u");
 	return &b->table[index];
 }
@@ -244,7 +245,7 @@ broadcast_send(struct weir_broadcast *b, uint32_t index)
 		broadcast_end(b, index, WEIR_RECEIVER_FAILED);
 		return false;
 	}
-	if (WEIR_UNLIKELY(taken > left))
+	if (WEIR_UNLIKELY(taken > left) && WEIR_DETECTOR(broadcast_took_more))
 		broadcast_fault(b, taken,
 		    "the driver of %p says it took %u %{byte|bytes}, more than "
 		    "there were");
@@ -463,7 +464,8 @@ weir_broadcast_ready(struct weir_broadcast *b, uint32_t receiver)
 		r->flags |= WEIRI_RECEIVER_NOTED;
 		return;
 	}
-	if (WEIR_UNLIKELY(b->sending != WEIRI_RECEIVER_NONE))
+	if (WEIR_UNLIKELY(b->sending != WEIRI_RECEIVER_NONE) &&
+	    WEIR_DETECTOR(broadcast_nested))
 		broadcast_fault(
 		    b, receiver, "%p is sending to another receiver than %u");
 	r->flags &= ~WEIRI_RECEIVER_BLOCKED;

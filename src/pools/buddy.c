@@ -85,7 +85,8 @@ buddy_not_live(const struct weir_buddy *buddy)
 static void
 buddy_lock(struct weir_buddy *buddy)
 {
-	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC))
+	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC) &&
+	    WEIR_DETECTOR(buddy_gone))
 		buddy_not_live(buddy);
 	if (WEIR_LIKELY(buddy->locked))
 		weiri_mutex_lock(&buddy->lock);
@@ -142,7 +143,8 @@ buddy_fault_unit(
 static void
 buddy_expect_live(const struct weir_buddy *buddy, bool created)
 {
-	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC))
+	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC) &&
+	    WEIR_DETECTOR(buddy_double_destroy))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_DOUBLE_DESTROY,
 		    .pool_kind = "buddy",
@@ -152,11 +154,13 @@ buddy_expect_live(const struct weir_buddy *buddy, bool created)
 		    .address = buddy,
 		    .detail = "%p is no live buddy",
 		});
-	if (WEIR_UNLIKELY(buddy->created != created))
+	if (WEIR_UNLIKELY(buddy->created != created) &&
+	    WEIR_DETECTOR(buddy_wrong_end))
 		buddy_fault(buddy, WEIR_FAULT_BAD_ARGUMENT, buddy, 0,
 		    created ? "%p is in the caller's storage: use finish"
 			    : "%p was made by create: use destroy");
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->in_use) != 0))
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->in_use) != 0) &&
+	    WEIR_DETECTOR(buddy_live_units))
 		buddy_fault(buddy, WEIR_FAULT_LIVE_OBJECTS, buddy,
 		    WEIRI_LOAD(&buddy->in_use),
 		    "%u %{unit is|units are} still in use");
@@ -371,7 +375,8 @@ weir_buddy_free(struct weir_buddy *buddy, size_t first)
 
 	buddy_set_in_use(buddy);
 	buddy_unlock(buddy);
-	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK))
+	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK) &&
+	    WEIR_DETECTOR(buddy_free_unit))
 		buddy_fault_unit(buddy, result, first);
 }
 
@@ -389,7 +394,8 @@ weir_buddy_resize(struct weir_buddy *buddy, size_t first, size_t count)
 	buddy_unlock(buddy);
 	if (result == WEIRI_BUDDY_FULL)
 		return -ENOSPC;
-	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK))
+	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK) &&
+	    WEIR_DETECTOR(buddy_resize_unit))
 		buddy_fault_unit(buddy, result, first);
 	return 0;
 }
@@ -419,7 +425,7 @@ weir_buddy_unit(const struct weir_buddy *buddy, const void *address)
 void *
 weir_buddy_alloc_address(struct weir_buddy *buddy, size_t count)
 {
-	if (WEIR_UNLIKELY(buddy->base == NULL))
+	if (WEIR_UNLIKELY(buddy->base == NULL) && WEIR_DETECTOR(buddy_no_base))
 		buddy_fault(buddy, WEIR_FAULT_BAD_ARGUMENT, NULL, 0,
 		    "it has no base address");
 	return weir_buddy_address(buddy, weir_buddy_alloc(buddy, count));
@@ -433,10 +439,12 @@ weir_buddy_free_address(struct weir_buddy *buddy, void *address)
 
 	size_t unit = weir_buddy_unit(buddy, address);
 
-	if (WEIR_UNLIKELY(unit == WEIR_BUDDY_NONE))
+	if (WEIR_UNLIKELY(unit == WEIR_BUDDY_NONE) &&
+	    WEIR_DETECTOR(buddy_foreign))
 		buddy_fault(buddy, WEIR_FAULT_FOREIGN_POINTER, address, 0,
 		    "%p is in none of its units");
-	if (WEIR_UNLIKELY(weir_buddy_address(buddy, unit) != address))
+	if (WEIR_UNLIKELY(weir_buddy_address(buddy, unit) != address) &&
+	    WEIR_DETECTOR(buddy_misaligned))
 		buddy_fault(buddy, WEIR_FAULT_MISALIGNED_POINTER, address, unit,
 		    "%p is not the start of unit %u");
 	weir_buddy_free(buddy, unit);

@@ -83,7 +83,9 @@ weir_buffer_retain_many(struct weir_buffer *buffer, uint32_t count)
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
 	uint64_t sum = (uint64_t)references + count;
 
-	if (WEIR_UNLIKELY(references == 0 || sum > WEIRI_BUFFER_REFERENCES_MAX))
+	if (WEIR_UNLIKELY(
+		references == 0 || sum > WEIRI_BUFFER_REFERENCES_MAX) &&
+	    WEIR_DETECTOR(buffer_retain_dead))
 		weiri_buffer_fault_count(buffer, references == 0 ? 0 : sum,
 		    flags, "retained, but %p has no reference");
 	weiri_buffer_demand_readable(buffer);
@@ -145,7 +147,8 @@ buffer_give_back(struct weir_buffer *buffer, uint32_t flags)
 	    !weiri_gate_put_reserved(tier, buffer)) {
 		if ((flags & WEIRI_BUFFER_CHARGED) != 0 &&
 		    WEIR_UNLIKELY(
-			!weiri_buffer_uncharge(buffer->pool, tier->bytes)))
+			!weiri_buffer_uncharge(buffer->pool, tier->bytes)) &&
+		    WEIR_DETECTOR(buffer_uncharged_twice))
 			weiri_buffer_fault(WEIR_FAULT_DOUBLE_FREE, buffer, 0,
 			    "%p was released by two at once");
 		if (WEIR_UNLIKELY((flags & WEIRI_BUFFER_GUARDED) != 0))
@@ -181,14 +184,16 @@ buffer_release_slow(struct weir_buffer *buffer, uint32_t count, uint32_t depot)
 	uint32_t flags = weiri_buffer_flags(buffer);
 
 	if ((flags & WEIRI_BUFFER_EXTERNAL) == 0 &&
-	    (depot == 0 || depot != weiri_buffer_tier(buffer)->depot.index))
+	    (depot == 0 || depot != weiri_buffer_tier(buffer)->depot.index) &&
+	    WEIR_DETECTOR(buffer_not_its_depot))
 		weiri_buffer_fault_pointer(buffer);
 
 	/* Pairs with the release in the subtraction below. */
 	uint32_t references =
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
 
-	if (weiri_buffer_count_bad(references))
+	if (weiri_buffer_count_bad(references) &&
+	    WEIR_DETECTOR(buffer_double_release))
 		weiri_buffer_fault_count(buffer, references, flags,
 		    "released, but %p has no reference");
 	if (WEIR_UNLIKELY(count == 0))
@@ -199,7 +204,8 @@ buffer_release_slow(struct weir_buffer *buffer, uint32_t count, uint32_t depot)
 		uint32_t before = __atomic_fetch_sub(
 		    &buffer->references, count, __ATOMIC_ACQ_REL);
 
-		if (WEIR_UNLIKELY(before < count)) {
+		if (WEIR_UNLIKELY(before < count) &&
+		    WEIR_DETECTOR(buffer_ref_underflow)) {
 			__atomic_fetch_add(
 			    &buffer->references, count, __ATOMIC_RELAXED);
 			weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer,
@@ -217,7 +223,8 @@ buffer_release_slow(struct weir_buffer *buffer, uint32_t count, uint32_t depot)
 		weiri_buffer_kernel_end(buffer, count);
 	if (references == count && (flags & BUFFER_COSTLY_END) != 0 &&
 	    WEIR_UNLIKELY(__atomic_exchange_n(&buffer->references, 0,
-			      __ATOMIC_ACQUIRE) != count))
+			      __ATOMIC_ACQUIRE) != count) &&
+	    WEIR_DETECTOR(buffer_ended_twice))
 		weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, 0,
 		    "the last reference of %p was released by two at once");
 	buffer_end(buffer, flags);
@@ -272,7 +279,8 @@ weir_buffer_set_wipe(struct weir_buffer *buffer)
 	uint32_t flags = weiri_buffer_flags(buffer);
 	uint32_t references = WEIRI_LOAD(&buffer->references);
 
-	if (weiri_buffer_count_bad(references))
+	if (weiri_buffer_count_bad(references) &&
+	    WEIR_DETECTOR(buffer_wipe_dead))
 		weiri_buffer_fault_count(buffer, references, flags,
 		    "marked, but %p has no reference");
 	weiri_buffer_demand_readable(buffer);
@@ -330,7 +338,8 @@ weir_buffer_init_external(struct weir_buffer *buffer, void *data, size_t bytes,
     weir_buffer_release_fn release, void *context)
 {
 	/* Not weiri_buffer_fault(): the descriptor is not filled yet. */
-	if (WEIR_UNLIKELY(bytes > UINT32_MAX || (data == NULL && bytes > 0)))
+	if (WEIR_UNLIKELY(bytes > UINT32_MAX || (data == NULL && bytes > 0)) &&
+	    WEIR_DETECTOR(buffer_bad_external))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "buffer",

@@ -22,6 +22,7 @@
 #ifndef WEIRI_BUFFER_H
 #define WEIRI_BUFFER_H
 
+#include "base/detector.h"
 #include "guard/guard.h"
 #include "pools/buffer_gate.h"
 #include "slab/cursor.h"
@@ -307,7 +308,8 @@ weiri_buffer_flags(const struct weir_buffer *buffer)
 	uint32_t flags = WEIRI_LOAD(&buffer->flags);
 
 	if (WEIR_UNLIKELY(
-		(flags & WEIRI_BUFFER_SEAL_MASK) != WEIRI_BUFFER_SEAL))
+		(flags & WEIRI_BUFFER_SEAL_MASK) != WEIRI_BUFFER_SEAL) &&
+	    WEIR_DETECTOR(buffer_seal))
 		weiri_buffer_fault_pointer(buffer);
 	return flags;
 }

@@ -78,7 +78,8 @@ buffer_begin(struct weiri_buffer_tier *tier, struct weir_buffer *buffer,
 	struct weir_buffer_pool *pool = tier->pool;
 	uint32_t flags = pool->flags;
 
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buffer->references) != 0))
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buffer->references) != 0) &&
+	    WEIR_DETECTOR(buffer_written))
 		buffer_fault_written(tier, buffer, account);
 	WEIR_ASSERT(buffer->pool == pool && buffer->tier == tier->index);
 	WEIR_ASSERT(buffer->kernel == 0);
@@ -181,7 +182,8 @@ buffer_fit(struct weir_buffer_pool *pool, size_t bytes)
 static WEIRI_COLD struct weir_buffer *
 buffer_refuse(const struct weir_buffer_pool *pool, uint64_t *counter)
 {
-	if (pool->state != WEIRI_BUFFER_POOL_LIVE)
+	if (pool->state != WEIRI_BUFFER_POOL_LIVE &&
+	    WEIR_DETECTOR(buffer_pool_gone))
 		weiri_buffer_pool_not_live(pool);
 	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 	return NULL;
@@ -307,7 +309,8 @@ weir_buffer_acquire_for(
 	}
 	if (WEIR_UNLIKELY(want->bytes > pool->bytes_max))
 		return buffer_refuse_size(pool);
-	if (WEIR_UNLIKELY((unsigned)want->use >= WEIR_BUFFER_USES))
+	if (WEIR_UNLIKELY((unsigned)want->use >= WEIR_BUFFER_USES) &&
+	    WEIR_DETECTOR(buffer_bad_use))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "buffer",
@@ -340,7 +343,8 @@ weir_buffer_set_account(
 	uint64_t *word = &buffer->internal[WEIRI_BUFFER_ACCOUNT_WORD];
 	struct weir_account *before = NULL;
 
-	if (weiri_buffer_count_bad(references))
+	if (weiri_buffer_count_bad(references) &&
+	    WEIR_DETECTOR(buffer_charge_dead))
 		weiri_buffer_fault_count(buffer, references, flags,
 		    "charged, but %p has no reference");
 	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0)

@@ -58,10 +58,11 @@ void
 weiri_buffer_fault_count(const struct weir_buffer *buffer, uint64_t references,
     uint32_t flags, const char *none)
 {
-	if (references != 0)
+	if (references != 0 && WEIR_DETECTOR(buffer_absurd_count))
 		weiri_buffer_fault(WEIR_FAULT_CORRUPTION, buffer, references,
 		    "buffer %p has %u references");
-	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0)
+	if ((flags & WEIRI_BUFFER_EXTERNAL) != 0 &&
+	    WEIR_DETECTOR(buffer_external_count))
 		weiri_buffer_fault(WEIR_FAULT_REF_UNDERFLOW, buffer, 0, none);
 	weiri_fault(&(struct weiri_fault_site){
 	    .fault_class = WEIR_FAULT_DOUBLE_FREE,
@@ -94,11 +95,12 @@ weiri_buffer_fault_pointer(const struct weir_buffer *buffer)
 {
 	const struct weiri_buffer_tier *home = fault_home(buffer);
 
-	if (home == NULL)
+	if (home == NULL && WEIR_DETECTOR(buffer_foreign))
 		fault_foreign(buffer, weir_buffer_of(buffer) != NULL
 					  ? "%p is in the payload of a buffer"
 					  : "%p is not a buffer");
-	if ((uintptr_t)buffer % sizeof(*buffer) != 0)
+	if ((uintptr_t)buffer % sizeof(*buffer) != 0 &&
+	    WEIR_DETECTOR(buffer_interior))
 		weiri_buffer_fault_in(home, WEIR_FAULT_INTERIOR_POINTER, buffer,
 		    "%p is not the start of a buffer");
 	weiri_buffer_fault_in(home, WEIR_FAULT_CORRUPTION, buffer,

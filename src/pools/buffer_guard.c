@@ -62,7 +62,8 @@ weiri_buffer_guard_end(
 	unsigned char *guarded = buffer->data;
 	size_t index = weiri_slab_slot(slab, buffer);
 
-	if (WEIR_UNLIKELY(!weiri_buffer_guard_has(buffer)))
+	if (WEIR_UNLIKELY(!weiri_buffer_guard_has(buffer)) &&
+	    WEIR_DETECTOR(buffer_guard_descriptor))
 		weiri_buffer_fault(WEIR_FAULT_CORRUPTION, buffer, 0,
 		    "the descriptor of buffer %p was written to");
 	WEIRI_STORE(&buffer->data,
@@ -138,7 +139,7 @@ weiri_buffer_guard_flush(struct weiri_buffer_tier *tier)
 			bad = buffer;
 		weiri_depot_put(&tier->depot, buffer);
 	}
-	if (WEIR_UNLIKELY(bad != NULL))
+	if (WEIR_UNLIKELY(bad != NULL) && WEIR_DETECTOR(buffer_rest_written))
 		weiri_buffer_fault_in(tier, WEIR_FAULT_CORRUPTION, bad,
 		    "free buffer %p was written to");
 }

@@ -74,13 +74,15 @@ weiri_buffer_to_kernel(struct weir_buffer *buffer, enum weir_buffer_state state)
 	uint16_t word = WEIRI_LOAD(&buffer->kernel);
 
 	WEIR_ASSERT(receives || state == WEIR_BUFFER_KERNEL_TX);
-	if (weiri_buffer_count_bad(references))
+	if (weiri_buffer_count_bad(references) && WEIR_DETECTOR(kernel_dead))
 		weiri_buffer_fault_count(buffer, references, flags,
 		    "lent to the kernel, but %p has no reference");
-	if (WEIR_UNLIKELY(receives && references != 1))
+	if (WEIR_UNLIKELY(receives && references != 1) &&
+	    WEIR_DETECTOR(kernel_rx_shared))
 		kernel_fault(buffer, references,
 		    "received into, but %p has %u references");
-	if (WEIR_UNLIKELY(references == 1 && word != 0))
+	if (WEIR_UNLIKELY(references == 1 && word != 0) &&
+	    WEIR_DETECTOR(kernel_lent_twice))
 		kernel_fault(buffer, 0,
 		    "lent to the kernel, which has the only reference of %p");
 	if (kernel_alone(flags, references)) {
@@ -105,7 +107,8 @@ weiri_buffer_to_kernel(struct weir_buffer *buffer, enum weir_buffer_state state)
 static void
 kernel_demand_lent(const struct weir_buffer *buffer, uint16_t word)
 {
-	if (WEIR_UNLIKELY((word & WEIRI_KERNEL_COUNT) == 0))
+	if (WEIR_UNLIKELY((word & WEIRI_KERNEL_COUNT) == 0) &&
+	    WEIR_DETECTOR(kernel_not_lent))
 		kernel_fault(
 		    buffer, 0, "%p comes from the kernel, which has it not");
 }
@@ -157,7 +160,8 @@ weiri_buffer_kernel_end(struct weir_buffer *buffer, uint32_t count)
 {
 	uint16_t word = WEIRI_LOAD(&buffer->kernel);
 
-	if (WEIR_LIKELY((word & WEIRI_KERNEL_COUNT) == 0))
+	if (WEIR_LIKELY((word & WEIRI_KERNEL_COUNT) == 0) ||
+	    !WEIR_DETECTOR(kernel_released))
 		return;
 	/* As it was before the release, for a hook that leaves. */
 	WEIRI_STORE(&buffer->references, count);

@@ -296,7 +296,8 @@ buffer_demand_idle(struct weiri_buffer_tier *tier)
 
 	weiri_buffer_guard_flush(tier);
 	weiri_depot_stats(&tier->depot, &stats);
-	if (WEIR_LIKELY(stats.in_use == reserved))
+	if (WEIR_LIKELY(stats.in_use == reserved) ||
+	    !WEIR_DETECTOR(buffer_live))
 		return;
 	weiri_fault(&(struct weiri_fault_site){
 	    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
@@ -312,7 +313,8 @@ weir_buffer_pool_destroy(struct weir_buffer_pool *pool)
 {
 	if (pool == NULL)
 		return;
-	if (WEIR_UNLIKELY(pool->state != WEIRI_BUFFER_POOL_LIVE))
+	if (WEIR_UNLIKELY(pool->state != WEIRI_BUFFER_POOL_LIVE) &&
+	    WEIR_DETECTOR(buffer_pool_double_destroy))
 		buffer_fault_dead(pool);
 
 	size_t bytes = buffer_pool_bytes(pool->tier_count);

@@ -48,7 +48,8 @@ weir_slice_make(struct weir_buffer *buffer, size_t offset, size_t bytes)
 {
 	size_t whole = weir_buffer_usable(buffer);
 
-	if (WEIR_UNLIKELY(!slice_inside(offset, bytes, whole)))
+	if (WEIR_UNLIKELY(!slice_inside(offset, bytes, whole)) &&
+	    WEIR_DETECTOR(slice_outside))
 		slice_fault(buffer, offset, bytes,
 		    "slice to byte %u is outside buffer %p");
 	if (buffer != NULL)
@@ -63,7 +64,8 @@ weir_slice_make(struct weir_buffer *buffer, size_t offset, size_t bytes)
 struct weir_slice
 weir_slice_sub(struct weir_slice slice, size_t offset, size_t bytes)
 {
-	if (WEIR_UNLIKELY(!slice_inside(offset, bytes, slice.bytes)))
+	if (WEIR_UNLIKELY(!slice_inside(offset, bytes, slice.bytes)) &&
+	    WEIR_DETECTOR(slice_sub_outside))
 		slice_fault(slice.buffer, offset, bytes,
 		    "part to byte %u is outside a slice of buffer %p");
 	slice.offset += (uint32_t)offset;

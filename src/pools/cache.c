@@ -77,7 +77,7 @@ weiri_cache_report(const struct weir_cache *cache, const void *object)
 		       ((uint16_t)(uintptr_t)object ^ WEIR_ABI_TABLE_FREE);
 		overwritten = "the state of object %p was overwritten";
 	}
-	if (free)
+	if (free && WEIR_DETECTOR(cache_double_free))
 		cache_fault(cache, WEIR_FAULT_DOUBLE_FREE, object,
 		    "object %p is free already");
 	cache_fault(cache, WEIR_FAULT_CORRUPTION, object, overwritten);
@@ -166,7 +166,8 @@ weiri_cache_free_slow(struct weir_cache *cache, void *object)
 			weiri_cache_free_elsewhere(cache, object);
 			return;
 		}
-		if (!weiri_cache_is_live(cache, slab, slot, object))
+		if (!weiri_cache_is_live(cache, slab, slot, object) &&
+		    WEIR_DETECTOR(cache_not_live))
 			weiri_cache_report(cache, object);
 		weiri_cache_mark(cache, slab, slot, object, false);
 		if (cache->handles)

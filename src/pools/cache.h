@@ -14,6 +14,7 @@
 #ifndef WEIRI_CACHE_H
 #define WEIRI_CACHE_H
 
+#include "base/detector.h"
 #include "guard/guard.h"
 #include "slab/cursor.h"
 #include "watch/registry.h"
@@ -149,7 +150,8 @@ WEIRI_COLD WEIRI_NORETURN void weiri_cache_not_live(
 WEIRI_INLINE void
 weiri_cache_expect_live(const struct weir_cache *cache)
 {
-	if (WEIR_UNLIKELY(cache->magic != WEIRI_CACHE_MAGIC))
+	if (WEIR_UNLIKELY(cache->magic != WEIRI_CACHE_MAGIC) &&
+	    WEIR_DETECTOR(cache_gone))
 		weiri_cache_not_live(cache, cache);
 }
 

@@ -292,14 +292,16 @@ weir_cache_handle(struct weir_cache *cache, const void *object)
 
 	if (!cache->handles) {
 		weiri_cache_expect_live(cache);
-		handle_refuse(cache);
+		if (WEIR_DETECTOR(handle_not_enabled))
+			handle_refuse(cache);
 	}
 	if (object == NULL)
 		return handle;
 	slab = weiri_cache_slab(cache, object, &slot);
 	if (WEIR_UNLIKELY(slab == NULL))
 		return handle_of_guarded(cache, object);
-	if (!weiri_cache_is_live(cache, slab, slot, object))
+	if (!weiri_cache_is_live(cache, slab, slot, object) &&
+	    WEIR_DETECTOR(handle_of_free))
 		weiri_cache_report(cache, object);
 	table = slab->companion;
 	handle.bits = (uint64_t)WEIRI_LOAD(&table->generation[slot]) << 32 |
@@ -384,7 +386,8 @@ handle_resolve_other(struct weir_cache *cache, const struct handle_table *table,
 		return handle_resolve_guarded(cache, table, slot, wanted);
 	weiri_cache_expect_live(cache);
 	if (owner != 0 && !WEIRI_LOAD(&cache->told) &&
-	    WEIRI_LOAD(&table->generation[slot]) == wanted)
+	    WEIRI_LOAD(&table->generation[slot]) == wanted &&
+	    WEIR_DETECTOR(handle_of_other_cache))
 		handle_tell(cache, table, &table->generation[slot], wanted);
 	return NULL;
 }

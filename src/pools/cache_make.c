@@ -322,7 +322,8 @@ weiri_cache_not_live(const struct weir_cache *cache, const void *address)
 static void
 cache_free_dead(void *object, void *context)
 {
-	weiri_cache_not_live(context, object);
+	if (WEIR_DETECTOR(cache_freed_to_gone))
+		weiri_cache_not_live(context, object);
 }
 
 /* What its record is left as: whatever a program goes on to call with it comes
@@ -357,7 +358,8 @@ weir_cache_destroy(struct weir_cache *cache)
 
 	if (cache == NULL)
 		return;
-	if (cache->magic != WEIRI_CACHE_MAGIC)
+	if (cache->magic != WEIRI_CACHE_MAGIC &&
+	    WEIR_DETECTOR(cache_double_destroy))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_DOUBLE_DESTROY,
 		    .pool_kind = "cache",
@@ -369,7 +371,7 @@ weir_cache_destroy(struct weir_cache *cache)
 		    .detail = "%p is no live cache"});
 	weiri_depot_stats(&cache->depot, &stats);
 	/* In a fork's child, what other threads were moving is lost, not used. */
-	if (stats.in_use > stats.lost)
+	if (stats.in_use > stats.lost && WEIR_DETECTOR(cache_live_objects))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
 		    .pool_kind = "cache",

@@ -292,7 +292,7 @@ weir_chain_prepend_bytes(struct weir_chain *chain, uint32_t bytes)
 void
 weir_chain_consume(struct weir_chain *chain, uint64_t bytes)
 {
-	if (WEIR_UNLIKELY(bytes > chain->bytes))
+	if (WEIR_UNLIKELY(bytes > chain->bytes) && WEIR_DETECTOR(chain_consume))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "chain",

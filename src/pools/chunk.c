@@ -191,7 +191,8 @@ weir_chunk_open(struct weir_chunk *chunk, uint32_t bytes)
 {
 	uint32_t wanted = (uint32_t)weiri_max(bytes, 1);
 
-	if (WEIR_UNLIKELY(chunk->opened != 0))
+	if (WEIR_UNLIKELY(chunk->opened != 0) &&
+	    WEIR_DETECTOR(chunk_open_twice))
 		chunk_fault(chunk, chunk->opened,
 		    "a message of %u bytes is open already");
 	if (WEIR_UNLIKELY(wanted > chunk->bytes)) {
@@ -228,9 +229,9 @@ weir_chunk_close(struct weir_chunk *chunk, uint32_t bytes)
 	uint32_t opened = chunk->opened, at = chunk->used;
 	struct weir_buffer *buffer = chunk->buffer;
 
-	if (WEIR_UNLIKELY(opened == 0))
+	if (WEIR_UNLIKELY(opened == 0) && WEIR_DETECTOR(chunk_close_twice))
 		chunk_fault(chunk, 0, "no message is open");
-	if (WEIR_UNLIKELY(bytes > opened))
+	if (WEIR_UNLIKELY(bytes > opened) && WEIR_DETECTOR(chunk_close_longer))
 		chunk_fault(
 		    chunk, bytes, "%u bytes were written to less than that");
 	chunk->opened = 0;

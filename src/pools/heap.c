@@ -159,17 +159,21 @@ heap_report_slab(const struct weir_heap *heap, const struct weiri_slab *slab,
 {
 	const struct weiri_heap_bin *bin = weiri_heap_bin_of(&slab->span);
 
-	if (weiri_region_has_depot(slab->depot))
+	if (weiri_region_has_depot(slab->depot) &&
+	    WEIR_DETECTOR(heap_region_slab))
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
 		    slab->depot->name,
 		    "%p belongs to \"%s\", and ends with its region");
-	if (bin == NULL || bin->heap != heap)
+	if ((bin == NULL || bin->heap != heap) &&
+	    WEIR_DETECTOR(heap_other_slab))
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
 		    slab->depot->name, "%p belongs to \"%s\"");
-	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0)
+	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0 &&
+	    WEIR_DETECTOR(heap_misaligned))
 		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
 		    "%p is not aligned as its objects are");
-	if (weiri_slab_index(slab, object) == SIZE_MAX)
+	if (weiri_slab_index(slab, object) == SIZE_MAX &&
+	    WEIR_DETECTOR(heap_interior))
 		heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
 		    "%p is not the start of an object");
 	heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
@@ -184,21 +188,23 @@ heap_report(struct weir_heap *heap, const void *object)
 	const struct weiri_heap_run *run = weiri_heap_run_of(span);
 
 	weiri_heap_need(heap); /* for its name */
-	if (span == NULL && weiri_heap_run_gone(heap, object))
+	if (span == NULL && weiri_heap_run_gone(heap, object) &&
+	    WEIR_DETECTOR(heap_run_gone))
 		heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
 		    "object %p is free already");
-	if (span == NULL)
+	if (span == NULL && WEIR_DETECTOR(heap_foreign))
 		heap_fault(heap, WEIR_FAULT_FOREIGN_POINTER, object, NULL,
 		    "%p is not memory of any pool");
 	if (span->kind == WEIRI_SPAN_SLAB)
 		heap_report_slab(heap, (const struct weiri_slab *)span, object);
-	if (run == NULL)
+	if (run == NULL && WEIR_DETECTOR(heap_other_kind))
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object, NULL,
 		    "%p belongs to a region or a buffer, and ends with it");
-	if (run->heap != heap)
+	if (run->heap != heap && WEIR_DETECTOR(heap_other_run))
 		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
 		    run->heap->pool.name, "%p belongs to \"%s\"");
-	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0)
+	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0 &&
+	    WEIR_DETECTOR(heap_run_misaligned))
 		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
 		    "%p is not aligned as its objects are");
 	heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
@@ -229,7 +235,9 @@ heap_find_slot(
 	if (bin == NULL || bin->heap != heap ||
 	    !heap_is_slot(&bin->shape, object))
 		return NULL;
-	if (heap->each && *(const uint64_t *)object == heap_mark(heap, object))
+	if (heap->each &&
+	    *(const uint64_t *)object == heap_mark(heap, object) &&
+	    WEIR_DETECTOR(heap_double_free))
 		return NULL;
 	return bin;
 }
@@ -241,7 +249,9 @@ heap_find_run(
 {
 	struct weiri_heap_run *run = weiri_heap_run_of(span);
 
-	if (run == NULL || run->heap != heap || run->span.base != object)
+	if (run == NULL || run->heap != heap)
+		return NULL;
+	if (run->span.base != object && WEIR_DETECTOR(heap_run_interior))
 		return NULL;
 	return run;
 }
@@ -326,7 +336,8 @@ heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
 	bool zeroed = false;
 	void *object;
 
-	if (WEIR_UNLIKELY(__builtin_mul_overflow(count, bytes, &sum)))
+	if (WEIR_UNLIKELY(__builtin_mul_overflow(count, bytes, &sum)) &&
+	    WEIR_DETECTOR(heap_product))
 		return weiri_heap_refuse(heap);
 	weiri_heap_need(heap);
 	if (sum > heap->class_max)
@@ -343,7 +354,7 @@ static void *
 heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
 {
 	weiri_heap_need(heap);
-	if (!weiri_is_pow2(align))
+	if (!weiri_is_pow2(align) && WEIR_DETECTOR(heap_bad_align))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "heap",
@@ -439,8 +450,9 @@ heap_free_sized_slow(struct weir_heap *heap, void *object, size_t bytes)
 
 	if (own == NULL)
 		return;
-	if (bin != NULL ? !heap_bin_serves(bin, bytes)
-			: run != NULL && run->bytes != bytes)
+	if ((bin != NULL ? !heap_bin_serves(bin, bytes)
+			 : run != NULL && run->bytes != bytes) &&
+	    WEIR_DETECTOR(heap_wrong_size))
 		heap_report_size(heap, object, bytes);
 	heap_free_slow(heap, object);
 }

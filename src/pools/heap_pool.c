@@ -430,7 +430,7 @@ weiri_heap_start(struct weir_heap *heap)
 {
 	static weiri_once once = WEIRI_ONCE_INITIALIZER;
 
-	if (heap != &weiri_heap_default)
+	if (heap != &weiri_heap_default && WEIR_DETECTOR(heap_gone))
 		heap_not_live(heap);
 	/* Ahead of the once: the first use of the options sends messages, and
 	 * their hook may come here again. */
@@ -486,7 +486,8 @@ weir_heap_of(const void *address)
 static WEIRI_COLD WEIRI_NORETURN void
 heap_refuse_destroy(const struct weir_heap *heap)
 {
-	if (heap == &weiri_heap_default)
+	if (heap == &weiri_heap_default &&
+	    WEIR_DETECTOR(heap_default_destroyed))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "heap",
@@ -520,7 +521,8 @@ weir_heap_destroy(struct weir_heap *heap)
 {
 	if (heap == NULL)
 		return;
-	if (heap == &weiri_heap_default || heap->magic != HEAP_MAGIC)
+	if ((heap == &weiri_heap_default || heap->magic != HEAP_MAGIC) &&
+	    WEIR_DETECTOR(heap_double_destroy))
 		heap_refuse_destroy(heap);
 	weiri_guard_end_all(&heap->guard, WEIRI_GUARD_DESTROY);
 	weiri_guard_leave(&heap->guard);

@@ -78,7 +78,8 @@ weiri_region_bad(
 void
 weiri_region_not_live(const struct weiri_region *region, const char *detail)
 {
-	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD))
+	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD) &&
+	    WEIR_DETECTOR(region_gone_known))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_USE_AFTER_DESTROY,
 		    .pool_kind = "region",

@@ -42,6 +42,7 @@
 #define WEIRI_REGION_H
 
 #include "base/bits.h"
+#include "base/detector.h"
 #include "guard/guard.h"
 #include "pages/pages.h"
 #include "slab/depot.h"
@@ -316,7 +317,8 @@ WEIRI_COLD WEIRI_NORETURN void weiri_region_bad(
 WEIRI_INLINE void
 weiri_region_expect_live(const struct weiri_region *region, const char *detail)
 {
-	if (WEIR_UNLIKELY(!weiri_region_is_live(region)))
+	if (WEIR_UNLIKELY(!weiri_region_is_live(region)) &&
+	    WEIR_DETECTOR(region_gone))
 		weiri_region_not_live(region, detail);
 }
 

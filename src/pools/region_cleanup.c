@@ -66,7 +66,7 @@ region_cleanup_add_slow(
 
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
 	weiri_region_here(region);
-	if (WEIR_UNLIKELY(run == NULL))
+	if (WEIR_UNLIKELY(run == NULL) && WEIR_DETECTOR(cleanup_no_run))
 		region_cleanup_fault(region, NULL, REGION_CLEANUP_NO_RUN);
 	cleanup = region_cleanup_take(region);
 	if (WEIR_LIKELY(cleanup != NULL))
@@ -116,9 +116,10 @@ weir_region_cleanup_arm(struct weir_region *bump,
 
 	weiri_region_expect_live(region, REGION_CLEANUP_DEAD);
 	weiri_region_here(region);
-	if (WEIR_UNLIKELY(run == NULL))
+	if (WEIR_UNLIKELY(run == NULL) && WEIR_DETECTOR(cleanup_arm_no_run))
 		region_cleanup_fault(region, cleanup, REGION_CLEANUP_NO_RUN);
-	if (WEIR_UNLIKELY(cleanup->run != WEIRI_CLEANUP_RESERVED))
+	if (WEIR_UNLIKELY(cleanup->run != WEIRI_CLEANUP_RESERVED) &&
+	    WEIR_DETECTOR(cleanup_not_reserved))
 		region_cleanup_fault(region, cleanup,
 		    "cleanup %p is armed but was not reserved");
 	region_cleanup_push(region, cleanup, run, context);
@@ -147,7 +148,8 @@ weir_region_cleanup_cancel(
 	weiri_region_here(region);
 	if (cleanup->run == WEIRI_CLEANUP_SPENT)
 		return;
-	if (WEIR_UNLIKELY(cleanup->run == WEIRI_CLEANUP_CANCELLED))
+	if (WEIR_UNLIKELY(cleanup->run == WEIRI_CLEANUP_CANCELLED) &&
+	    WEIR_DETECTOR(cleanup_cancelled_twice))
 		region_cleanup_fault(
 		    region, cleanup, "cleanup %p is cancelled twice");
 	if (weiri_region_cleanup_is_armed(cleanup))
@@ -171,7 +173,8 @@ weir_region_cleanup_transfer(struct weir_region *bump,
 	weiri_region_here(region);
 	weiri_region_expect_live(to, REGION_CLEANUP_DEAD);
 	weiri_region_here(to);
-	if (WEIR_UNLIKELY(!weiri_region_cleanup_is_armed(cleanup)))
+	if (WEIR_UNLIKELY(!weiri_region_cleanup_is_armed(cleanup)) &&
+	    WEIR_DETECTOR(cleanup_moved_unarmed))
 		region_cleanup_fault(
 		    region, cleanup, "cleanup %p is moved but is not in force");
 	moved = region_cleanup_take(to);

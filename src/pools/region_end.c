@@ -43,16 +43,19 @@ region_fault(enum weir_fault_class fault_class,
 static WEIRI_COLD void
 region_expect_destroyable(const struct weiri_region *region)
 {
-	if (!weiri_region_in_block(region) && !weiri_region_is_placed(region))
+	if (!weiri_region_in_block(region) && !weiri_region_is_placed(region) &&
+	    WEIR_DETECTOR(region_destroy_foreign))
 		region_fault(WEIR_FAULT_FOREIGN_POINTER, region, NULL,
 		    "%p is no region, or was destroyed long ago, alone or "
 		    "with one above it");
-	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD))
+	if (region->magic == weiri_region_magic(region, WEIRI_REGION_DEAD) &&
+	    WEIR_DETECTOR(region_double_destroy))
 		region_fault(WEIR_FAULT_DOUBLE_DESTROY, region,
 		    weiri_region_kind_name(region->kind),
 		    "%p was destroyed before, alone or with one above it");
 	weiri_region_expect_live(region, "");
-	if (region->attention & WEIRI_IS_ENDING)
+	if (region->attention & WEIRI_IS_ENDING &&
+	    WEIR_DETECTOR(region_destroy_in_cleanup))
 		weiri_region_bad(
 		    region, region, "%p is destroyed by its own cleanup");
 }
@@ -248,7 +251,8 @@ region_reset_slow(struct weiri_region *region)
 {
 	weiri_region_expect_live(region, "reset of %p, which was destroyed");
 	weiri_region_here(region);
-	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING))
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING) &&
+	    WEIR_DETECTOR(region_reset_in_cleanup))
 		weiri_region_bad(
 		    region, region, "%p is reset by its own cleanup");
 	weiri_region_end_below(region);

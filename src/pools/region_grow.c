@@ -239,7 +239,8 @@ weiri_region_large_of(struct weiri_region *region, const void *object)
 	pages = WEIRI_CONTAINER_OF(span, struct weiri_region_pages, span);
 	if (pages->region == NULL)
 		return NULL;
-	if (WEIR_UNLIKELY(region_of_pages(pages) != region))
+	if (WEIR_UNLIKELY(region_of_pages(pages) != region) &&
+	    WEIR_DETECTOR(region_large_other))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_WRONG_POOL,
 		    .pool_kind = "region",
@@ -247,7 +248,8 @@ weiri_region_large_of(struct weiri_region *region, const void *object)
 		    .address = object,
 		    .detail = "object %p is another region's",
 		});
-	if (WEIR_UNLIKELY(span->base != object))
+	if (WEIR_UNLIKELY(span->base != object) &&
+	    WEIR_DETECTOR(region_large_interior))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_INTERIOR_POINTER,
 		    .pool_kind = "region",

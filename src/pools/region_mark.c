@@ -285,15 +285,17 @@ mark_rewind(
 	struct region_mark *mark;
 
 	weiri_region_expect_live(region, REGION_MARK_DEAD);
-	if (WEIR_UNLIKELY(savepoint->region != bump))
+	if (WEIR_UNLIKELY(savepoint->region != bump) &&
+	    WEIR_DETECTOR(rewind_other_region))
 		weiri_region_bad(region, region,
 		    "%p is rewound to a savepoint of another region");
 	weiri_region_here(region);
-	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING))
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING) &&
+	    WEIR_DETECTOR(rewind_in_cleanup))
 		weiri_region_bad(
 		    region, region, "%p is rewound by its own cleanup");
 	mark = mark_find(region, savepoint);
-	if (WEIR_UNLIKELY(mark == NULL))
+	if (WEIR_UNLIKELY(mark == NULL) && WEIR_DETECTOR(rewind_stale))
 		weiri_region_bad(region, region,
 		    "%p is rewound to a savepoint that is gone, by "
 		    "weir_region_unmark(), a reset, a merge or a rewind to "

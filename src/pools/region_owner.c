@@ -58,11 +58,13 @@ weiri_region_come(struct weiri_region *region)
 	if (region->owner == weiri_local())
 		return;
 	if (OWNER_CHECKED) {
-		if (region->attention & WEIRI_IS_HANDED_OFF)
+		if (region->attention & WEIRI_IS_HANDED_OFF &&
+		    WEIR_DETECTOR(region_handed_off))
 			owner_fault(
 			    region, "%p was handed off and not taken over");
 		if (region->owner != &weiri_local_none &&
-		    weiri_local() != &weiri_local_none)
+		    weiri_local() != &weiri_local_none &&
+		    WEIR_DETECTOR(region_other_owner))
 			owner_fault(region, "%p is another thread's");
 	}
 	owner_set(region);
@@ -73,7 +75,8 @@ weiri_region_expect_owned(const struct weiri_region *region)
 {
 	if (region->owner != weiri_local() &&
 	    region->owner != &weiri_local_none &&
-	    weiri_local() != &weiri_local_none && OWNER_CHECKED)
+	    weiri_local() != &weiri_local_none && OWNER_CHECKED &&
+	    WEIR_DETECTOR(region_above_other_owner))
 		owner_fault(region, "%p is above and another thread's");
 }
 
@@ -97,7 +100,8 @@ weir_region_take_over(struct weir_region *bump)
 	struct weiri_region *root = weiri_region_of(bump);
 
 	weiri_region_expect_live(root, "%p, taken over, was destroyed");
-	if (root->owner != NULL && root->owner != weiri_local())
+	if (root->owner != NULL && root->owner != weiri_local() &&
+	    WEIR_DETECTOR(region_take_over))
 		owner_fault(root, "%p, taken over, is another thread's");
 	if (weiri_local() == &weiri_local_none)
 		(void)weiri_local_own();

@@ -150,22 +150,26 @@ array_expect(struct weiri_region *region, const char *object, size_t bytes)
 	struct weiri_region_block *block;
 	const char *end;
 
-	if ((uintptr_t)object % WEIR_REGION_ALIGN != 0)
+	if ((uintptr_t)object % WEIR_REGION_ALIGN != 0 &&
+	    WEIR_DETECTOR(array_misaligned))
 		array_fault(region, WEIR_FAULT_MISALIGNED_POINTER, object,
 		    bytes, "no object begins at %p");
 	block = array_block_of(region, object);
-	if (block == NULL || object < weiri_region_block_objects(block))
+	if ((block == NULL || object < weiri_region_block_objects(block)) &&
+	    WEIR_DETECTOR(array_foreign))
 		array_fault(region, WEIR_FAULT_FOREIGN_POINTER, object, bytes,
 		    "%p is no object of this region");
 	if (block->kind == WEIRI_BLOCK_FIRST && block != &region->first &&
-	    !array_was_merged(
-		region, WEIRI_CONTAINER_OF(block, struct weiri_region, first)))
+	    !array_was_merged(region,
+		WEIRI_CONTAINER_OF(block, struct weiri_region, first)) &&
+	    WEIR_DETECTOR(array_other_region))
 		array_fault(region, WEIR_FAULT_WRONG_POOL, object, bytes,
 		    "object %p is another region's");
 	end = weiri_region_block_end(block);
 	if (end == region->bump.end)
 		end = region->bump.next;
-	if (object > end || bytes > (size_t)(end - object))
+	if ((object > end || bytes > (size_t)(end - object)) &&
+	    WEIR_DETECTOR(array_too_long))
 		array_fault(region, WEIR_FAULT_BAD_ARGUMENT, object, bytes,
 		    "object %p never had %u bytes");
 }
@@ -177,8 +181,10 @@ array_large_of(struct weiri_region *region, const void *object, size_t bytes)
 	struct weiri_region_pages *pages =
 	    weiri_region_large_of(region, object);
 
-	if (pages != NULL && bytes > (pages->guarded ? weiri_guard_bytes(object)
-						     : pages->span.bytes))
+	if (pages != NULL &&
+	    bytes > (pages->guarded ? weiri_guard_bytes(object)
+				    : pages->span.bytes) &&
+	    WEIR_DETECTOR(array_large_too_long))
 		array_fault(region, WEIR_FAULT_BAD_ARGUMENT, object, bytes,
 		    "object %p never had %u bytes");
 	return pages;
@@ -257,7 +263,8 @@ spare_give(struct weiri_region *region, char *array, size_t bytes)
 		if (spares == NULL)
 			return;
 	} else if (WEIR_UNLIKELY(
-		       (spare->mark ^ spare_mark(spares, spare)) == bytes)) {
+		       (spare->mark ^ spare_mark(spares, spare)) == bytes) &&
+		   WEIR_DETECTOR(array_double_free)) {
 		array_fault(region, WEIR_FAULT_DOUBLE_FREE, array, bytes,
 		    "object %p is free already");
 	}
@@ -273,7 +280,8 @@ spare_bytes(struct weiri_region *region,
 
 	if (WEIR_UNLIKELY(
 		bytes < WEIRI_SPARE_MIN || bytes % WEIR_REGION_ALIGN != 0 ||
-		bytes > WEIR_REGION_BLOCK_MAX || spare_class(bytes) != class))
+		bytes > WEIR_REGION_BLOCK_MAX || spare_class(bytes) != class) &&
+	    WEIR_DETECTOR(array_spare_written))
 		array_fault(region, WEIR_FAULT_CORRUPTION, spare, 0,
 		    "object %p was written to after it was free");
 	return bytes;

@@ -51,7 +51,8 @@ weiri_region_next(struct weiri_region *root, struct weiri_region *at)
 static void
 tree_expect_not_ending(const struct weiri_region *region, const char *detail)
 {
-	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING))
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_ENDING) &&
+	    WEIR_DETECTOR(region_moved_while_ending))
 		weiri_region_bad(region, region, detail);
 }
 
@@ -152,7 +153,8 @@ weir_region_adopt(struct weir_region *bump_parent, struct weir_region *bump)
 	tree_expect_movable(region, "%p, adopted, was destroyed");
 	if (region->parent == parent)
 		return 0;
-	if (WEIR_UNLIKELY(tree_is_above(region, parent)))
+	if (WEIR_UNLIKELY(tree_is_above(region, parent)) &&
+	    WEIR_DETECTOR(region_adopts_itself))
 		weiri_region_bad(region, region,
 		    "%p is adopted by itself or a region below it");
 	if (WEIR_UNLIKELY(!weiri_region_rules_move(region, parent, &rise)))
@@ -334,10 +336,12 @@ weir_region_merge(struct weir_region *bump_parent, struct weir_region *bump)
 	weiri_region_expect_live(parent, "%p, merging, was destroyed");
 	weiri_region_here(parent);
 	tree_expect_movable(child, "%p, merged, was destroyed");
-	if (WEIR_UNLIKELY(child->parent == NULL || child->parent != parent))
+	if (WEIR_UNLIKELY(child->parent == NULL || child->parent != parent) &&
+	    WEIR_DETECTOR(merge_not_parent))
 		weiri_region_bad(child, child,
 		    "%p is merged into a region that is not its parent");
-	if (WEIR_UNLIKELY(child->attention & WEIRI_IS_FOREIGN))
+	if (WEIR_UNLIKELY(child->attention & WEIRI_IS_FOREIGN) &&
+	    WEIR_DETECTOR(merge_placed))
 		weiri_region_bad(child, child,
 		    "%p lies in the caller's memory and is merged");
 	tree_merge_children(parent, child);

@@ -21,8 +21,9 @@ weir_region_vec_reserve(struct weir_region_vec *vec, size_t capacity)
 		return true;
 	weiri_region_expect_live(region, "vector in %p, which was destroyed");
 	weiri_region_here(region);
-	if (vec->element_bytes == 0 ||
-	    __builtin_mul_overflow(capacity, vec->element_bytes, &want))
+	if ((vec->element_bytes == 0 ||
+		__builtin_mul_overflow(capacity, vec->element_bytes, &want)) &&
+	    WEIR_DETECTOR(vec_product))
 		return vec_refuse(vec);
 	data = weiri_region_array_grow(region, vec->data,
 	    vec->count * vec->element_bytes, &vec->bytes, want);

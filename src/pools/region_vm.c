@@ -94,10 +94,12 @@ vm_live(const struct weir_region_vm *bump)
 {
 	struct weiri_region_vm *vm = vm_of(bump);
 
-	if (WEIR_UNLIKELY(vm->magic == (VM_DEAD ^ (uintptr_t)vm)))
+	if (WEIR_UNLIKELY(vm->magic == (VM_DEAD ^ (uintptr_t)vm)) &&
+	    WEIR_DETECTOR(vm_gone))
 		vm_fault(vm, WEIR_FAULT_USE_AFTER_DESTROY, bump, 0,
 		    "%p is used, but was destroyed");
-	if (WEIR_UNLIKELY(vm->magic != (VM_LIVE ^ (uintptr_t)vm)))
+	if (WEIR_UNLIKELY(vm->magic != (VM_LIVE ^ (uintptr_t)vm)) &&
+	    WEIR_DETECTOR(vm_foreign))
 		vm_fault(vm, WEIR_FAULT_FOREIGN_POINTER, bump, 0,
 		    "%p is no region in a range of addresses");
 	return vm;
@@ -118,11 +120,11 @@ vm_expect_own(struct weiri_region_vm *vm)
 		(void)weiri_local_own();
 	if (vm->owner == weiri_local())
 		return;
-	if (vm->owner == NULL)
+	if (vm->owner == NULL && WEIR_DETECTOR(vm_handed_off))
 		vm_fault(vm, WEIR_FAULT_WRONG_THREAD, &vm->bump, 0,
 		    "%p was handed off and not taken over");
 	if (vm->owner != &weiri_local_none &&
-	    weiri_local() != &weiri_local_none)
+	    weiri_local() != &weiri_local_none && WEIR_DETECTOR(vm_other_owner))
 		vm_fault(vm, WEIR_FAULT_WRONG_THREAD, &vm->bump, 0,
 		    "%p is another thread's");
 }
@@ -279,7 +281,8 @@ vm_offset(const struct weiri_region_vm *vm, const void *object, size_t bytes)
 	size_t offset = (uintptr_t)object - base;
 
 	if (WEIR_UNLIKELY((uintptr_t)object < base || offset > used ||
-			  bytes > used - offset))
+			  bytes > used - offset) &&
+	    WEIR_DETECTOR(vm_not_its_object))
 		vm_fault(vm, WEIR_FAULT_FOREIGN_POINTER, object, bytes,
 		    "%p, of %u bytes, is not among its objects");
 	return offset;
@@ -599,7 +602,8 @@ weir_region_vm_destroy(struct weir_region_vm *bump)
 
 	struct weiri_region_vm *vm = vm_of(bump);
 
-	if (vm->magic == (VM_DEAD ^ (uintptr_t)vm))
+	if (vm->magic == (VM_DEAD ^ (uintptr_t)vm) &&
+	    WEIR_DETECTOR(vm_double_destroy))
 		vm_fault(vm, WEIR_FAULT_DOUBLE_DESTROY, bump, 0,
 		    "%p was destroyed before");
 	vm = vm_own(bump);

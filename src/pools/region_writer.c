@@ -62,7 +62,8 @@ weir_region_writer_commit(struct weir_region_writer *writer, size_t bytes)
 {
 	const struct weiri_region *region = weiri_region_of(writer->region);
 
-	if (WEIR_UNLIKELY(bytes > writer->reserved))
+	if (WEIR_UNLIKELY(bytes > writer->reserved) &&
+	    WEIR_DETECTOR(writer_commit))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		    .pool_kind = "region",

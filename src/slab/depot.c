@@ -451,9 +451,10 @@ weiri_depot_note_refusal(struct weiri_depot *depot, struct weir_local *local)
 static void
 depot_require_edge(const struct weiri_depot *depot, uintptr_t *cursor)
 {
-	if (WEIR_UNLIKELY(
-		cursor != WEIRI_CURSOR_DUMMY &&
-		cursor != weiri_magazine_bottom(weiri_cursor_magazine(cursor))))
+	if (WEIR_UNLIKELY(cursor != WEIRI_CURSOR_DUMMY &&
+			  cursor != weiri_magazine_bottom(
+					weiri_cursor_magazine(cursor))) &&
+	    WEIR_DETECTOR(magazine_tagged_word))
 		weiri_stock_report(depot, (void *)*cursor);
 }
 

@@ -12,6 +12,7 @@
 #define WEIRI_DEPOT_H
 
 #include "base/decay.h"
+#include "base/detector.h"
 #include "os/os.h"
 #include "pages/pages.h"
 #include "slab/local.h"

@@ -175,7 +175,7 @@ weir_quota_destroy(struct weir_quota *quota)
 
 	uint32_t members = __atomic_load_n(&quota->members, __ATOMIC_ACQUIRE);
 
-	if (members != 0)
+	if (members != 0 && WEIR_DETECTOR(quota_live))
 		weiri_fault(&(struct weiri_fault_site){
 		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
 		    .pool_kind = "quota",

@@ -112,15 +112,16 @@ weiri_stock_rest(struct weiri_depot *depot, void *slot)
 		slot = weiri_stock_unguard(depot, slot);
 		slab = (struct weiri_slab *)weiri_span_of(slot);
 	}
-	if (slab == NULL || slab->span.tag != depot->index)
+	if ((slab == NULL || slab->span.tag != depot->index) &&
+	    WEIR_DETECTOR(rest_foreign))
 		return false;
 	index = weiri_slab_index(slab, slot);
-	if (index == SIZE_MAX)
+	if (index == SIZE_MAX && WEIR_DETECTOR(rest_interior))
 		return false;
 
 	bool was_full = !weiri_slab_has_slots(slab);
 
-	if (!weiri_slab_rest(slab, index))
+	if (!weiri_slab_rest(slab, index) && WEIR_DETECTOR(rest_freed_twice))
 		return false;
 	depot->resting++;
 	if (was_full || slab->free_count == slab->carved)

@@ -46,22 +46,24 @@ weiri_depot_require(const struct weiri_depot *depot, const void *slot)
 
 	if (span == NULL && depot->guard != NULL)
 		weiri_guard_refuse(depot->guard, slot);
-	if (span == NULL)
+	if (span == NULL && WEIR_DETECTOR(slab_foreign))
 		verify_fault(depot, WEIR_FAULT_FOREIGN_POINTER, slot, NULL,
 		    "%p is not memory of any pool");
-	if (span->kind != WEIRI_SPAN_SLAB)
+	if (span->kind != WEIRI_SPAN_SLAB && WEIR_DETECTOR(slab_other_kind))
 		verify_fault(depot, WEIR_FAULT_WRONG_POOL, slot, NULL,
 		    "%p belongs to a region or a buffer");
 
 	struct weiri_slab *slab = (struct weiri_slab *)span;
 
-	if (slab->depot != depot)
+	if (slab->depot != depot && WEIR_DETECTOR(slab_other_pool))
 		verify_fault(depot, WEIR_FAULT_WRONG_POOL, slot,
 		    slab->depot->name, "%p belongs to \"%s\"");
-	if (((uintptr_t)slot & (depot->slot_align - 1)) != 0)
+	if (((uintptr_t)slot & (depot->slot_align - 1)) != 0 &&
+	    WEIR_DETECTOR(slab_misaligned))
 		verify_fault(depot, WEIR_FAULT_MISALIGNED_POINTER, slot, NULL,
 		    "%p is not aligned as its objects are");
-	if (weiri_slab_index(slab, slot) == SIZE_MAX)
+	if (weiri_slab_index(slab, slot) == SIZE_MAX &&
+	    WEIR_DETECTOR(slab_interior))
 		verify_fault(depot, WEIR_FAULT_INTERIOR_POINTER, slot, NULL,
 		    "%p is not the start of an object");
 }
@@ -132,7 +134,7 @@ verify_mark(struct weiri_depot *depot, struct weiri_magazine *full)
 		if (WEIR_UNLIKELY(state == NULL)) {
 			void *slot = weiri_stock_unguard(depot, (void *)*word);
 
-			if (slot == NULL)
+			if (slot == NULL && WEIR_DETECTOR(magazine_foreign))
 				return (void *)*word;
 			*word = (uintptr_t)slot;
 			state = verify_state(depot, &view, *word);
@@ -140,7 +142,8 @@ verify_mark(struct weiri_depot *depot, struct weiri_magazine *full)
 
 		uint8_t was = WEIRI_LOAD(state);
 
-		if (WEIR_UNLIKELY((was & WEIRI_STATE_STOCKED) != 0))
+		if (WEIR_UNLIKELY((was & WEIRI_STATE_STOCKED) != 0) &&
+		    WEIR_DETECTOR(magazine_freed_twice))
 			return (void *)*word;
 		WEIRI_STORE(state, (uint8_t)(was | WEIRI_STATE_STOCKED));
 	}
@@ -161,7 +164,8 @@ verify_unmark(
 		uint8_t was = state != NULL ? WEIRI_LOAD(state) : 0;
 
 		if (WEIR_UNLIKELY(
-			state == NULL || (was & WEIRI_STATE_STOCKED) == 0))
+			state == NULL || (was & WEIRI_STATE_STOCKED) == 0) &&
+		    WEIR_DETECTOR(magazine_overwritten))
 			return (void *)*word;
 		WEIRI_STORE(state, (uint8_t)(was & ~WEIRI_STATE_STOCKED));
 		/* Objects freed by another thread are in its processor's cache;
