@@ -27,6 +27,9 @@ size_t weiri_os_page_bytes(void);
 /* Processors in use now; 1 where the system does not tell. */
 unsigned weiri_os_processors(void);
 
+/* Memory of the machine, whoever has it; UINT64_MAX where nobody tells. */
+uint64_t weiri_os_memory_bytes(void);
+
 /* For tests: makes the library believe in larger pages, a power of two and a
  * multiple of the true ones.  Before the first use of memory only. */
 void weiri_os_set_page_bytes(size_t bytes);

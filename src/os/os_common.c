@@ -104,6 +104,21 @@ weiri_os_processors(void)
 	return count < 1 ? 1 : (unsigned)count;
 }
 
+uint64_t
+weiri_os_memory_bytes(void)
+{
+	uint64_t bytes = UINT64_MAX;
+#ifdef _SC_PHYS_PAGES
+	int saved = errno;
+	long pages = sysconf(_SC_PHYS_PAGES), each = sysconf(_SC_PAGESIZE);
+
+	errno = saved;
+	if (pages > 0 && each > 0)
+		bytes = (uint64_t)pages * (uint64_t)each;
+#endif
+	return bytes;
+}
+
 void
 weiri_os_set_page_bytes(size_t bytes)
 {

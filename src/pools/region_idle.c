@@ -22,6 +22,7 @@
  */
 #include "config/config.h"
 #include "pools/region.h"
+#include "slab/shard.h"
 
 #define IDLE_STEP_BYTES ((size_t)4 << 20)
 #define IDLE_LOOKS 4
@@ -98,8 +99,8 @@ idle_give(struct weiri_region_supply *supply, unsigned index, size_t most)
 	bool quiet;
 
 	weiri_mutex_lock(&depot->lock);
-	quiet = depot->misses == supply->misses[index];
-	supply->misses[index] = depot->misses;
+	quiet = weiri_depot_misses(depot) == supply->misses[index];
+	supply->misses[index] = weiri_depot_misses(depot);
 	weiri_mutex_unlock(&depot->lock);
 	excess = idle_excess(depot, quiet);
 	if (!quiet || excess > most) {

@@ -188,16 +188,28 @@ weiri_depot_finish(struct weiri_depot *depot)
 	weiri_mutex_destroy(&depot->lock);
 }
 
+/* Could there ever be as many slots?  Beyond what the machine has, touching them
+ * would end the process and not the call. */
+static bool
+depot_may_prepare(const struct weiri_depot *depot, size_t count)
+{
+	struct weiri_budget_figures budget;
+	size_t bytes = count * depot->slot_bytes;
+
+	weiri_budget_read(&budget);
+	if (count > PTRDIFF_MAX / depot->slot_bytes ||
+	    bytes > budget.limit_bytes)
+		return false;
+	return bytes == 0 || bytes <= weiri_os_memory_bytes();
+}
+
 int
 weiri_depot_prepare(struct weiri_depot *depot, size_t count)
 {
-	struct weiri_budget_figures budget;
 	size_t made = 0;
 
 	/* Said now rather than after touching all there is. */
-	weiri_budget_read(&budget);
-	if (count > PTRDIFF_MAX / depot->slot_bytes ||
-	    count * depot->slot_bytes > budget.limit_bytes)
+	if (!depot_may_prepare(depot, count))
 		return -ENOMEM;
 	while (made < count) {
 		struct weiri_slab *slab = weiri_slab_open(depot);

@@ -177,6 +177,15 @@ def test_missing_opponents_are_named():
     assert value(rows, peer="glibc", metric="ns_op") == 2.5
 
 
+def test_a_run_that_measures_nothing_has_failed():
+    with tempfile.TemporaryDirectory() as folder:
+        done = bench("pair", "--peers", "glibc,weir", "--directory", folder,
+                     *SMALL)
+    assert done.returncode == 1, done
+    assert "nothing was measured" in done.stderr, done.stderr
+    assert "glibc            missing: " in done.stdout, done.stdout
+
+
 def test_what_a_worker_cannot_play_is_said():
     with tempfile.TemporaryDirectory() as folder:
         fake_worker(folder, "glibc", "echo skip not on Mondays\n")

@@ -616,6 +616,13 @@ TEST(cache_prealloc_beyond_the_budget_fails_at_once)
 			 .object_bytes = 64, .prealloc = SIZE_MAX},
 		     &cache),
 	    -ENOMEM);
+	/* Within the address space, and beyond any machine: without a budget. */
+	CHECK_EQ(weir_set_limit(UINT64_MAX, UINT64_MAX), 0);
+	CHECK_EQ(weir_cache_create("vast",
+		     &(struct weir_cache_config){
+			 .object_bytes = 64, .prealloc = (size_t)1 << 40},
+		     &cache),
+	    -ENOMEM);
 	CHECK_EQ(weir_set_limit(8 << 20, UINT64_MAX), 0);
 	CHECK_EQ(weir_cache_create("vast",
 		     &(struct weir_cache_config){

@@ -4,6 +4,8 @@
  * clock: no maintenance runs here.
  */
 #include "pools/region.h"
+#include "slab/cursor.h"
+#include "slab/shard.h"
 
 #include "region_common.h"
 
@@ -103,6 +105,41 @@ TEST(regions_made_and_ended_together_keep_their_blocks)
 		if (round >= 10)
 			CHECK_LE((uint64_t)BATCH * LEARNED, pages_held());
 	}
+}
+
+/* Requests that end at a shard say that a depot is in use, as well as those that
+ * come to its lock. */
+TEST(blocks_that_go_through_shards_are_in_use)
+{
+	enum { HELD = 500, FREED = 200, BURST = 12 };
+	static void *held[HELD];
+	struct weiri_depot *depot;
+	uint64_t stock;
+
+	CHECK_EQ(weiri_region_supply_start(), 0);
+	depot = weiri_region_supply_depot(weiri_region_supply_now(),
+	    WEIRI_REGION_FIRSTS + WEIRI_REGION_DEPOTS - 1);
+	weiri_shards_make(depot, 2);
+	for (int i = 0; i < HELD; i++)
+		CHECK_NOT_NULL(held[i] = weiri_depot_get(depot));
+	for (int i = 0; i < FREED; i++)
+		weiri_depot_put(depot, held[i]);
+	weiri_region_idle_moved(0);
+	stock = depot->full_slots;
+	CHECK_GT(stock, FREED / 2);
+	for (int look = 0; look < 4; look++) {
+		uint64_t misses = weiri_depot_misses(depot);
+
+		weiri_region_idle_look();
+		for (int i = 0; i < BURST; i++)
+			CHECK_NOT_NULL(held[i] = weiri_depot_get(depot));
+		for (int i = 0; i < BURST; i++)
+			weiri_depot_put(depot, held[i]);
+		CHECK_GT(weiri_depot_misses(depot), misses);
+	}
+	CHECK_GE(depot->full_slots, stock - BURST);
+	for (int i = FREED; i < HELD; i++)
+		weiri_depot_put(depot, held[i]);
 }
 
 /* The threads that learned and looked when the process forked are not in the

@@ -359,6 +359,20 @@ bench_on_signal(int signal_number)
 	demo_stop = 1;
 }
 
+/* Nobody who was to play is there: no measurement, and no success. */
+static bool
+bench_all_missing(const struct bench_rows *rows)
+{
+	bool missing = false;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		if (strcmp(rows->rows[i].suite, "about") != 0)
+			return false;
+		missing |= strcmp(rows->rows[i].metric, "missing") == 0;
+	}
+	return missing;
+}
+
 static int
 bench_run(const struct bench_settings *set)
 {
@@ -384,6 +398,12 @@ bench_run(const struct bench_settings *set)
 		bench_net_print(&rows, false, stdout);
 	else if (json != stdout)
 		bench_table_print(&rows, stdout);
+	if (bench_all_missing(&rows)) {
+		fputs("weir bench: nothing was measured, all opponents are "
+		      "missing; script/bench in the source tree builds them\n",
+		    stderr);
+		status = CLI_FAILED;
+	}
 	if (bench_write_json(&rows, json) != CLI_OK ||
 	    bench_draw(&rows) != CLI_OK)
 		status = CLI_FAILED;
