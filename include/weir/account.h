@@ -35,7 +35,8 @@ struct weir_account;
  * @account: the level that had weir_account_verdict() say PAUSE, FULL or CLOSE.
  *
  * Runs on the thread whose release brought the account down to half of its
- * pause_bytes, under no lock of the library; once for each time it was paused.
+ * pause_bytes, or that moved a limit so that it is, under no lock of the library;
+ * once for each time it was paused.
  * May use accounts and pools, but not finish @account.
  */
 typedef void (*weir_account_resume_fn)(struct weir_account *account);
@@ -169,9 +170,12 @@ WEIR_API enum weir_account_verdict weir_account_verdict(
  * @limit_bytes: as in the configuration.
  *
  * Ownership: nothing changes hands: below what is used, nothing is charged until
- *            enough was given back.  pause_bytes and the reserve become no more
- *            than the new limit.
- * Threads:   any thread.  Requests that wait are served by a higher limit.
+ *            enough was given back.  pause_bytes that were not named are 3/4 of
+ *            the new limit; those that were, and the reserve, become no more
+ *            than it, and stay so.
+ * Threads:   any thread.  Requests that wait are served by a higher limit, and
+ *            who was told to pause is told if the account is at half of its
+ *            pause_bytes now.
  * Cost:      some stores.
  * Errors:    none.
  * Since:     0.1

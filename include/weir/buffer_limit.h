@@ -70,7 +70,7 @@ WEIR_API WEIR_NODISCARD struct weir_buffer *weir_buffer_acquire_for(
  *
  * Returns:   true; or false, with all as it was, when a level has no room, or
  *            when @buffer is over foreign memory.  Levels above both accounts
- *            are charged with both for a moment.
+ *            are charged once at any moment.
  * Ownership: the account must last until the last release.
  * Threads:   any holder, one at a time.
  * Cost:      an atomic operation for each level of both accounts.

@@ -18,7 +18,7 @@
  * Memory follows the load: a connection holds a buffer only between the
  * arrival of bytes and the end of their way.  One whose peer does not read is
  * no longer read from once it pins send_quota_bytes; one that finds no buffer
- * waits its turn in one queue per loop; one that holds memory without any
+ * waits its turn in one queue; one that holds memory without any
  * progress is closed after stall_ms.  While others wait for memory, half a
  * second without progress is enough, and so is a period of hold_ms in which a
  * connection held memory without a break and moved fewer than hold_bytes: a
@@ -26,6 +26,12 @@
  * What a closed one gives back goes to the head of the queue.  A crowd that
  * comes first still has its turns first, so whoever serves strangers limits
  * the connections of each (address_max).
+ *
+ * With accounts (weir_net_config.accounting and its limits) each connection pays
+ * for the buffers it received until their last release, whoever holds them, and
+ * so do its listener and the engine, none above its limit by a byte.  Near a
+ * limit connections stop receiving; at it requests fail; when that does not help
+ * within half a second, who holds most is closed.
  *
  * Loops and engines must not be used in the child of a fork, nor destroyed
  * there: it shares the parent's sockets and its epoll instance.  A child that
@@ -37,6 +43,7 @@
 #ifndef WEIR_NET_H
 #define WEIR_NET_H
 
+#include <weir/account.h>
 #include <weir/buffer.h>
 
 WEIR_BEGIN_DECLS
@@ -60,7 +67,9 @@ struct weir_conn;
 	X(STOPPED, "loop stopped")                     \
 	X(ERROR, "socket error")                       \
 	X(SLOW, "held memory too long for its bytes")  \
-	X(PACKET, "packet not complete in time")
+	X(PACKET, "packet not complete in time")       \
+	X(LARGEST, "held most of a full account")      \
+	X(BEHIND, "too far behind its channel")
 
 enum weir_close_reason {
 #define WEIR_CLOSE_ENUM(name, text) WEIR_CLOSE_##name,
@@ -124,16 +133,17 @@ enum weir_net_backend {
  * What the back end over io_uring uses where the kernel has it: name, bit,
  * word.  Each is tried at weir_net_create() and can be forbidden there.
  */
-#define WEIR_NET_FEATURES(X)                                                   \
-	/* Completions are made when the loop asks for them, by its thread. */ \
-	X(DEFERRED, 0, "deferred")                                             \
-	/* Receives pick their buffers from a ring when bytes are there. */    \
-	X(BUFFER_RING, 1, "buffer-ring")                                       \
-	X(MULTISHOT_ACCEPT, 2, "multishot-accept")                             \
-	X(MULTISHOT_RECEIVE, 3, "multishot-receive")                           \
-	/* One ends its turn, and itself, after so many bytes. */              \
-	X(TURN_CAP, 4, "turn-cap")                                             \
-	/* The sends of a pass go to the kernel in one call. */                \
+#define WEIR_NET_FEATURES(X)                                                     \
+	/* Completions are made when the loop asks for them, by its thread. */   \
+	X(DEFERRED, 0, "deferred")                                               \
+	/* Receives pick their buffers from a ring when bytes are there. */      \
+	X(BUFFER_RING, 1, "buffer-ring")                                         \
+	X(MULTISHOT_ACCEPT, 2, "multishot-accept")                               \
+	X(MULTISHOT_RECEIVE, 3, "multishot-receive")                             \
+	/* One ends its turn, and itself, after so many bytes; without that    \
+	 * there is none, since it could bring more than a quota. */ \
+	X(TURN_CAP, 4, "turn-cap")                                               \
+	/* The sends of a pass go to the kernel in one call. */                  \
 	X(RING_SEND, 5, "ring-send")
 
 enum weir_net_feature {
@@ -159,7 +169,9 @@ struct weir_net_config {
 	const struct weir_net_memory *memory; /* NULL: weir's pools; copied */
 	uint64_t buffer_limit_bytes;          /* of weir's pools; 0: none */
 	uint32_t receive_bytes_min;           /* 2048: size of a receive ... */
-	uint32_t receive_bytes_max;           /* 65536: ... and of a busy one */
+	uint32_t receive_bytes_max;           /* 65536: ... and of a busy one;
+						 not above the quota, if that is
+						 more than receive_bytes_min */
 	uint32_t send_quota_bytes;            /* 65536: pinned by sends */
 	uint32_t stall_ms; /* 30000; UINT32_MAX: only when others wait */
 	uint32_t idle_ms;  /* 0: never */
@@ -177,8 +189,13 @@ struct weir_net_config {
 	/* From the first byte of a packet to its last, as weir_conn_need() tells
 	 * them; 0: any time.  Time spent waiting for memory does not count. */
 	uint32_t packet_ms;
-	uint32_t reserved32;  /* must be zero, as */
-	uint64_t reserved[1]; /* this */
+	/* Accounts (weir/account.h), kept if one of these is not zero; only of
+	 * weir's pools, and at least WEIR_NET_BUFFER_LIMIT_BYTES_MIN each. */
+	uint32_t accounting;             /* 1: without a limit, too */
+	struct weir_account *account;    /* above the engine's; or NULL */
+	uint64_t account_limit_bytes;    /* pinned by all together; 0: none */
+	uint64_t connection_limit_bytes; /* pinned by each; 0: none */
+	uint64_t reserved[4];            /* must be zero */
 };
 
 /** How many connections a server is made for: weir_net_preset(). */
@@ -211,6 +228,12 @@ struct weir_net_figures {
 	uint64_t starved_now;    /* connections waiting now */
 	uint64_t quota_pauses;   /* receiving stopped: the peer does not read */
 	uint64_t listeners_lost; /* accepting ended: the socket is no more */
+	uint64_t throttled;      /* receiving stopped: an account is full */
+	uint64_t throttled_now;  /* connections stopped so */
+	uint64_t closed_holding; /* ended, and somebody still held what they
+				    had received */
+	uint64_t account_bytes;  /* pinned now, if accounts are kept */
+	uint64_t account_bytes_peak;
 	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 4];
 };
 
@@ -240,8 +263,8 @@ WEIR_API WEIR_NODISCARD int weir_net_preset(
  * @out:    receives the engine, NULL on failure.
  *
  * Returns:   0; -EINVAL (a field out of range, a reserved field set, a feature
- *            without a name, a hook of the memory missing, or a limit for
- *            memory that is not weir's);
+ *            without a name, a hook of the memory missing, or a limit or an
+ *            account for memory that is not weir's);
  *            -ENOSYS or what the system says (-EPERM) when the back end asked
  *            for does not work here; -ENOMEM.
  * Ownership: the caller's until weir_net_destroy().
@@ -292,6 +315,21 @@ WEIR_API uint32_t weir_net_features(const struct weir_net *net) WEIR_NOEXCEPT;
  * Since:     0.1
  */
 WEIR_API int weir_net_stats(struct weir_net *net, struct weir_net_figures *out)
+    WEIR_NOEXCEPT;
+
+/**
+ * weir_net_account() - what all connections of an engine pay into.
+ * @net: a live engine.
+ *
+ * Returns:   the account, or NULL if the engine keeps none.
+ * Ownership: the engine's; a program's account may be below it (a tenant's, see
+ *            struct weir_listen_config) until weir_net_destroy().
+ * Threads:   any thread.
+ * Cost:      a load.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API struct weir_account *weir_net_account(struct weir_net *net)
     WEIR_NOEXCEPT;
 
 /**
@@ -487,7 +525,12 @@ struct weir_listen_config {
 	bool shared;      /* several loops listen on the port: SO_REUSEPORT */
 	uint32_t backlog; /* 0: the system's largest */
 	struct weir_handlers handlers;
-	uint64_t reserved[4]; /* must be zero */
+	/* Of an engine that keeps accounts: the listener's is below this one of
+	 * the program's, a tenant's, which is below weir_net_account(); NULL:
+	 * below that itself. */
+	struct weir_account *account;
+	uint64_t account_limit_bytes; /* pinned by its connections; 0: none */
+	uint64_t reserved[2];         /* must be zero */
 };
 
 /**
@@ -497,7 +540,8 @@ struct weir_listen_config {
  * @out:    receives the listener, NULL on failure.
  *
  * Returns:   0; -EINVAL (no on_data, not a numeric address, a reserved field
- *            set); -ESHUTDOWN after weir_loop_stop(); -EADDRINUSE,
+ *            set, an account without accounts, not below the engine's or too
+ *            deep, a limit below WEIR_NET_BUFFER_LIMIT_BYTES_MIN); -ESHUTDOWN after weir_loop_stop(); -EADDRINUSE,
  *            -EADDRNOTAVAIL, -EACCES, -EMFILE, -ENOMEM and what else socket,
  *            bind and listen give.
  * Ownership: the loop's; it ends with weir_loop_stop().
@@ -525,6 +569,20 @@ WEIR_API WEIR_NODISCARD int weir_listen(struct weir_loop *loop,
  */
 WEIR_API uint16_t weir_listener_port(const struct weir_listener *listener)
     WEIR_NOEXCEPT;
+
+/**
+ * weir_listener_account() - what a listener's connections pay into.
+ * @listener: a live listener.
+ *
+ * Returns:   the account, or NULL if the engine keeps none.
+ * Ownership: the engine's; it lasts as long as the loop.
+ * Threads:   any thread.
+ * Cost:      some loads.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API struct weir_account *weir_listener_account(
+    struct weir_listener *listener) WEIR_NOEXCEPT;
 
 /* ---- connections: on the loop's thread only -------------------------- */
 
@@ -609,6 +667,37 @@ WEIR_API void weir_conn_close(
  */
 WEIR_API void weir_conn_abort(
     struct weir_conn *conn, enum weir_close_reason reason) WEIR_NOEXCEPT;
+
+/**
+ * weir_conn_buffer() - a buffer for a send, on the connection's account.
+ * @conn:  the connection.
+ * @bytes: at least this many, up to WEIR_NET_BUFFER_BYTES_MAX.
+ *
+ * Returns:   a buffer with one reference, or NULL.
+ * Ownership: the caller's until sent or released; the connection pays until the
+ *            last release, be it after its end.
+ * Threads:   the loop's.
+ * Cost:      that of weir_buffer_acquire_for().
+ * Errors:    NULL at a limit; errno is left as it was.  An engine without
+ *            accounts serves it as weir_loop_buffer() does.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD struct weir_buffer *weir_conn_buffer(
+    struct weir_conn *conn, size_t bytes) WEIR_NOEXCEPT;
+
+/**
+ * weir_conn_account() - what a connection pays with.
+ * @conn: the connection.
+ *
+ * Returns:   the account, or NULL if the engine keeps none.
+ * Ownership: the engine's, until on_close has returned.
+ * Threads:   the loop's.
+ * Cost:      a load.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API struct weir_account *weir_conn_account(struct weir_conn *conn)
+    WEIR_NOEXCEPT;
 
 /**
  * weir_conn_loop() - the loop that serves a connection.

@@ -13,6 +13,7 @@
  *   chain.h    many slices as one message
  *   chunk.h    many small messages in one buffer
  *   broadcast.h  one message to many receivers
+ *   channel.h    one message to many connections of an engine
  *   account.h  who pays for memory: connection, group, process
  *   heap.h     memory of any size, heaps that end at once
  *   buddy.h    power-of-two groups of anything
@@ -33,6 +34,7 @@
 #include <weir/buffer_watch.h>
 #include <weir/cache.h>
 #include <weir/chain.h>
+#include <weir/channel.h>
 #include <weir/chunk.h>
 #include <weir/guard.h>
 #include <weir/handle.h>

@@ -29,6 +29,8 @@
 #include "net/backend.h"
 
 #include "base/bits.h"
+#include "net/channel.h"
+#include "net/payer.h"
 
 #include <errno.h>
 
@@ -53,6 +55,18 @@ close_drop_carry(struct weir_conn *conn)
 	}
 }
 
+/* It waits for no memory any more, for whatever reason it did, and for no
+ * messages. */
+static void
+close_wait_no_more(struct weir_conn *conn)
+{
+	if (conn->channel != 0)
+		weiri_channel_left(conn);
+	weiri_conn_unstarve(conn);
+	if (conn->flags & WEIRI_CONN_CHARGED)
+		weiri_payer_go_free(conn);
+}
+
 /* A later reason replaces the one of a close that did not work out. */
 static void
 close_end(struct weir_conn *conn, enum weir_close_reason reason)
@@ -61,7 +75,7 @@ close_end(struct weir_conn *conn, enum weir_close_reason reason)
 		return;
 	conn->reason = (uint8_t)reason;
 	conn->state = WEIRI_CONN_CLOSING;
-	weiri_conn_unstarve(conn);
+	close_wait_no_more(conn);
 	weiri_conn_unhold(conn); /* or off the list of those that linger */
 	weiri_list_append(&conn->loop->closing, &conn->holding);
 }
@@ -78,8 +92,9 @@ weiri_conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
 	}
 	conn->reason = (uint8_t)reason;
 	conn->state = WEIRI_CONN_LINGERING;
-	conn->received_ns = conn->held_ns = loop->now_ns;
-	weiri_conn_unstarve(conn);
+	conn->received_ns = loop->now_ns;
+	conn->held_ms = weiri_loop_now_ms(loop);
+	close_wait_no_more(conn);
 	weiri_conn_unhold(conn);
 	weiri_list_append(&loop->lingering, &conn->holding);
 	if (!loop->backend->conn_linger(conn))
@@ -123,7 +138,7 @@ weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
 	}
 	conn->state = WEIRI_CONN_FLUSHING;
 	conn->reason = (uint8_t)reason;
-	weiri_conn_unstarve(conn);
+	close_wait_no_more(conn);
 	weiri_conn_queue(conn); /* settle stops receiving if a tail stays */
 }
 
@@ -157,7 +172,7 @@ weiri_linger_tick(struct weir_loop *loop, struct weir_timer *timer)
 		struct weir_conn *conn =
 		    WEIRI_CONTAINER_OF(node, struct weir_conn, holding);
 		uint64_t quiet_ns = loop->now_ns - conn->received_ns;
-		if (loop->now_ns - conn->held_ns >= limit_ns ||
+		if (weiri_loop_since_ns(loop, conn->held_ms) >= limit_ns ||
 		    (quiet_ns >= CLOSE_LINGER_QUIET_NS &&
 			backend->conn_delivered(conn)))
 			weiri_conn_linger_over(conn);
@@ -193,5 +208,7 @@ weiri_conn_reap(struct weir_conn *conn)
 	if (conn->handlers->on_close != NULL)
 		conn->handlers->on_close(
 		    conn, (enum weir_close_reason)conn->reason);
+	if ((conn->flags & WEIRI_CONN_CHARGED) && !weiri_payer_end(conn))
+		return;
 	weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
 }

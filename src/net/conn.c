@@ -43,11 +43,11 @@
 #include "net/backend.h"
 
 #include "base/bits.h"
+#include "net/channel.h"
+#include "net/payer.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define CONN_HINT_STEP 4 /* 2K, 8K, 32K, 64K: the tiers of a buffer pool */
 
 /* ---- holding memory between passes ----------------------------------- */
 
@@ -55,7 +55,7 @@ void
 weiri_conn_hold_anew(struct weir_conn *conn)
 {
 	conn->flags |= WEIRI_CONN_HELD;
-	conn->held_ns = conn->loop->now_ns;
+	conn->held_ms = weiri_loop_now_ms(conn->loop);
 	conn->held_moved = 0;
 	weiri_list_remove(&conn->held);
 	weiri_list_append(&conn->loop->held, &conn->held);
@@ -79,8 +79,8 @@ conn_let_go(struct weir_conn *conn)
 	}
 }
 
-static void
-conn_hold(struct weir_conn *conn)
+void
+weiri_conn_hold(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
 
@@ -111,11 +111,24 @@ conn_progress(struct weir_conn *conn, size_t bytes)
 
 /* ---- waiting for a buffer -------------------------------------------- */
 
-static void
-conn_pause(struct weir_conn *conn)
+void
+weiri_conn_pause(struct weir_conn *conn)
 {
 	conn->flags |= WEIRI_CONN_PAUSED;
 	conn->loop->backend->conn_receive(conn, false);
+}
+
+void
+weiri_conn_go_on(struct weir_conn *conn)
+{
+	struct weir_loop *loop = conn->loop;
+
+	if ((conn->flags & WEIRI_CONN_PAUSED) == 0 ||
+	    conn->charge > loop->net->config.send_quota_bytes / 2 ||
+	    weiri_payer_waits(conn))
+		return;
+	conn->flags &= (uint8_t)~WEIRI_CONN_PAUSED;
+	loop->backend->conn_receive(conn, true);
 }
 
 void
@@ -123,11 +136,14 @@ weiri_conn_starve(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
 
+	if ((conn->flags & WEIRI_CONN_CHARGED) &&
+	    weiri_payer_stops(conn, weiri_payer_wants(conn)))
+		return; /* the queue has nothing for it */
 	WEIRI_COUNT(loop, starved, 1);
 	if (conn->ops != NULL) {
 		/* Its own unsent bytes go first; settle starts it again. */
-		conn_hold(conn);
-		conn_pause(conn);
+		weiri_conn_hold(conn);
+		weiri_conn_pause(conn);
 		return;
 	}
 	conn_progress(conn, 0);
@@ -135,7 +151,9 @@ weiri_conn_starve(struct weir_conn *conn)
 	if (weiri_list_empty(&loop->starved))
 		loop->moved_ns = loop->now_ns;
 	conn->flags |= WEIRI_CONN_STARVED;
+	conn->turn = weiri_turn_take(loop->net);
 	weiri_list_append(&loop->starved, &conn->waiting);
+	weiri_turn_note(loop);
 	__atomic_fetch_add(&loop->net->starving, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, starved_now, 1);
 	weiri_loop_watch_memory(loop);
@@ -151,139 +169,12 @@ weiri_conn_unstarve(struct weir_conn *conn)
 	conn->flags &= (uint8_t)~WEIRI_CONN_STARVED;
 	conn->packet_ms = weiri_loop_now_ms(loop); /* it did not dawdle */
 	weiri_list_remove(&conn->waiting);
+	weiri_turn_note(loop);
 	__atomic_fetch_sub(&loop->net->starving, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, starved_now, -1);
 }
 
 /* ---- bytes in -------------------------------------------------------- */
-
-/* For a receive; a loop that lends gives its reserve when all else fails. */
-static struct weir_buffer *
-conn_buffer(struct weir_conn *conn, size_t bytes)
-{
-	struct weir_loop *loop = conn->loop;
-	struct weir_buffer *buffer = weiri_loop_acquire(loop, bytes);
-
-	if (WEIR_UNLIKELY(buffer == NULL) && loop->lending && !loop->lent) {
-		buffer = loop->reserve;
-		loop->reserve = NULL;
-		loop->lent = true;
-	}
-	return buffer;
-}
-
-/* Copies the carry into @to; false without one. */
-static bool
-conn_move_carry(struct weir_conn *conn, struct weir_buffer *to)
-{
-	struct weir_slice *carry = &conn->carry;
-
-	if (to == NULL)
-		return false;
-	memcpy(to->data, carry->buffer->data + carry->offset, carry->bytes);
-	weir_buffer_release(carry->buffer);
-	carry->buffer = to;
-	carry->offset = 0;
-	return true;
-}
-
-/* Can the buffer of the carry hold @bytes from the carry's start on, if need be
- * after moving it to the front? */
-static bool
-conn_carry_fits(const struct weir_conn *conn, uint32_t bytes)
-{
-	const struct weir_buffer *buffer = conn->carry.buffer;
-
-	return bytes <= buffer->bytes - conn->carry.offset ||
-	       (bytes <= buffer->bytes && weir_buffer_references(buffer) == 1);
-}
-
-/* Makes it so; conn_carry_fits() has said yes. */
-static void
-conn_carry_fit(struct weir_conn *conn, uint32_t bytes)
-{
-	struct weir_slice *carry = &conn->carry;
-	unsigned char *data = carry->buffer->data;
-
-	if (bytes <= carry->buffer->bytes - carry->offset)
-		return;
-	memmove(data, data + carry->offset, carry->bytes);
-	carry->offset = 0;
-}
-
-bool
-weiri_conn_has_room(const struct weir_conn *conn)
-{
-	return conn->need > 0 && conn_carry_fits(conn, conn->need);
-}
-
-static struct weir_buffer *
-conn_carry_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
-{
-	struct weir_loop *loop = conn->loop;
-	struct weir_slice *carry = &conn->carry;
-	uint32_t least = loop->net->config.receive_bytes_min;
-	uint32_t wanted = conn->need > conn->hint ? conn->need : conn->hint;
-	bool scarce = !weiri_list_empty(&loop->starved);
-
-	if (conn_carry_fits(conn, wanted))
-		conn_carry_fit(conn, wanted);
-	else if (scarce && conn_carry_fits(conn, conn->need))
-		conn_carry_fit(conn, conn->need);
-	else if (!conn_move_carry(conn, conn_buffer(conn, wanted))) {
-		if (conn_carry_fits(conn, conn->need))
-			conn_carry_fit(conn, conn->need);
-		else if (!conn_move_carry(conn,
-			     conn_buffer(conn,
-				 conn->need > least ? conn->need : least)))
-			return NULL;
-	}
-	*offset = carry->offset + carry->bytes;
-	*room = carry->buffer->bytes - *offset;
-	WEIR_ASSERT(*room > 0);
-	return carry->buffer;
-}
-
-/* With unsent bytes, no more than the quota leaves, so that they stay within it
- * whatever the handler answers.  In steps of the tiers: what is asked for must
- * not be rounded up. */
-static uint32_t
-conn_allowance(const struct weir_conn *conn)
-{
-	const struct weir_net_config *config = &conn->loop->net->config;
-	uint64_t left = config->send_quota_bytes > conn->charge
-			    ? config->send_quota_bytes - conn->charge
-			    : 0;
-	uint64_t bytes = config->receive_bytes_min;
-
-	while (bytes * CONN_HINT_STEP <= left &&
-	       bytes * CONN_HINT_STEP <= conn->hint)
-		bytes *= CONN_HINT_STEP;
-	return (uint32_t)bytes;
-}
-
-struct weir_buffer *
-weiri_conn_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
-{
-	if (WEIR_UNLIKELY(conn->need > 0))
-		return conn_carry_room(conn, offset, room);
-
-	const struct weir_net_config *config = &conn->loop->net->config;
-	uint32_t bytes = conn->hint;
-	if (WEIR_UNLIKELY(conn->ops != NULL))
-		bytes = conn_allowance(conn);
-	struct weir_buffer *buffer = conn_buffer(conn, bytes);
-	if (WEIR_UNLIKELY(buffer == NULL) &&
-	    conn->hint > config->receive_bytes_min) {
-		conn->hint = config->receive_bytes_min;
-		buffer = conn_buffer(conn, conn->hint);
-	}
-	if (WEIR_UNLIKELY(buffer == NULL))
-		return NULL;
-	*offset = 0;
-	*room = buffer->bytes;
-	return buffer;
-}
 
 /* A carry rests in no more than four times what it needs. */
 static void
@@ -294,9 +185,9 @@ conn_put_away(struct weir_conn *conn)
 
 	/* Without memory for the copy it stays where it is. */
 	if (conn->need <= quarter && carry->bytes > 0)
-		(void)conn_move_carry(
-		    conn, weiri_loop_acquire(conn->loop, carry->bytes));
-	conn_hold(conn);
+		(void)weiri_conn_move_carry(
+		    conn, weiri_conn_acquire(conn, carry->bytes, false));
+	weiri_conn_hold(conn);
 }
 
 static void
@@ -306,15 +197,15 @@ conn_adapt_hint(struct weir_conn *conn, uint32_t room, uint32_t bytes)
 
 	if (bytes == room && room >= conn->hint)
 		conn->hint =
-		    conn->hint < config->receive_bytes_max / CONN_HINT_STEP
-			? conn->hint * CONN_HINT_STEP
+		    conn->hint < config->receive_bytes_max / WEIRI_HINT_STEP
+			? conn->hint * WEIRI_HINT_STEP
 			: config->receive_bytes_max;
-	else if (bytes <= conn->hint / CONN_HINT_STEP &&
+	else if (bytes <= conn->hint / WEIRI_HINT_STEP &&
 		 conn->hint > config->receive_bytes_min)
 		conn->hint =
-		    conn->hint / CONN_HINT_STEP < config->receive_bytes_min
+		    conn->hint / WEIRI_HINT_STEP < config->receive_bytes_min
 			? config->receive_bytes_min
-			: conn->hint / CONN_HINT_STEP;
+			: conn->hint / WEIRI_HINT_STEP;
 }
 
 static void
@@ -335,7 +226,7 @@ conn_carry_received(struct weir_conn *conn, uint32_t bytes)
 	if (conn->ops == NULL)
 		conn_let_go(conn);
 	else if (!(conn->flags & WEIRI_CONN_SENDING))
-		conn_hold(conn); /* sends from before, still waiting */
+		weiri_conn_hold(conn); /* sends from before, still waiting */
 }
 
 static void
@@ -345,7 +236,7 @@ conn_received_none(
 	if (conn->need == 0)
 		weir_buffer_release(buffer);
 	else
-		conn_hold(conn); /* it may have waited, and so not been */
+		weiri_conn_hold(conn); /* it may have waited, and so not been */
 	if (error == 0) {
 		conn->flags |= WEIRI_CONN_ENDED;
 		weir_conn_close(conn, WEIR_CLOSE_PEER);
@@ -474,6 +365,23 @@ weir_conn_send(struct weir_conn *conn, const struct weir_slice *slices,
 	return 0;
 }
 
+bool
+weiri_conn_append(struct weir_conn *conn, struct weir_slice slice)
+{
+	struct weiri_op *op =
+	    conn->state == WEIRI_CONN_OPEN ? conn_append_op(conn) : NULL;
+
+	if (WEIR_UNLIKELY(op == NULL)) {
+		weir_buffer_release(slice.buffer);
+		weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);
+		return false;
+	}
+	op->slice[op->count++] = slice;
+	conn->charge += slice.buffer->bytes;
+	weiri_conn_queue(conn);
+	return true;
+}
+
 static void
 conn_end_op(struct weir_conn *conn, int status)
 {
@@ -497,7 +405,7 @@ weiri_conn_sent(struct weir_conn *conn, size_t bytes)
 	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_HOLDING)) {
 		conn_progress(conn, bytes);
 		if (conn->need > 0)
-			conn_hold(conn);
+			weiri_conn_hold(conn);
 	}
 	/* on_sent may abort; the reaper then ends what is left. */
 	while (conn->ops != NULL && conn->state != WEIRI_CONN_CLOSING) {
@@ -535,27 +443,28 @@ conn_settle_tail(struct weir_conn *conn)
 	struct weir_loop *loop = conn->loop;
 	const struct weir_net_config *config = &loop->net->config;
 
-	if (WEIRI_LOAD(&loop->net->starving) > 0)
+	if (weiri_net_is_short(loop))
 		weiri_tail_detach(conn);
-	conn_hold(conn);
+	weiri_conn_hold(conn);
 	if (conn->flags & WEIRI_CONN_PAUSED)
 		return;
 	if (conn->state == WEIRI_CONN_FLUSHING) {
-		conn_pause(conn);
+		weiri_conn_pause(conn);
 	} else if (conn->charge + config->receive_bytes_min >
 		   config->send_quota_bytes) {
 		WEIRI_COUNT(loop, quota_pauses, 1);
-		conn_pause(conn);
+		weiri_conn_pause(conn);
+	} else if (conn->flags & WEIRI_CONN_CHARGED) {
+		(void)weiri_payer_stops(conn, 0);
 	}
 }
 
 void
 weiri_conn_settle(struct weir_conn *conn)
 {
-	struct weir_loop *loop = conn->loop;
-
 	if (WEIR_LIKELY(conn->ops == NULL && conn->state == WEIRI_CONN_OPEN &&
-			!(conn->flags & (WEIRI_CONN_PAUSED | WEIRI_CONN_HELD))))
+			!(conn->flags & (WEIRI_CONN_PAUSED | WEIRI_CONN_HELD |
+					    WEIRI_CONN_STARVED))))
 		return;
 	if (conn->state >= WEIRI_CONN_LINGERING)
 		return;
@@ -564,11 +473,9 @@ weiri_conn_settle(struct weir_conn *conn)
 	else if (conn->need == 0)
 		conn_let_go(conn);
 	if (conn->state == WEIRI_CONN_OPEN) {
-		if ((conn->flags & WEIRI_CONN_PAUSED) != 0 &&
-		    conn->charge <= loop->net->config.send_quota_bytes / 2) {
-			conn->flags &= (uint8_t)~WEIRI_CONN_PAUSED;
-			loop->backend->conn_receive(conn, true);
-		}
+		weiri_conn_go_on(conn);
+		if (conn->channel != 0 && conn->ops == NULL)
+			weiri_channel_ready(conn);
 	} else if (conn->ops == NULL) {
 		weiri_conn_linger(conn, (enum weir_close_reason)conn->reason);
 	}

@@ -7,7 +7,11 @@
  *   patience.c how long a connection may keep what it has
  *   preset.c   configurations for some sizes of servers
  *   conn.c     a connection's bytes: in, handed on, out
+ *   room.c     where the next of them go
  *   tail.c     what one holds whose peer does not read
+ *   turn.c     the order of those who wait for buffers
+ *   payer.c    accounts: who pays for what is held
+ *   channel.c  messages to many connections
  *   close.c    the ways a connection ends
  *   listen.c   listeners and accepting
  *   timer.c    a heap of timers
@@ -27,6 +31,7 @@
 #include "net/spare.h"
 #include "os/os.h"
 
+#include <weir/account.h>
 #include <weir/cache.h>
 #include <weir/net.h>
 
@@ -35,6 +40,7 @@
 #define WEIRI_MS UINT64_C(1000000) /* nanoseconds */
 
 struct weiri_backend;
+struct channel_part;
 
 /* First byte of everything a back end is told to watch. */
 enum weiri_handle {
@@ -45,8 +51,8 @@ enum weiri_handle {
 
 /* ---- counters -------------------------------------------------------- */
 
-/* The words of weir_net_figures from connections to listeners_lost, then
- * closed: one writer, the loop; readers sum. */
+/* Words of weir_net_figures by their names: one writer, the loop; readers
+ * sum. */
 #define WEIRI_NET_COUNTERS(X) \
 	X(connections)        \
 	X(accepted)           \
@@ -61,7 +67,10 @@ enum weiri_handle {
 	X(starved)            \
 	X(starved_now)        \
 	X(quota_pauses)       \
-	X(listeners_lost)
+	X(listeners_lost)     \
+	X(throttled)          \
+	X(throttled_now)      \
+	X(closed_holding)
 
 struct weiri_net_counters {
 #define WEIRI_NET_COUNTER(name) uint64_t name;
@@ -107,6 +116,7 @@ enum weiri_conn_flags {
 	WEIRI_CONN_ABORT = 1 << 4,   /* ends by reset */
 	WEIRI_CONN_ENDED = 1 << 5,   /* the peer sends no more */
 	WEIRI_CONN_HELD = 1 << 6,    /* on loop->held */
+	WEIRI_CONN_CHARGED = 1 << 7, /* a payer follows (payer.h) */
 };
 
 struct weir_conn {
@@ -127,14 +137,19 @@ struct weir_conn {
 
 	struct weir_slice carry; /* handed back; valid if need > 0 */
 	void *user;
-	uint64_t received_ns;   /* for idle_ms, and while it lingers */
-	uint32_t progress_ms;   /* joined loop->holding: what it holds moved */
+	uint64_t received_ns; /* for idle_ms, and while it lingers */
+	union {
+		uint32_t progress_ms; /* joined loop->holding: what it holds
+					 moved */
+		uint32_t turn;        /* STARVED: its number (turn.c) */
+	};
 	uint32_t packet_ms;     /* the packet of its carry began */
-	uint64_t held_ns;       /* joined loop->held: a period of hold_ms began;
+	uint32_t held_ms;       /* joined loop->held: a period of hold_ms began;
 				 or, while it lingers, when that began */
+	uint32_t channel;       /* channel.c's: what it is a member of, or 0 */
 	struct weiri_op *stash; /* the back end's: came while it could not be
 				   handed on; oldest first, unsent slices */
-	uint32_t held_moved;    /* bytes since held_ns, or more than fit */
+	uint32_t held_moved;    /* bytes since held_ms, or more than fit */
 	uint32_t reason : 8;    /* enum weir_close_reason */
 	uint32_t peer : 24;     /* weiri_peers_enter(), or 0 */
 	struct weiri_list member;  /* loop->conns */
@@ -155,8 +170,9 @@ struct weir_listener {
 	int fd;
 	struct weir_loop *loop;
 	struct weir_handlers handlers;
-	struct weir_timer resume; /* after a pause */
-	struct weiri_list link;   /* loop->listeners */
+	struct weir_timer resume;    /* after a pause */
+	struct weiri_list link;      /* loop->listeners */
+	struct weir_account account; /* if the engine keeps accounts */
 };
 
 /* ---- loops and engines ----------------------------------------------- */
@@ -176,22 +192,33 @@ struct weir_loop {
 	struct weiri_list held;      /* the same; oldest period first */
 	struct weiri_list starved;   /* waiting for a buffer; oldest first */
 	struct weiri_list listeners;
+	struct weiri_list throttled; /* payers: stopped by an account; oldest
+					first */
+	struct weiri_list condemned; /* payers: to be ended; net->lock */
+	struct channel_part **parts; /* by number of the channel */
+	uint32_t parts_count;
 	struct weir_timer *timers;
 	struct weir_timer stall_timer;
 	struct weir_timer linger_timer;
 	struct weir_timer idle_timer;
 	struct weir_timer packet_timer;
 	struct weir_timer grace_timer;
-	uint64_t moved_ns;   /* a holder or waiter last got on */
-	uint64_t message_ns; /* when a warning was last written */
+	struct weir_timer account_timer;
+	uint64_t let_go_ns;   /* one of throttled last got on */
+	uint64_t moved_ns;    /* a holder or waiter last got on */
+	uint64_t behind_ns;   /* of turn.c: waits so long for a loop whose */
+	uint32_t behind_turn; /* first has this number */
+	uint64_t message_ns;  /* when a warning was last written */
 	bool stopping;
-	bool running; /* now_ns is kept up */
-	bool lending; /* weiri_conn_room() may take the reserve */
-	bool lent;    /* and has: the next free memory replaces it */
+	bool running;   /* now_ns is kept up */
+	bool lending;   /* weiri_conn_room() may take the reserve */
+	bool lent;      /* and has: the next free memory replaces it */
+	bool borrowing; /* while lending: the reserve or nothing */
+	bool careful;   /* lent, borrowing, or somebody pays for each buffer */
 
-	int poll_fd; /* the back end's */
-	struct {
-		uint8_t handle; /* WEIRI_HANDLE_WAKE */
+	int poll_fd;              /* the back end's */
+	WEIRI_ALIGNED(8) struct { /* low bits are the back end's */
+		uint8_t handle;   /* WEIRI_HANDLE_WAKE */
 		int fd;
 	} wake;
 	void *events; /* the back end's, net->config.batch of them */
@@ -199,6 +226,9 @@ struct weir_loop {
 	/* Written by other threads. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weir_task *tasks;
 	uint64_t stop_request;  /* 0: none, else grace in ms + 1 */
+	bool room;              /* look at throttled and condemned */
+	bool called;            /* to come for its turn */
+	uint64_t first_turn;    /* the loop's, for others: of starved */
 	struct weiri_list link; /* net->loops */
 };
 
@@ -213,15 +243,25 @@ struct weir_net {
 	struct weir_buffer_pool *buffers;
 	struct weir_cache *objects[WEIR_NET_OBJECT_COUNT];
 
-	struct weiri_mutex lock; /* loops, retired */
+	bool accounting;             /* each connection has a payer */
+	size_t conn_bytes;           /* of its object */
+	struct weir_account account; /* of all */
+
+	struct weiri_mutex lock; /* loops, retired, ended, listeners_ended */
 	struct weiri_list loops;
+	struct weiri_list ended; /* payers whose connection is no more */
+	uint32_t ended_count;
+	struct weiri_list listeners_ended; /* which those are below */
 	uint64_t loop_count; /* of the list; loops read it without the lock */
 	struct weiri_net_counters retired; /* of destroyed loops */
 	struct weiri_spare spare;
 	struct weiri_peers peers; /* used if there is a limit for each */
 
+	uint8_t channels[512]; /* bit n: number n + 1 is taken */
+
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t connections; /* atomic */
 	uint64_t starving; /* atomic: waiting connections of all loops */
+	uint32_t turn;     /* atomic: the last number given */
 };
 
 /* ---- memory ---------------------------------------------------------- */
@@ -275,20 +315,48 @@ void weiri_net_retire(struct weir_loop *loop);
 /* Replaces the reserve if there is memory for it. */
 void weiri_loop_refill(struct weir_loop *loop);
 
-/* For the loop's own needs: the reserve comes first. */
+/* For what belongs to no connection: the reserve comes first, and the engine's
+ * account pays. */
+struct weir_buffer *weiri_loop_acquire_careful(
+    struct weir_loop *loop, size_t bytes);
+
 WEIRI_INLINE struct weir_buffer *
 weiri_loop_acquire(struct weir_loop *loop, size_t bytes)
 {
-	if (WEIR_UNLIKELY(loop->lent))
-		weiri_loop_refill(loop);
+	if (WEIR_UNLIKELY(loop->careful))
+		return weiri_loop_acquire_careful(loop, bytes);
 	return weiri_net_buffer(loop->net, bytes);
 }
+
+/* The loop that the calling thread runs, or NULL. */
+const struct weir_loop *weiri_loop_here(void);
 
 /* Sends everything queued so far; buffers come back. */
 void weiri_loop_flush(struct weir_loop *loop);
 
 /* A warning, at most one a second and loop: "<what>: <count> so far". */
 void weiri_loop_warn(struct weir_loop *loop, const char *what, uint64_t count);
+
+/* ---- turn.c ------------------------------------------------------------ */
+
+/* A number for one that begins to wait. */
+uint32_t weiri_turn_take(struct weir_net *net);
+
+/* loop->starved has changed. */
+void weiri_turn_note(struct weir_loop *loop);
+
+/* Is the first of loop->starved the first of all? */
+bool weiri_turn_is_ours(struct weir_loop *loop);
+
+/* Buffers may have come back: wakes the loop whose turn it is. */
+void weiri_turn_call(struct weir_loop *loop);
+
+/* Does anybody wait for a buffer? */
+WEIRI_INLINE bool
+weiri_net_is_short(const struct weir_loop *loop)
+{
+	return WEIRI_LOAD(&loop->net->starving) > 0;
+}
 
 /* ---- patience.c ------------------------------------------------------ */
 
@@ -300,7 +368,9 @@ void weiri_stall_tick(struct weir_loop *loop, struct weir_timer *timer);
 void weiri_idle_tick(struct weir_loop *loop, struct weir_timer *timer);
 void weiri_packet_tick(struct weir_loop *loop, struct weir_timer *timer);
 
-/* ---- conn.c: called by close.c, loop.c and back ends ----------------- */
+/* ---- room.c ------------------------------------------------------------ */
+
+#define WEIRI_HINT_STEP 4 /* 2K, 8K, 32K, 64K: the tiers of a buffer pool */
 
 /*
  * Where the next bytes go: a buffer, the offset in it and the room behind; or
@@ -312,6 +382,16 @@ struct weir_buffer *weiri_conn_room(
 /* True when the rest of a carry's packet needs no further buffer. */
 bool weiri_conn_has_room(const struct weir_conn *conn);
 
+/* Copies the carry into @to, and keeps it there; false without one. */
+bool weiri_conn_move_carry(struct weir_conn *conn, struct weir_buffer *to);
+
+/* A buffer that the connection's account pays for if it has one; NULL: no room
+ * or no memory. */
+struct weir_buffer *weiri_conn_acquire(
+    struct weir_conn *conn, size_t bytes, bool sending);
+
+/* ---- conn.c: called by close.c, loop.c and back ends ----------------- */
+
 /* @result bytes arrived there, 0: end of stream, < 0: -errno. */
 void weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
     uint32_t offset, uint32_t room, ssize_t result);
@@ -321,6 +401,13 @@ void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
 
 /* After a try to send: what the outcome means for receiving and closing. */
 void weiri_conn_settle(struct weir_conn *conn);
+
+/* It holds memory between passes: on the lists of those that do. */
+void weiri_conn_hold(struct weir_conn *conn);
+
+/* Queues a slice without a report, and takes its reference; false: closing, or
+ * aborted for want of memory. */
+bool weiri_conn_append(struct weir_conn *conn, struct weir_slice slice);
 
 /* Off the lists of those that hold memory, or linger. */
 void weiri_conn_unhold(struct weir_conn *conn);
@@ -334,6 +421,10 @@ void weiri_conn_cancel(struct weir_conn *conn);
 /* Joins the queue for buffers, or waits for its own sends; and leaves it. */
 void weiri_conn_starve(struct weir_conn *conn);
 void weiri_conn_unstarve(struct weir_conn *conn);
+
+/* Receives no more for now; and again, unless its own sends are in the way. */
+void weiri_conn_pause(struct weir_conn *conn);
+void weiri_conn_go_on(struct weir_conn *conn);
 
 /* Puts the connection on the list of those to send for. */
 void weiri_conn_queue(struct weir_conn *conn);

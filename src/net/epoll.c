@@ -17,6 +17,9 @@
  */
 #include "net/backend.h"
 
+#include "net/lend.h"
+#include "net/payer.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -73,10 +76,13 @@ static void
 epoll_receive(struct weir_conn *conn, struct weir_buffer *buffer,
     uint32_t offset, uint32_t room)
 {
+	bool lent = weiri_lend_receive(buffer);
 	ssize_t result = recv(conn->fd, buffer->data + offset, room, 0);
 
-	weiri_conn_received(
-	    conn, buffer, offset, room, result < 0 ? -errno : result);
+	if (WEIR_UNLIKELY(result < 0))
+		result = -errno;
+	weiri_lend_received(buffer, lent);
+	weiri_conn_received(conn, buffer, offset, room, result);
 }
 
 static bool
@@ -108,7 +114,11 @@ epoll_readable(struct weir_conn *conn)
 		epoll_conn_receive(conn, false);
 		return;
 	}
-	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->starved)) &&
+	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_CHARGED) &&
+	    !weiri_conn_has_room(conn) &&
+	    weiri_payer_stops(conn, weiri_payer_wants(conn)))
+		return;
+	if (WEIR_UNLIKELY(weiri_net_is_short(loop)) &&
 	    !weiri_conn_has_room(conn)) {
 		weiri_conn_starve(conn); /* behind those who wait */
 		return;

@@ -20,6 +20,7 @@
 
 #include "base/text.h"
 #include "config/config.h"
+#include "net/payer.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -64,7 +65,7 @@ listener_open(struct weir_listener *listener, int fd, uint32_t peer)
 	struct weir_loop *loop = listener->loop;
 	struct weir_net *net = loop->net;
 	struct weir_conn *conn =
-	    weiri_net_object(net, WEIR_NET_CONNECTION, sizeof(*conn));
+	    weiri_net_object(net, WEIR_NET_CONNECTION, net->conn_bytes);
 
 	if (conn == NULL)
 		return false;
@@ -83,6 +84,8 @@ listener_open(struct weir_listener *listener, int fd, uint32_t peer)
 		weiri_net_object_free(net, WEIR_NET_CONNECTION, conn);
 		return false;
 	}
+	if (net->accounting)
+		weiri_payer_begin(conn, listener);
 	weiri_list_append(&loop->conns, &conn->member);
 	WEIRI_COUNT(loop, connections, 1);
 	WEIRI_COUNT(loop, accepted, 1);
@@ -341,9 +344,12 @@ weir_listen(struct weir_loop *loop, const struct weir_listen_config *config,
 	listener->handlers = config->handlers;
 	listener->resume.expired = listener_resume;
 	listener->resume.context = listener;
-	error = listen_socket(config, &listener->fd, &listener->port);
+	error = weiri_payer_listener_begin(listener, config);
 	if (error != 0)
 		goto undo_listener;
+	error = listen_socket(config, &listener->fd, &listener->port);
+	if (error != 0)
+		goto undo_account;
 	error = loop->backend->listener_start(listener);
 	if (error != 0)
 		goto undo_socket;
@@ -354,6 +360,8 @@ weir_listen(struct weir_loop *loop, const struct weir_listen_config *config,
 
 undo_socket:
 	close(listener->fd);
+undo_account:
+	(void)weiri_payer_listener_end(listener); /* it has no connection */
 undo_listener:
 	free(listener);
 	return error;

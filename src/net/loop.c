@@ -23,8 +23,8 @@
  * a piece of an unfinished packet.  So a loop whose buffers are limited keeps
  * one of the largest size in reserve, for the head of the queue when there is
  * nothing else: its packet gets complete, goes out, and the loop takes as much
- * back before it gives a buffer to anybody else.  There is no order between the
- * queues of several loops; each gets on by the reserve of its own.
+ * back before it gives a buffer to anybody else.  The queues of all loops are one
+ * (turn.c), and each gets on by the reserve of its own, whoever's turn it is.
  *
  * Who holds memory too long, or is silent too long, is in patience.c.
  */
@@ -33,6 +33,8 @@
 #include "base/bits.h"
 #include "base/text.h"
 #include "config/config.h"
+#include "net/channel.h"
+#include "net/payer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,6 +52,14 @@
 /* on_sent handlers that send again may keep one flush busy for so many
  * rounds; what is left then waits for the next pass. */
 #define LOOP_FLUSH_ROUNDS 4
+
+static __thread const struct weir_loop *loop_here;
+
+const struct weir_loop *
+weiri_loop_here(void)
+{
+	return loop_here;
+}
 
 /* ---- sending --------------------------------------------------------- */
 
@@ -80,12 +90,57 @@ weiri_loop_refill(struct weir_loop *loop)
 {
 	loop->reserve = weiri_net_buffer(loop->net, WEIR_NET_BUFFER_BYTES_MAX);
 	loop->lent = loop->reserve == NULL;
+	loop->careful = loop->lent || loop->net->accounting;
+}
+
+/* Of an engine that keeps accounts. */
+static struct weir_buffer *
+loop_charged(struct weir_net *net, size_t bytes, enum weir_buffer_use use)
+{
+	return weir_buffer_acquire_for(
+	    net->buffers, &(struct weir_buffer_want){
+			      .bytes = bytes,
+			      .account = &net->account,
+			      .use = use,
+			  });
+}
+
+struct weir_buffer *
+weiri_loop_acquire_careful(struct weir_loop *loop, size_t bytes)
+{
+	struct weir_net *net = loop->net;
+
+	if (loop->lent)
+		weiri_loop_refill(loop);
+	if (loop->borrowing)
+		return NULL;
+	return net->accounting ? loop_charged(net, bytes, WEIR_BUFFER_RECEIVE)
+			       : weiri_net_buffer(net, bytes);
+}
+
+/* The reserve, if all else fails; or at once, while it is others' turn. */
+static bool
+loop_lend(struct weir_loop *loop, struct weir_conn *conn, bool ours)
+{
+	bool fed;
+
+	if (loop->reserve == NULL)
+		return false;
+	loop->lending = true;
+	loop->borrowing = !ours;
+	loop->careful = loop->careful || !ours;
+	fed = loop->backend->conn_feed(conn);
+	loop->lending = loop->borrowing = false;
+	loop->careful = loop->lent || loop->net->accounting;
+	return fed;
 }
 
 /* One connection of the queue; false when there is no memory for it. */
 static bool
 loop_feed_one(struct weir_loop *loop, struct weir_conn *conn)
 {
+	if (!weiri_turn_is_ours(loop))
+		return loop_lend(loop, conn, false);
 	if (loop->backend->conn_feed(conn))
 		return true;
 	if (loop->sending != NULL) {
@@ -95,12 +150,18 @@ loop_feed_one(struct weir_loop *loop, struct weir_conn *conn)
 		if (loop->backend->conn_feed(conn))
 			return true;
 	}
-	if (loop->reserve == NULL)
+	return loop_lend(loop, conn, true);
+}
+
+/* It is its account that has no room: then others must not wait for it. */
+static bool
+loop_misplaced(struct weir_conn *conn)
+{
+	if (!(conn->flags & WEIRI_CONN_CHARGED) ||
+	    !weiri_payer_stops(conn, weiri_payer_wants(conn)))
 		return false;
-	loop->lending = true;
-	bool fed = loop->backend->conn_feed(conn);
-	loop->lending = false;
-	return fed;
+	weiri_conn_unstarve(conn);
+	return true;
 }
 
 /* Serves the queue for buffers until it is empty or there are none. */
@@ -114,8 +175,11 @@ loop_feed(struct weir_loop *loop)
 	while (turns-- > 0 && !weiri_list_empty(&loop->starved)) {
 		struct weir_conn *conn = WEIRI_CONTAINER_OF(
 		    loop->starved.next, struct weir_conn, waiting);
-		if (!loop_feed_one(loop, conn))
-			break;
+		if (!loop_feed_one(loop, conn)) {
+			if (!loop_misplaced(conn))
+				break;
+			continue;
+		}
 		loop->moved_ns = loop->now_ns;
 	}
 	weiri_loop_flush(loop);
@@ -253,7 +317,7 @@ loop_timeout_ns(const struct weir_loop *loop)
 {
 	int64_t timeout_ns = INT64_MAX;
 
-	if (loop->sending != NULL)
+	if (loop->sending != NULL || WEIRI_LOAD(&loop->room))
 		return 0;
 	if (loop->timers != NULL) {
 		uint64_t due_ns = loop->timers->due_ns;
@@ -274,12 +338,16 @@ loop_pass_end(struct weir_loop *loop)
 	weiri_timers_run(loop);
 	loop_external(loop);
 	weiri_loop_flush(loop);
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&loop->room)))
+		weiri_payers_look(loop);
 	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->closing)))
 		loop_reap(loop);
 	if (WEIR_UNLIKELY(!weiri_list_empty(&loop->starved))) {
 		loop_feed(loop);
 		loop_reap(loop);
 	}
+	if (WEIR_UNLIKELY(weiri_net_is_short(loop)))
+		weiri_turn_call(loop);
 }
 
 /* The back end is broken: it will not report the end of anything. */
@@ -318,6 +386,7 @@ weir_loop_run(struct weir_loop *loop)
 
 	loop->now_ns = weiri_os_now_ns();
 	loop->running = true;
+	loop_here = loop;
 	loop_pass_end(loop); /* what was asked for before it ran */
 	while (!loop->stopping || !weiri_list_empty(&loop->conns) ||
 	       !loop->backend->quiet(loop)) {
@@ -329,6 +398,7 @@ weir_loop_run(struct weir_loop *loop)
 	if (error != 0)
 		loop_clear(loop);
 	loop->running = false;
+	loop_here = NULL;
 	return error;
 }
 
@@ -371,6 +441,8 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .idle_timer = {.expired = weiri_idle_tick},
 	    .packet_timer = {.expired = weiri_packet_tick},
 	    .grace_timer = {.expired = loop_grace_over},
+	    .account_timer = {.expired = weiri_payer_tick},
+	    .careful = net->accounting,
 	    .poll_fd = -1,
 	    .wake = {.handle = WEIRI_HANDLE_WAKE, .fd = -1},
 	};
@@ -381,6 +453,8 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	weiri_list_init(&loop->held);
 	weiri_list_init(&loop->starved);
 	weiri_list_init(&loop->listeners);
+	weiri_list_init(&loop->throttled);
+	weiri_list_init(&loop->condemned);
 	weiri_list_init(&loop->link);
 	error = loop_start(loop);
 	if (error != 0) {
@@ -404,15 +478,22 @@ weir_loop_destroy(struct weir_loop *loop)
 {
 	if (loop == NULL)
 		return;
+	weiri_channels_close(loop);
 	/* Tasks and on_close may post. */
 	do {
 		loop_tasks(loop);
 		loop_clear(loop);
 	} while (WEIRI_LOAD(&loop->tasks) != NULL);
+	weiri_channels_free(loop);
 	weiri_net_retire(loop);
+	weiri_payer_loop_end(loop);
 	WEIRI_LIST_FOR_SAFE(node, &loop->listeners)
 	{
-		free(WEIRI_CONTAINER_OF(node, struct weir_listener, link));
+		struct weir_listener *listener =
+		    WEIRI_CONTAINER_OF(node, struct weir_listener, link);
+		weiri_list_remove(node);
+		if (weiri_payer_listener_end(listener))
+			free(listener);
 	}
 	loop->backend->loop_finish(loop);
 	loop_free(loop);
@@ -429,9 +510,12 @@ weir_loop_now_ns(const struct weir_loop *loop)
 struct weir_buffer *
 weir_loop_buffer(struct weir_loop *loop, size_t bytes)
 {
-	return bytes <= WEIR_NET_BUFFER_BYTES_MAX
-		   ? weiri_net_buffer(loop->net, bytes)
-		   : NULL;
+	struct weir_net *net = loop->net;
+
+	if (bytes > WEIR_NET_BUFFER_BYTES_MAX)
+		return NULL;
+	return net->accounting ? loop_charged(net, bytes, WEIR_BUFFER_SEND)
+			       : weiri_net_buffer(net, bytes);
 }
 
 void

@@ -10,6 +10,8 @@
 
 #include "base/text.h"
 #include "config/config.h"
+#include "net/payer.h"
+#include "pools/account.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -93,7 +95,7 @@ net_create_pools(struct weir_net *net)
 {
 	struct weir_buffer_pool_config buffers;
 	struct weir_cache_config conns = {
-	    .object_bytes = sizeof(struct weir_conn),
+	    .object_bytes = net->conn_bytes,
 	    .object_align = WEIRI_CACHE_LINE,
 	    .prealloc = net->config.connections_prealloc,
 	};
@@ -131,6 +133,21 @@ net_default(uint32_t *field, uint32_t value)
 		*field = value;
 }
 
+/* What one receive brings may all stay unsent, so it is to fit the quota; in
+ * steps that are sizes of buffers. */
+static void
+net_cap_receives(struct weir_net_config *c)
+{
+	uint32_t bytes = c->receive_bytes_min;
+
+	if (c->receive_bytes_max <= c->send_quota_bytes)
+		return;
+	while (bytes <= c->send_quota_bytes / WEIRI_HINT_STEP &&
+	       bytes <= c->receive_bytes_max / WEIRI_HINT_STEP)
+		bytes *= WEIRI_HINT_STEP;
+	c->receive_bytes_max = bytes;
+}
+
 static int
 net_configure(struct weir_net *net, const struct weir_net_config *config)
 {
@@ -141,7 +158,7 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	for (size_t i = 0; i < WEIRI_COUNT_OF(c->reserved); i++)
 		if (c->reserved[i] != 0)
 			return -EINVAL;
-	if (c->reserved32 != 0)
+	if (c->accounting > 1)
 		return -EINVAL;
 	if (c->without & ~(uint32_t)WEIR_NET_FEATURES_ALL)
 		return -EINVAL;
@@ -157,6 +174,19 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	    c->batch > NET_BATCH_MAX ||
 	    (c->buffer_limit_bytes != 0 &&
 		c->buffer_limit_bytes < WEIR_NET_BUFFER_LIMIT_BYTES_MIN))
+		return -EINVAL;
+	net_cap_receives(c);
+	net->accounting = c->accounting != 0 || c->account != NULL ||
+			  c->account_limit_bytes != 0 ||
+			  c->connection_limit_bytes != 0;
+	net->conn_bytes = sizeof(struct weir_conn) +
+			  (net->accounting ? sizeof(struct weiri_payer) : 0);
+	/* Foreign buffers have nowhere to keep who pays for them. */
+	if ((net->accounting && c->memory != NULL) ||
+	    (c->account_limit_bytes != 0 &&
+		c->account_limit_bytes < WEIR_NET_BUFFER_LIMIT_BYTES_MIN) ||
+	    (c->connection_limit_bytes != 0 &&
+		c->connection_limit_bytes < WEIR_NET_BUFFER_LIMIT_BYTES_MIN))
 		return -EINVAL;
 	if (c->memory != NULL &&
 	    (c->memory->buffer_acquire == NULL ||
@@ -227,6 +257,8 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 	memset(net, 0, sizeof(*net));
 	weiri_mutex_init(&net->lock);
 	weiri_list_init(&net->loops);
+	weiri_list_init(&net->ended);
+	weiri_list_init(&net->listeners_ended);
 	weiri_spare_init(&net->spare);
 	weiri_peers_init(&net->peers);
 	error = net_configure(net, config);
@@ -236,6 +268,11 @@ weir_net_create(const struct weir_net_config *config, struct weir_net **out)
 		net->memory = *net->config.memory;
 	else if (error == 0)
 		error = net_create_pools(net);
+	if (error == 0) {
+		error = weiri_payer_net_begin(net);
+		if (error != 0)
+			net_destroy_pools(net);
+	}
 	if (error != 0) {
 		weiri_peers_destroy(&net->peers);
 		weiri_spare_destroy(&net->spare);
@@ -254,6 +291,7 @@ weir_net_destroy(struct weir_net *net)
 	if (net == NULL)
 		return;
 	WEIR_ASSERT(weiri_list_empty(&net->loops));
+	weiri_payer_net_end(net);
 	net_destroy_pools(net);
 	weiri_peers_destroy(&net->peers);
 	weiri_spare_destroy(&net->spare);
@@ -303,6 +341,10 @@ weir_net_stats(struct weir_net *net, struct weir_net_figures *out)
 			      ->counters);
 	}
 	weiri_mutex_unlock(&net->lock);
+	if (net->accounting) {
+		out->account_bytes = weiri_account_used(&net->account);
+		out->account_bytes_peak = WEIRI_LOAD(&net->account.peak);
+	}
 	return 0;
 }
 

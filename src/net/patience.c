@@ -17,6 +17,7 @@
 #include "net/backend.h"
 
 #include "base/bits.h"
+#include "net/payer.h"
 
 /* Between two looks at who holds memory without progress. */
 #define PATIENCE_STALL_TICK_NS (250 * WEIRI_MS)
@@ -53,7 +54,7 @@ patience_slow_holder(struct weir_loop *loop)
 	while (!weiri_list_empty(&loop->held)) {
 		struct weir_conn *conn =
 		    WEIRI_CONTAINER_OF(loop->held.next, struct weir_conn, held);
-		if (loop->now_ns - conn->held_ns < net->hold_ns)
+		if (weiri_loop_since_ns(loop, conn->held_ms) < net->hold_ns)
 			return NULL;
 		if (conn->held_moved < net->config.hold_bytes)
 			return conn;
@@ -148,6 +149,7 @@ weiri_idle_tick(struct weir_loop *loop, struct weir_timer *timer)
 		/* Who waits for memory is not asked to send. */
 		if (conn->state == WEIRI_CONN_OPEN && conn->ops == NULL &&
 		    !(conn->flags & WEIRI_CONN_STARVED) &&
+		    !weiri_payer_waits(conn) &&
 		    loop->now_ns - conn->received_ns >= idle_ns)
 			weir_conn_close(conn, WEIR_CLOSE_IDLE);
 	}
@@ -164,7 +166,7 @@ weiri_packet_tick(struct weir_loop *loop, struct weir_timer *timer)
 	{
 		struct weir_conn *conn =
 		    WEIRI_CONTAINER_OF(node, struct weir_conn, held);
-		if (conn->need > 0 &&
+		if (conn->need > 0 && !weiri_payer_waits(conn) &&
 		    weiri_loop_since_ns(loop, conn->packet_ms) >= packet_ns)
 			weir_conn_abort(conn, WEIR_CLOSE_PACKET);
 	}

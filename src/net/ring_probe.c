@@ -307,6 +307,10 @@ probe_run(void *argument)
 		if (!(probe->without & (uint32_t)probe_features[i].feature) &&
 		    probe_features[i].works(probe))
 			probe->features |= (uint32_t)probe_features[i].feature;
+	/* One that cannot be told where to end brings more than a quota before
+	 * it is found out that the peer does not read. */
+	if (!(probe->features & WEIR_NET_TURN_CAP))
+		probe->features &= ~(uint32_t)WEIR_NET_MULTISHOT_RECEIVE;
 	probe->error = probe_poll(probe);
 }
 

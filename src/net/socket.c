@@ -8,6 +8,8 @@
  */
 #include "net/backend.h"
 
+#include "net/lend.h"
+
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -51,12 +53,19 @@ socket_send_many(const struct weir_conn *conn, size_t *bytes)
 	struct iovec iov[SOCKET_IOVECS];
 	struct msghdr message = {.msg_iov = iov};
 
+	ssize_t sent;
+
 	message.msg_iovlen =
 	    weiri_socket_gather(conn, iov, SOCKET_IOVECS, bytes);
-	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+	weiri_lend_sends(conn, message.msg_iovlen, false);
+	sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+	if (WEIR_UNLIKELY(sent < 0))
+		sent = -errno;
+	weiri_lend_sends(conn, message.msg_iovlen, true);
+	return sent;
 }
 
-/* One system call; @bytes is what it was asked to send. */
+/* One system call; @bytes is what it was asked to send.  Bytes or -errno. */
 static ssize_t
 socket_send_once(const struct weir_conn *conn, size_t *bytes)
 {
@@ -66,8 +75,13 @@ socket_send_once(const struct weir_conn *conn, size_t *bytes)
 	if (op->next != NULL || op->done + 1 < op->count)
 		return socket_send_many(conn, bytes);
 	*bytes = slice->bytes;
-	return send(conn->fd, slice->buffer->data + slice->offset, slice->bytes,
-	    MSG_NOSIGNAL);
+	weiri_lend_sends(conn, 1, false);
+	ssize_t sent = send(conn->fd, slice->buffer->data + slice->offset,
+	    slice->bytes, MSG_NOSIGNAL);
+	if (WEIR_UNLIKELY(sent < 0))
+		sent = -errno;
+	weiri_lend_sends(conn, 1, true);
+	return sent;
 }
 
 void
@@ -77,10 +91,10 @@ weiri_socket_send(struct weir_conn *conn)
 		size_t bytes;
 		ssize_t sent = socket_send_once(conn, &bytes);
 		if (WEIR_UNLIKELY(sent < 0)) {
-			if (errno == EINTR)
+			if (sent == -EINTR)
 				continue;
-			if (errno != EAGAIN)
-				weiri_conn_failed(conn, -errno);
+			if (sent != -EAGAIN)
+				weiri_conn_failed(conn, (int)sent);
 			return;
 		}
 		weiri_conn_sent(conn, (size_t)sent);

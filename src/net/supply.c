@@ -13,6 +13,9 @@
  * in, first out.  A supply that runs dry costs a receive of its own each (the
  * back end's), and the window doubles.
  *
+ * Until it is taken, or the ring is closed, a buffer is the kernel's: it is in
+ * the state WEIR_BUFFER_KERNEL_RX, and a release or a touch of it is a fault.
+ *
  * Invariants:
  *  P1  published counts the non-NULL buffers; free_ids[0 .. entries-published)
  *      are the other ids.
@@ -23,6 +26,7 @@
 #include "net/ring.h"
 
 #include "base/bits.h"
+#include "pools/buffer_kernel.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -88,8 +92,13 @@ void
 weiri_supply_close(struct weiri_supply *supply)
 {
 	for (uint16_t id = 0; supply->buffers != NULL && id < supply->entries;
-	     id++)
-		weir_buffer_release(supply->buffers[id]);
+	     id++) {
+		struct weir_buffer *buffer = supply->buffers[id];
+		if (buffer == NULL)
+			continue;
+		weiri_buffer_take_back(buffer);
+		weir_buffer_release(buffer);
+	}
 	free(supply->buffers);
 	free(supply->free_ids);
 	free(supply->shared);
@@ -102,6 +111,7 @@ weiri_supply_take(struct weiri_supply *supply, uint16_t id)
 	struct weir_buffer *buffer = supply->buffers[id];
 
 	WEIR_ASSERT(buffer != NULL);
+	weiri_buffer_take_back(buffer);
 	supply->buffers[id] = NULL;
 	supply->free_ids[supply->entries - supply->published] = id;
 	supply->published--;
@@ -137,6 +147,16 @@ weiri_supply_adapt(struct weiri_supply *supply)
 	supply->peak = 0;
 }
 
+/* 0: none. */
+static uint64_t
+supply_limit(const struct weir_net_config *config)
+{
+	uint64_t pool = config->buffer_limit_bytes;
+	uint64_t account = config->account_limit_bytes;
+
+	return pool == 0 || (account != 0 && account < pool) ? account : pool;
+}
+
 /*
  * Of a limited memory, what is not in reserve is for those who wait.  All loops
  * together withhold a part of that at most, be they idle; where this leaves
@@ -146,7 +166,7 @@ static uint16_t
 supply_allowed(const struct weiri_supply *supply, const struct weir_loop *loop)
 {
 	const struct weir_net *net = loop->net;
-	uint64_t limit = net->config.buffer_limit_bytes;
+	uint64_t limit = supply_limit(&net->config);
 	uint64_t loops = WEIRI_LOAD(&net->loop_count);
 	uint64_t reserved = loops * WEIR_NET_BUFFER_BYTES_MAX;
 
@@ -192,6 +212,7 @@ weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
 		uint16_t id =
 		    supply->free_ids[supply->entries - supply->published];
 		supply->buffers[id] = buffer;
+		weiri_buffer_lend(buffer);
 		/* All of it, which may be more than was asked for: full is
 		 * what tells of a peer that sends much. */
 		supply_publish(supply, tail, buffer->data, buffer->bytes, id);

@@ -73,7 +73,7 @@ tail_release(const struct weir_slice *slices, size_t count)
 
 /* The slice itself if there is no memory, or nothing to be had. */
 static void
-tail_copy_slice(struct weir_net *net, const struct weir_slice *slice,
+tail_copy_slice(struct weir_conn *conn, const struct weir_slice *slice,
     struct tail_copy *copy)
 {
 	const unsigned char *from = slice->buffer->data + slice->offset;
@@ -84,7 +84,8 @@ tail_copy_slice(struct weir_net *net, const struct weir_slice *slice,
 
 	while (rest > 0) {
 		uint32_t bytes = tail_piece_bytes(rest);
-		struct weir_buffer *buffer = weiri_net_buffer(net, bytes);
+		struct weir_buffer *buffer =
+		    weiri_conn_acquire(conn, bytes, true);
 		if (buffer == NULL)
 			break;
 		memcpy(buffer->data, from, bytes);
@@ -164,7 +165,7 @@ tail_detach_op(struct weir_conn *conn, struct weiri_op **link)
 
 	op->exact = true;
 	for (size_t i = op->done; i < op->count; i++)
-		tail_copy_slice(conn->loop->net, &op->slice[i], &copy);
+		tail_copy_slice(conn, &op->slice[i], &copy);
 	if (copy.old_count == 0)
 		return;
 	if (tail_replace(conn, link, &copy)) {

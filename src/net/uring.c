@@ -263,7 +263,7 @@ uring_pass(struct weir_loop *loop, int64_t timeout_ns)
 	const struct io_uring_cqe *cqe;
 	int error;
 
-	if (WEIR_LIKELY(weiri_list_empty(&loop->starved)))
+	if (WEIR_LIKELY(!weiri_net_is_short(loop)))
 		for (int i = 0; i < URING_GROUPS; i++)
 			if (uring->supply[i].armed > 0) {
 				weiri_supply_adapt(&uring->supply[i]);

@@ -41,6 +41,9 @@ enum uring_tag {
 
 #define URING_TAG_BITS 3
 
+static_assert(offsetof(struct weir_loop, wake) % (1 << URING_TAG_BITS) == 0,
+    "the address of a handle has room for a tag");
+
 /* Sends of one call; those of several slices need room for them. */
 #define URING_BATCH 256
 #define URING_MESSAGES 64
@@ -56,6 +59,7 @@ struct uring_batch {
 		struct weir_conn *conn;
 		size_t bytes;
 		int64_t result; /* of a completion */
+		uint32_t slices;
 	} send[URING_BATCH];
 	struct msghdr message[URING_MESSAGES];
 	struct iovec iov[URING_VECTORS];

@@ -28,6 +28,9 @@
  */
 #include "net/uring.h"
 
+#include "net/lend.h"
+#include "net/payer.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -91,8 +94,7 @@ uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 		entry->len = supply->bytes;
 	} else {
 		entry->ioprio = IORING_RECV_MULTISHOT;
-		if (net->features & WEIR_NET_TURN_CAP)
-			uring_cap(entry, supply, net->config.send_quota_bytes);
+		uring_cap(entry, supply, net->config.send_quota_bytes);
 	}
 	return true;
 }
@@ -114,8 +116,7 @@ uring_arm(struct weir_conn *conn)
 		conn->interest |= URING_BULK;
 	supply = uring_supply(conn);
 	supply->armed++;
-	if (WEIR_UNLIKELY(supply->published == 0) &&
-	    weiri_list_empty(&loop->starved))
+	if (WEIR_UNLIKELY(supply->published == 0) && !weiri_net_is_short(loop))
 		weiri_supply_fill(supply, loop);
 	if (WEIR_LIKELY(
 		supply->published > 0 && !(conn->interest & URING_POLLING))) {
@@ -290,6 +291,11 @@ uring_hand_on(struct weir_conn *conn, struct weir_slice slice)
 		uring_hand_on_error(conn, -(int)slice.bytes);
 		return;
 	}
+	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_CHARGED) &&
+	    !weiri_payer_pays(conn, slice.buffer)) {
+		weiri_uring_restash(conn, slice);
+		return;
+	}
 	while (uring_may_hand_on(conn)) {
 		if (WEIR_LIKELY(conn->need == 0)) {
 			weiri_conn_received(conn, slice.buffer, slice.offset,
@@ -321,11 +327,14 @@ static void
 uring_receive(struct weir_conn *conn, struct weir_buffer *buffer,
     uint32_t offset, uint32_t room)
 {
+	bool lent = weiri_lend_receive(buffer);
 	ssize_t result =
 	    recv(conn->fd, buffer->data + offset, room, MSG_DONTWAIT);
 
-	weiri_conn_received(
-	    conn, buffer, offset, room, result < 0 ? -errno : result);
+	if (result < 0)
+		result = -errno;
+	weiri_lend_received(buffer, lent);
+	weiri_conn_received(conn, buffer, offset, room, result);
 }
 
 /* The supply was empty: without it, once. */
@@ -336,8 +345,11 @@ uring_readable(struct weir_conn *conn)
 	uint32_t offset, room;
 	struct weir_buffer *buffer = NULL;
 
+	if ((conn->flags & WEIRI_CONN_CHARGED) && !weiri_conn_has_room(conn) &&
+	    weiri_payer_stops(conn, weiri_payer_wants(conn)))
+		return;
 	/* Behind those who wait, unless it needs nothing they do. */
-	if (weiri_list_empty(&loop->starved) || weiri_conn_has_room(conn)) {
+	if (!weiri_net_is_short(loop) || weiri_conn_has_room(conn)) {
 		buffer = weiri_conn_room(conn, &offset, &room);
 		if (buffer == NULL) {
 			weiri_loop_flush(loop);
@@ -386,6 +398,9 @@ uring_arrived(struct weir_conn *conn, struct weir_buffer *buffer, int result)
 			weir_buffer_release(buffer);
 		if (conn->state == WEIRI_CONN_LINGERING)
 			weiri_conn_discarded(conn);
+		else if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_CHARGED) &&
+			 uring_may_hand_on(conn))
+			(void)weiri_payer_stops(conn, 0);
 		return;
 	}
 	weir_buffer_release(buffer);

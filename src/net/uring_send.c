@@ -28,6 +28,8 @@
  */
 #include "net/uring.h"
 
+#include "net/lend.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -130,6 +132,7 @@ send_fill_many(struct weir_conn *conn, struct uring_batch *batch)
 	batch->vectors += (uint32_t)count;
 	batch->messages++;
 	batch->send[batch->count].bytes = bytes;
+	batch->send[batch->count].slices = (uint32_t)count;
 	return true;
 }
 
@@ -151,6 +154,7 @@ send_fill(struct weir_conn *conn, struct uring_batch *batch)
 	    (uint64_t)(uintptr_t)(slice->buffer->data + slice->offset);
 	entry->len = slice->bytes;
 	batch->send[batch->count].bytes = slice->bytes;
+	batch->send[batch->count].slices = 1;
 	return true;
 }
 
@@ -169,6 +173,7 @@ weiri_uring_conn_send(struct weir_conn *conn)
 		uring_send_over(conn);
 		return false;
 	}
+	weiri_lend_sends(conn, batch->send[batch->count].slices, false);
 	batch->send[batch->count++].conn = conn;
 	if (WEIR_UNLIKELY(batch->count == URING_BATCH ||
 			  batch->messages == URING_MESSAGES ||
@@ -233,6 +238,9 @@ weiri_uring_sends_end(struct weir_loop *loop)
 	weiri_ring_withdraw(&uring->ring, left);
 	if (WEIR_UNLIKELY(weiri_ring_unseen(&uring->ring) != batch->unseen))
 		send_read_failures(uring);
+	for (uint32_t i = 0; i < count; i++)
+		weiri_lend_sends(
+		    batch->send[i].conn, batch->send[i].slices, true);
 	batch->count = batch->messages = batch->vectors = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct uring_sending *send = &batch->send[i];

@@ -44,7 +44,9 @@ static_assert(offsetof(struct weir_account, first) == WEIRI_CACHE_LINE,
 static uint64_t
 account_room(const struct weir_account *level, bool sending)
 {
-	uint64_t limit = WEIRI_LOAD(&level->limit);
+	/* Pairs with the release in weir_account_set_limit(): the reserve read
+	 * next is not above it. */
+	uint64_t limit = __atomic_load_n(&level->limit, __ATOMIC_ACQUIRE);
 
 	return sending ? limit : limit - WEIRI_LOAD(&level->reserve);
 }
@@ -95,10 +97,12 @@ account_take_back(struct weir_account *account, const struct weir_account *end,
 		__atomic_fetch_sub(&level->used, bytes, __ATOMIC_RELEASE);
 }
 
-struct weir_account *
-weiri_account_charge(struct weir_account *account, uint64_t bytes, bool sending)
+/* From @account up to the level below @end; the level that refused, or NULL. */
+static struct weir_account *
+account_charge(struct weir_account *account, const struct weir_account *end,
+    uint64_t bytes, bool sending)
 {
-	for (struct weir_account *level = account; level != NULL;
+	for (struct weir_account *level = account; level != end;
 	     level = level->parent) {
 		if (account_add(level, bytes, sending))
 			continue;
@@ -106,6 +110,29 @@ weiri_account_charge(struct weir_account *account, uint64_t bytes, bool sending)
 		return level;
 	}
 	return NULL;
+}
+
+struct weir_account *
+weiri_account_charge(struct weir_account *account, uint64_t bytes, bool sending)
+{
+	return account_charge(account, NULL, bytes, sending);
+}
+
+/* The lowest level that is both @one or above it and @other or above it. */
+static const struct weir_account *
+account_common(const struct weir_account *one, const struct weir_account *other)
+{
+	while (one != NULL && !weiri_account_within(other, one))
+		one = one->parent;
+	return one;
+}
+
+bool
+weiri_account_charge_instead(
+    struct weir_account *to, const struct weir_account *from, uint64_t bytes)
+{
+	return account_charge(to, account_common(to, from), bytes, false) ==
+	       NULL;
 }
 
 void
@@ -125,9 +152,8 @@ weir_account_charge(struct weir_account *account, uint64_t bytes)
 
 /* ---- uncharging ---------------------------------------------------------- */
 
-/* The caller counts as inside, so @level stays. */
-static void
-account_maybe_resume(struct weir_account *level)
+void
+weiri_account_look(struct weir_account *level)
 {
 	weiri_gate_fence();
 	if (WEIRI_LOAD(&level->paused) == 0 ||
@@ -164,20 +190,22 @@ account_sub(struct weir_account *level, uint64_t bytes)
 	}
 	if (!resume)
 		return;
-	account_maybe_resume(level);
+	weiri_account_look(level);
 	__atomic_fetch_sub(
 	    &level->used, WEIRI_ACCOUNT_CALLER, __ATOMIC_RELEASE);
 }
 
-void
-weir_account_uncharge(struct weir_account *account, uint64_t bytes)
+/* From the level below @end down to @account. */
+static void
+account_uncharge(struct weir_account *account, const struct weir_account *end,
+    uint64_t bytes)
 {
 	struct weir_account *path[WEIR_ACCOUNT_DEPTH_MAX];
 	size_t depth = 0;
 
 	if (account == NULL || bytes == 0)
 		return;
-	for (struct weir_account *level = account; level != NULL;
+	for (struct weir_account *level = account; level != end;
 	     level = level->parent) {
 		WEIR_ASSERT(depth < WEIR_ACCOUNT_DEPTH_MAX);
 		path[depth++] = level;
@@ -185,6 +213,19 @@ weir_account_uncharge(struct weir_account *account, uint64_t bytes)
 	while (depth > 0)
 		account_sub(path[--depth], bytes);
 	weiri_gate_look();
+}
+
+void
+weir_account_uncharge(struct weir_account *account, uint64_t bytes)
+{
+	account_uncharge(account, NULL, bytes);
+}
+
+void
+weiri_account_uncharge_instead(
+    const struct weir_account *to, struct weir_account *from, uint64_t bytes)
+{
+	account_uncharge(from, account_common(to, from), bytes);
 }
 
 /* ---- verdicts ------------------------------------------------------------ */

@@ -30,6 +30,8 @@
 
 /* "weir acc" */
 #define ACCOUNT_LIVE UINT64_C(0x7765697220616363)
+/* The same of one that named no pause_bytes: they go with its limit. */
+#define ACCOUNT_LIVE_SHARE (ACCOUNT_LIVE - 1)
 
 static struct weiri_mutex account_lock = WEIRI_MUTEX_INITIALIZER;
 static weiri_once account_once = WEIRI_ONCE_INITIALIZER;
@@ -72,6 +74,20 @@ account_limit(uint64_t configured)
 	if (configured == 0)
 		return UINT64_MAX;
 	return configured == WEIR_LIMIT_NOTHING ? 0 : configured;
+}
+
+static bool
+account_is_live(const struct weir_account *account)
+{
+	return account->state == ACCOUNT_LIVE ||
+	       account->state == ACCOUNT_LIVE_SHARE;
+}
+
+/* Where who named no pause_bytes pauses. */
+static uint64_t
+account_share(uint64_t limit)
+{
+	return limit - limit / 4;
 }
 
 static size_t
@@ -164,10 +180,11 @@ weir_account_init(
 	    .limit = limit,
 	    .reserve = config->reserve_bytes,
 	    .pause = config->pause_bytes != 0 ? config->pause_bytes
-					      : limit - limit / 4,
+					      : account_share(limit),
 	    .resume = config->resume,
 	    .close_after = config->close_after,
-	    .state = ACCOUNT_LIVE,
+	    .state =
+		config->pause_bytes != 0 ? ACCOUNT_LIVE : ACCOUNT_LIVE_SHARE,
 	};
 	account_link(account);
 	return 0;
@@ -178,13 +195,17 @@ weir_account_set_limit(struct weir_account *account, uint64_t limit_bytes)
 {
 	uint64_t limit = account_limit(limit_bytes);
 
-	/* In an order that never lets reserve be above the limit. */
 	if (WEIRI_LOAD(&account->reserve) > limit)
 		WEIRI_STORE(&account->reserve, limit);
-	if (WEIRI_LOAD(&account->pause) > limit)
+	if (account->state == ACCOUNT_LIVE_SHARE)
+		WEIRI_STORE(&account->pause, account_share(limit));
+	else if (WEIRI_LOAD(&account->pause) > limit)
 		WEIRI_STORE(&account->pause, limit);
+	/* Pairs with the acquire in account_room(): who sees this limit sees no
+	 * reserve above it. */
 	__atomic_store_n(&account->limit, limit, __ATOMIC_RELEASE);
 	weiri_gate_look();
+	weiri_account_look(account);
 }
 
 /* ---- inspection ---------------------------------------------------------- */
@@ -210,8 +231,16 @@ account_next(const struct weir_account *root, struct weir_account *at)
 	return at == root ? NULL : at->next;
 }
 
+static bool
+account_any(struct weir_account *leaf)
+{
+	(void)leaf;
+	return true;
+}
+
 struct weir_account *
-weir_account_largest(struct weir_account *account, uint64_t *bytes)
+weiri_account_largest(struct weir_account *account,
+    bool (*counts)(struct weir_account *leaf), uint64_t *bytes)
 {
 	struct weir_account *largest = NULL;
 	uint64_t most = 0;
@@ -221,7 +250,7 @@ weir_account_largest(struct weir_account *account, uint64_t *bytes)
 	     at = account_next(account, at)) {
 		uint64_t used = weiri_account_used(at);
 
-		if (at->first == NULL && used > most) {
+		if (at->first == NULL && used > most && counts(at)) {
 			most = used;
 			largest = at;
 		}
@@ -230,6 +259,12 @@ weir_account_largest(struct weir_account *account, uint64_t *bytes)
 	if (bytes != NULL)
 		*bytes = most;
 	return largest;
+}
+
+struct weir_account *
+weir_account_largest(struct weir_account *account, uint64_t *bytes)
+{
+	return weiri_account_largest(account, account_any, bytes);
 }
 
 int
@@ -260,7 +295,7 @@ account_check_one(const struct weir_account *account)
 	     child = child->next) {
 		sum += weiri_account_used(child);
 		children++;
-		if (child->parent != account || child->state != ACCOUNT_LIVE)
+		if (child->parent != account || !account_is_live(child))
 			return "A3: an account below has another parent";
 	}
 	if (weiri_account_used(account) < sum)
@@ -339,10 +374,11 @@ weir_account_finish(struct weir_account *account)
 
 	if (account == NULL)
 		return;
-	if (account->state != ACCOUNT_LIVE)
+	if (!account_is_live(account) && WEIR_DETECTOR(account_double_finish))
 		account_fault(account, WEIR_FAULT_DOUBLE_DESTROY, 0,
 		    "account %p is not alive");
-	if (WEIRI_LOAD(&account->children) != 0)
+	if (WEIRI_LOAD(&account->children) != 0 &&
+	    WEIR_DETECTOR(account_children))
 		account_fault(account, WEIR_FAULT_LIVE_OBJECTS,
 		    WEIRI_LOAD(&account->children),
 		    "%u %{account is|accounts are} still below %p");
@@ -350,7 +386,8 @@ weir_account_finish(struct weir_account *account)
 	 * leave: it looks at a mark, or is in the resume function. */
 	while (
 	    (word = __atomic_load_n(&account->used, __ATOMIC_ACQUIRE)) != 0) {
-		if ((word & WEIRI_ACCOUNT_BYTES) != 0)
+		if ((word & WEIRI_ACCOUNT_BYTES) != 0 &&
+		    WEIR_DETECTOR(account_live_bytes))
 			account_fault(account, WEIR_FAULT_LIVE_OBJECTS,
 			    word & WEIRI_ACCOUNT_BYTES,
 			    "%u %{byte is|bytes are} still charged to %p");

@@ -353,7 +353,7 @@ weir_buffer_set_account(
 		before = (struct weir_account *)(uintptr_t)WEIRI_LOAD(word);
 	if (before == account)
 		return true;
-	if (weiri_account_charge(account, buffer->bytes, false) != NULL) {
+	if (!weiri_account_charge_instead(account, before, buffer->bytes)) {
 		weiri_gate_look();
 		return false;
 	}
@@ -362,6 +362,6 @@ weir_buffer_set_account(
 	WEIRI_STORE(word, (uint64_t)(uintptr_t)account);
 	__atomic_fetch_or(
 	    &buffer->flags, WEIRI_BUFFER_ACCOUNT, __ATOMIC_RELAXED);
-	weir_account_uncharge(before, buffer->bytes);
+	weiri_account_uncharge_instead(account, before, buffer->bytes);
 	return true;
 }

@@ -211,6 +211,17 @@ def test_broadcasts_are_heard_by_all():
     assert done.returncode == 0 and " to all, " in done.stdout, done
 
 
+def test_broadcasts_of_the_server():
+    for backend in backends():
+        with Server("--backend", backend, "--broadcast", "close",
+                    "--threads", "2") as server:
+            figures = mode("broadcast", "-c", "50", "-t", "300ms",
+                           port=server.port)
+            server.end()
+        assert figures["packets"] > 0 and figures["good"], figures
+        assert figures["delivered"] == figures["packets"] * 49, figures
+
+
 def test_broadcasts_that_miss_somebody():
     def deaf(place, data):
         return b"" if place == 2 else data

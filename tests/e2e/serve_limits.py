@@ -53,6 +53,31 @@ def test_client_that_never_reads():
         assert server.figure("pauses of receiving, peer not reading") >= 20
 
 
+def test_account_limit_is_strict():
+    """Accounts: never above the limit, and everybody is served in the end."""
+    data = packet(payload(16000)) * 16
+    with Server("--account-limit", "1M", "--connection-limit", "256k",
+                "--send-quota", "1M") as server:
+        server.serves()
+        deaf = []
+        for _ in range(20):
+            client = server.connect(receive_bytes=4096)
+            try:
+                push_until_blocked(client, data)
+            except ConnectionError:
+                pass  # it held most, and had to give way
+            deaf.append(client)
+        for client in deaf:
+            client.close()
+        with server.connect() as client:
+            for i in range(50):
+                echo(client, payload(1024, i))
+        server.end()
+        assert server.figure("pauses of receiving, account full") >= 1
+        assert 0 < server.figure("most of them") <= MIB
+        assert server.figure("bytes pinned, by accounts") == 0
+
+
 def test_tiny_packets_never_read():
     """Small answers pin whole buffers: it is those that count."""
     with Server() as server:

@@ -89,6 +89,23 @@ fits(const struct level *level, uint64_t bytes, bool sending)
 	return true;
 }
 
+/* Those that pay already pay no more. */
+static bool
+fits_instead(struct level *level, const struct level *from, uint64_t bytes)
+{
+	for (; level != NULL; level = level->parent) {
+		const struct level *at = from;
+		while (at != NULL && at != level)
+			at = at->parent;
+		if (at != NULL)
+			return true;
+		if (level->used > level->limit - level->reserve ||
+		    bytes > level->limit - level->reserve - level->used)
+			return false;
+	}
+	return true;
+}
+
 static void
 add(struct level *level, uint64_t bytes)
 {
@@ -213,7 +230,7 @@ do_move(struct model *m)
 {
 	struct held *held = &m->held[below(m, m->count)];
 	struct level *to = below(m, 8) == 0 ? NULL : pick(m);
-	bool room = to == held->level || fits(to, held->bytes, false);
+	bool room = fits_instead(to, held->level, held->bytes);
 
 	if (held->buffer == NULL)
 		return;

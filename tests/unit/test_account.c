@@ -270,6 +270,61 @@ TEST(account_limit_moves)
 	weir_account_finish(&account);
 }
 
+/* 3/4 of the limit that is, not of the first one. */
+TEST(account_pauses_at_a_share_of_its_limit)
+{
+	struct weir_account account, named;
+
+	account_make(&account, NULL, 100);
+	CHECK(weir_account_charge(&account, 80));
+	CHECK_EQ(weir_account_verdict(&account, 1, NULL), WEIR_ACCOUNT_PAUSE);
+	weir_account_set_limit(&account, 200);
+	CHECK_EQ(weir_account_verdict(&account, 1, NULL), WEIR_ACCOUNT_OK);
+	weir_account_set_limit(&account, WEIR_LIMIT_NOTHING);
+	CHECK_EQ(weir_account_verdict(&account, 1, NULL), WEIR_ACCOUNT_FULL);
+	weir_account_set_limit(&account, 0);
+	CHECK_EQ(weir_account_verdict(&account, 1, NULL), WEIR_ACCOUNT_OK);
+	weir_account_uncharge(&account, 80);
+	weir_account_finish(&account);
+
+	CHECK_EQ(weir_account_init(
+		     &named, &(struct weir_account_config){.limit_bytes = 100,
+				 .pause_bytes = 60}),
+	    0);
+	weir_account_set_limit(&named, 200);
+	CHECK(weir_account_charge(&named, 60));
+	CHECK_EQ(weir_account_verdict(&named, 1, NULL), WEIR_ACCOUNT_PAUSE);
+	weir_account_uncharge(&named, 60);
+	weir_account_finish(&named);
+}
+
+/* Who holds the bytes may be the one that waits: no release would tell it. */
+TEST(account_that_paused_is_told_of_a_higher_limit)
+{
+	struct weir_account account;
+
+	resumed = 0;
+	CHECK_EQ(
+	    weir_account_init(&account,
+		&(struct weir_account_config){
+		    .user = &resumed, .limit_bytes = 100, .resume = resume}),
+	    0);
+	CHECK(weir_account_charge(&account, 80));
+	weir_account_set_limit(&account, 400);
+	CHECK_EQ(resumed, 0); /* nobody was told to pause */
+	weir_account_set_limit(&account, 100);
+	CHECK_EQ(weir_account_verdict(&account, 30, NULL), WEIR_ACCOUNT_FULL);
+	weir_account_set_limit(&account, 120);
+	CHECK_EQ(resumed, 0); /* 80 is more than half of 90 */
+	weir_account_set_limit(&account, 400);
+	CHECK_EQ(resumed, 1);
+	weir_account_set_limit(&account, 800);
+	CHECK_EQ(resumed, 1);
+	weir_account_uncharge(&account, 80);
+	CHECK_EQ(resumed, 1);
+	weir_account_finish(&account);
+}
+
 TEST(account_that_makes_no_sense_is_refused)
 {
 	struct weir_account chain[WEIR_ACCOUNT_DEPTH_MAX], more;

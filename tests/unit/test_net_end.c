@@ -46,7 +46,7 @@ TEST(net_bad_configurations_are_refused)
 	    {.memory = &partial},
 	    {.memory = &memory, .buffer_limit_bytes = 1 << 20},
 	    {.reserved = {1}},
-	    {.reserved32 = 1},
+	    {.accounting = 2},
 	    {.without = WEIR_NET_FEATURES_ALL + 1},
 	};
 

@@ -4,7 +4,54 @@
  */
 #include "net_common.h"
 
+#include <weir/buffer_watch.h>
+
 /* ---- failures -------------------------------------------------------- */
+
+#if WEIR_DEBUG >= 1
+static void
+marked_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	/* Lent for the receive and back, whatever the back end. */
+	CHECK_EQ(slice.buffer->history & 15, WEIR_BUFFER_EVENT_BACK);
+	CHECK_EQ(slice.buffer->history >> 4 & 15, WEIR_BUFFER_EVENT_RX);
+	weir_conn_set_user(conn, weir_buffer_retain(slice.buffer));
+	CHECK_EQ(weir_conn_send(conn, &slice, 1, NULL), 0);
+}
+
+static void
+marked_sent(struct weir_conn *conn, void *context, int status)
+{
+	struct weir_buffer *buffer = weir_conn_user(conn);
+	uint64_t history = buffer->history;
+	bool lent = false;
+
+	(void)context;
+	CHECK_EQ(status, 0);
+	for (; history != 0; history >>= 4)
+		if ((history & 15) == WEIR_BUFFER_EVENT_TX)
+			lent = true;
+	CHECK(lent);
+	CHECK_EQ(weir_buffer_state(buffer), WEIR_BUFFER_APP);
+	weir_buffer_release(buffer);
+}
+
+TEST(net_buffers_are_marked_while_a_call_works_with_them)
+{
+	static const struct weir_handlers handlers = {
+	    .on_data = marked_data, .on_sent = marked_sent};
+	struct rig rig;
+
+	rig_start(&rig, NULL, &handlers);
+	int fd = client_connect(&rig);
+	for (int i = 0; i < 10; i++) {
+		client_send(fd, "abc", 3);
+		client_expect(fd, "abc", 3);
+	}
+	close(fd);
+	rig_end(&rig);
+}
+#endif
 
 TEST(net_every_failing_allocation_is_survived)
 {
@@ -439,4 +486,87 @@ TEST(net_reset_behind_bytes_without_memory_stays_a_reset)
 	CHECK_EQ(late.reason, WEIR_CLOSE_RESET + 1);
 	weir_buffer_release(late.buffer);
 	rig_end(&rig);
+}
+
+/* ---- one queue over all loops --------------------------------------------- */
+
+#define TURN_LOOPS 2
+#define TURN_CONNS 3 /* of each loop */
+
+static int64_t turn_budget; /* atomic: buffers to be had */
+static uint32_t turn_order[TURN_LOOPS * TURN_CONNS];
+static uint32_t turn_count; /* atomic */
+
+static struct weir_buffer *
+turn_acquire(size_t bytes, void *context)
+{
+	if (__atomic_sub_fetch(&turn_budget, 1, __ATOMIC_RELAXED) < 0) {
+		__atomic_fetch_add(&turn_budget, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	return memory_acquire(bytes, context);
+}
+
+/* The first byte says who it is. */
+static void
+turn_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	uint32_t at = __atomic_load_n(&turn_count, __ATOMIC_RELAXED);
+
+	(void)conn;
+	CHECK_LT(at, TURN_LOOPS * TURN_CONNS);
+	turn_order[at] = *weir_slice_data(slice);
+	weir_slice_release(&slice);
+	__atomic_store_n(&turn_count, at + 1, __ATOMIC_RELEASE);
+}
+
+TEST(net_waiting_connections_of_all_loops_are_served_in_their_order)
+{
+	static const struct weir_handlers handlers = {.on_data = turn_data};
+	static const struct weir_net_memory few = {
+	    .buffer_acquire = turn_acquire,
+	    .object_alloc = memory_object,
+	    .object_free = memory_object_free,
+	};
+	/* Nothing lent ahead, so that each buffer is for somebody. */
+	const struct weir_net_config config = {
+	    .memory = &few, .without = WEIR_NET_BUFFER_RING};
+	const struct weir_listen_config listen = {.handlers = handlers};
+	struct rig rig[TURN_LOOPS];
+	int fds[TURN_LOOPS * TURN_CONNS];
+
+	rig_net_create(&rig[0], &config);
+	for (unsigned i = 0; i < TURN_LOOPS; i++) {
+		struct weir_listener *listener;
+		rig[i].net = rig[0].net;
+		CHECK_EQ(weir_loop_create(rig[0].net, &rig[i].loop), 0);
+		CHECK_EQ(weir_listen(rig[i].loop, &listen, &listener), 0);
+		rig[i].port = weir_listener_port(listener);
+		CHECK_EQ(
+		    pthread_create(&rig[i].thread, NULL, rig_thread, &rig[i]),
+		    0);
+	}
+	for (unsigned i = 0; i < TURN_LOOPS * TURN_CONNS; i++) {
+		unsigned char name = (unsigned char)i;
+		fds[i] = client_connect(&rig[i % TURN_LOOPS]);
+		client_send(fds[i], &name, 1);
+		WAIT_FOR(rig_stats(&rig[0]).starved_now == i + 1);
+	}
+	/* One at a time: whose turn it is gets it, on whichever loop. */
+	for (uint32_t i = 0; i < TURN_LOOPS * TURN_CONNS; i++) {
+		__atomic_fetch_add(&turn_budget, 1, __ATOMIC_RELAXED);
+		WAIT_FOR(
+		    __atomic_load_n(&turn_count, __ATOMIC_ACQUIRE) == i + 1);
+		CHECK_EQ(turn_order[i], i);
+	}
+	CHECK_EQ(rig_stats(&rig[0]).starved_now, 0);
+	for (unsigned i = 0; i < TURN_LOOPS * TURN_CONNS; i++)
+		close(fds[i]);
+	for (unsigned i = 0; i < TURN_LOOPS; i++) {
+		weir_loop_stop(rig[i].loop, 5000);
+		CHECK_EQ(pthread_join(rig[i].thread, NULL), 0);
+		weir_loop_destroy(rig[i].loop);
+	}
+	check_nothing_out();
+	weir_net_destroy(rig[0].net);
 }

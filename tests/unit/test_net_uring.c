@@ -10,6 +10,8 @@
 
 #include "net/uring.h"
 
+#include <weir/buffer_watch.h>
+
 /* Of a feature set; skips where io_uring is not to be had. */
 static void
 uring_start(struct rig *rig, struct weir_net_config config,
@@ -28,6 +30,66 @@ uring_start(struct rig *rig, struct weir_net_config config,
 	CHECK_EQ(weir_listen(rig->loop, &listen, &listener), 0);
 	rig->port = weir_listener_port(listener);
 	CHECK_EQ(pthread_create(&rig->thread, NULL, rig_thread, rig), 0);
+}
+
+/* ---- whose a buffer is -------------------------------------------------- */
+
+static bool lent_seen; /* atomic */
+
+static void
+lent_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	CHECK_EQ(weir_buffer_state(slice.buffer), WEIR_BUFFER_APP);
+	/* It has been the kernel's until now. */
+	CHECK_EQ(slice.buffer->history & 15, WEIR_BUFFER_EVENT_BACK);
+	__atomic_store_n(&lent_seen, true, __ATOMIC_RELEASE);
+	CHECK_EQ(weir_conn_send(conn, &slice, 1, NULL), 0);
+}
+
+/* Buffers that are held, and not the program's. */
+static size_t
+lent_count(struct weir_buffer_holding *held, size_t most)
+{
+	const struct weir_buffer_query all = {.pool = NULL};
+	size_t count = weir_buffer_held(&all, held, most);
+
+	CHECK_LE(count, most);
+	for (size_t i = 0; i < count; i++)
+		if (held[i].state != WEIR_BUFFER_KERNEL_RX)
+			return 0;
+	return count;
+}
+
+TEST(net_buffers_lent_to_the_kernel_are_the_kernels)
+{
+	const struct weir_handlers handlers = {.on_data = lent_data};
+	struct weir_net_config config = {.without = 0};
+	static struct weir_buffer_holding held[1024];
+	struct rig rig;
+	int status;
+
+	uring_start(&rig, config, &handlers);
+	if (!(weir_net_features(rig.net) & WEIR_NET_BUFFER_RING))
+		SKIP("receives do not pick their buffers here");
+	int fd = client_connect(&rig);
+	client_send(fd, "abc", 3);
+	client_expect(fd, "abc", 3);
+	CHECK(__atomic_load_n(&lent_seen, __ATOMIC_ACQUIRE));
+	WAIT_FOR(lent_count(held, 1024) > 0);
+
+	/* Whoever releases what it does not hold is told so. */
+	pid_t child = fork();
+	CHECK_GE(child, 0);
+	if (child == 0) {
+		close(STDERR_FILENO);
+		weir_buffer_release(
+		    (struct weir_buffer *)(uintptr_t)held[0].buffer);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	close(fd);
+	rig_end(&rig);
 }
 
 /* ---- features --------------------------------------------------------- */
@@ -59,6 +121,7 @@ TEST(net_features_depend_on_each_other)
 	    .without = WEIR_NET_BUFFER_RING};
 	const struct weir_net_config not_deferred = {
 	    .without = WEIR_NET_DEFERRED};
+	const struct weir_net_config no_cap = {.without = WEIR_NET_TURN_CAP};
 	struct rig rig;
 
 	uring_start(&rig, no_buffers, &echo_handlers);
@@ -68,6 +131,9 @@ TEST(net_features_depend_on_each_other)
 	rig_end(&rig);
 	uring_start(&rig, not_deferred, &echo_handlers);
 	CHECK_EQ(weir_net_features(rig.net) & WEIR_NET_RING_SEND, 0);
+	rig_end(&rig);
+	uring_start(&rig, no_cap, &echo_handlers);
+	CHECK_EQ(weir_net_features(rig.net) & WEIR_NET_MULTISHOT_RECEIVE, 0);
 	rig_end(&rig);
 }
 

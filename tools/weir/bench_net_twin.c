@@ -43,7 +43,7 @@ twin_live(int output)
 	};
 	const struct weir_listen_config listen = {
 	    .address = "127.0.0.1",
-	    .handlers = serve_handlers(SERVE_PACKET),
+	    .handlers = serve_handlers(SERVE_PACKET, NULL),
 	};
 	struct sigaction action = {.sa_handler = twin_end};
 	struct weir_listener *listener;

@@ -45,7 +45,8 @@ struct serve_worker {
 struct serve {
 	const struct serve_settings *set;
 	struct weir_net *net;
-	FILE *json;  /* NULL: none is asked for */
+	struct weir_channel *all; /* --broadcast, or NULL */
+	FILE *json;               /* NULL: none is asked for */
 	FILE *prose; /* standard output, unless the JSON goes there */
 	struct serve_worker *workers;
 	size_t loops;   /* created */
@@ -85,6 +86,9 @@ serve_create_net(struct serve *serve)
 	config.connections_max = (uint32_t)set->connections_max;
 	config.address_max = (uint32_t)set->address_max;
 	config.buffer_limit_bytes = set->buffer_limit;
+	config.account_limit_bytes = set->account_limit;
+	config.connection_limit_bytes = set->connection_limit;
+	config.accounting = set->listener_limit != 0;
 	config.hold_ms =
 	    set->hold_ns == 0 ? UINT32_MAX : serve_ms(set->hold_ns);
 	config.without = (uint32_t)set->without;
@@ -105,14 +109,30 @@ serve_create_net(struct serve *serve)
 }
 
 static int
+serve_create_channel(struct serve *serve)
+{
+	const struct serve_settings *set = serve->set;
+	struct weir_channel_config config = {
+	    .policy = set->broadcast == SERVE_CLOSE ? WEIR_SLOW_CLOSE
+						    : WEIR_SLOW_SKIP,
+	    .limit_messages = (uint32_t)set->broadcast_messages,
+	};
+
+	return set->broadcast == SERVE_ECHO
+		   ? 0
+		   : weir_channel_create(serve->net, &config, &serve->all);
+}
+
+static int
 serve_listen(struct serve *serve, struct weir_loop *loop, bool shared)
 {
 	struct weir_listen_config config = {
 	    .address = serve->set->address,
 	    .port = serve->port,
 	    .shared = shared,
-	    .handlers =
-		serve_handlers((enum serve_protocol)serve->set->protocol),
+	    .account_limit_bytes = serve->set->listener_limit,
+	    .handlers = serve_handlers(
+		(enum serve_protocol)serve->set->protocol, serve->all),
 	};
 	struct weir_listener *listener;
 	int error = weir_listen(loop, &config, &listener);
@@ -375,6 +395,8 @@ serve_conclude(struct serve *serve, bool served)
 	if (served) {
 		serve_report_dropped(serve->prose, serve->dropped);
 		serve_report(serve->prose, serve->net);
+		if (serve->all != NULL)
+			serve_report_channel(serve->prose, serve->all);
 	}
 	leaks = serve_leaks(served ? serve->prose : NULL, serve->net);
 	if (!served && leaks > 0)
@@ -423,10 +445,16 @@ serve_execute(const struct serve_settings *set)
 		return CLI_FAILED;
 	serve.workers = calloc((size_t)set->threads, sizeof(*serve.workers));
 	error = serve.workers == NULL ? -ENOMEM : serve_create_net(&serve);
+	if (error == 0) {
+		error = serve_create_channel(&serve);
+		if (error != 0)
+			weir_net_destroy(serve.net);
+	}
 	if (error != 0) {
 		serve_complain(set->address, set->port, error);
 	} else {
 		status = serve_run(&serve);
+		weir_channel_destroy(serve.all);
 		/* A pool with something out must not be destroyed. */
 		if (serve_leaks(NULL, serve.net) == 0)
 			weir_net_destroy(serve.net);

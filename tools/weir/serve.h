@@ -4,14 +4,14 @@
  *
  *   cmd_serve.c     start, signals, end
  *   serve_options.c the command line
- *   serve_echo.c    the two protocols, on public headers only
+ *   serve_echo.c    the two protocols, echoed or broadcast, on public headers only
  *   serve_memory.c  malloc in place of weir's pools, for comparison
  *   serve_report.c  figures, also without waiting, verdict on leaks, complaints
  */
 #ifndef WEIR_TOOL_SERVE_H
 #define WEIR_TOOL_SERVE_H
 
-#include <weir/net.h>
+#include <weir/channel.h>
 
 #include <stdio.h>
 
@@ -26,6 +26,13 @@ enum serve_protocol {
 	SERVE_RAW,
 };
 
+/* What a packet is answered with. */
+enum serve_broadcast {
+	SERVE_ECHO,
+	SERVE_SKIP, /* to all, and passing over who is slow */
+	SERVE_CLOSE,
+};
+
 enum serve_memory_kind {
 	SERVE_POOL,
 	SERVE_MALLOC,
@@ -38,6 +45,7 @@ struct serve_settings {
 	uint64_t connections_max;
 	uint64_t address_max;
 	uint64_t buffer_limit;
+	uint64_t account_limit, listener_limit, connection_limit;
 	uint64_t send_quota;
 	uint64_t prealloc;
 	uint64_t stall_ns;
@@ -49,6 +57,8 @@ struct serve_settings {
 	int preset; /* enum weir_net_preset, 0: none */
 	int backend;
 	int protocol;
+	int broadcast; /* enum serve_broadcast */
+	uint64_t broadcast_messages;
 	int memory;
 	const char *json;
 	bool buffer_limit_given;
@@ -59,7 +69,9 @@ struct serve_settings {
 /** serve_options() - read the command line; CLI_GO_ON, or the exit status. */
 int serve_options(int argc, char **argv, const struct serve_settings **out);
 
-struct weir_handlers serve_handlers(enum serve_protocol protocol);
+/** serve_handlers() - @all: packets go to all its members; NULL: echo. */
+struct weir_handlers serve_handlers(
+    enum serve_protocol protocol, struct weir_channel *all);
 
 /**
  * struct serve_packets - whole packets at the start of some bytes.
@@ -95,6 +107,9 @@ struct serve_malloc_counts {
  */
 void serve_malloc_collect(void);
 struct serve_malloc_counts serve_malloc_total(void);
+
+/** serve_report_channel() - figures of a channel for people. */
+void serve_report_channel(FILE *out, struct weir_channel *channel);
 
 /** serve_report() - figures of engine and pools for people. */
 void serve_report(FILE *out, struct weir_net *net);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * serve_echo.c - the protocols: packets back byte for byte, or bytes as is.
+ * serve_echo.c - the protocols: packets back byte for byte or to all, or bytes
+ * as is.
  *
  * Whole packets are sent from the buffer they were received in; nothing is
  * copied.  Of a packet that is not complete, the engine receives the rest
@@ -39,6 +40,27 @@ serve_scan(const unsigned char *data, uint32_t bytes)
 	return packets;
 }
 
+/* Whole packets, with a reference: back, or to all. */
+static void
+echo_answer(struct weir_conn *conn, struct weir_slice slice)
+{
+	struct weir_channel *all = weir_conn_context(conn);
+
+	/* What a failed send means, the engine sees to. */
+	if (WEIR_LIKELY(all == NULL))
+		(void)weir_conn_send(conn, &slice, 1, NULL);
+	else
+		(void)weir_channel_publish(all, slice);
+}
+
+static void
+echo_join(struct weir_conn *conn)
+{
+	/* Without memory for a member it would hear nothing. */
+	if (weir_channel_join(weir_conn_context(conn), conn) != 0)
+		weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);
+}
+
 /* More than whole packets: split the slice. */
 static void
 echo_split(struct weir_conn *conn, struct weir_slice slice,
@@ -51,7 +73,7 @@ echo_split(struct weir_conn *conn, struct weir_slice slice,
 	if (packets->whole_bytes > 0) {
 		slice.bytes = packets->whole_bytes;
 		weir_buffer_retain(slice.buffer);
-		(void)weir_conn_send(conn, &slice, 1, NULL);
+		echo_answer(conn, slice);
 	}
 	if (packets->malformed) {
 		weir_buffer_release(tail.buffer);
@@ -67,9 +89,8 @@ echo_packets(struct weir_conn *conn, struct weir_slice slice)
 	struct serve_packets packets =
 	    serve_scan(slice.buffer->data + slice.offset, slice.bytes);
 
-	/* What a failed send means, the engine sees to. */
 	if (WEIR_LIKELY(packets.whole_bytes == slice.bytes))
-		(void)weir_conn_send(conn, &slice, 1, NULL);
+		echo_answer(conn, slice);
 	else
 		echo_split(conn, slice, &packets);
 }
@@ -81,9 +102,11 @@ echo_raw(struct weir_conn *conn, struct weir_slice slice)
 }
 
 struct weir_handlers
-serve_handlers(enum serve_protocol protocol)
+serve_handlers(enum serve_protocol protocol, struct weir_channel *all)
 {
 	return (struct weir_handlers){
+	    .on_accept = all != NULL ? echo_join : NULL,
+	    .context = all,
 	    .on_data = protocol == SERVE_RAW ? echo_raw : echo_packets,
 	};
 }

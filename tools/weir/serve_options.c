@@ -16,6 +16,8 @@ static const char *const options_backends[] = {
 static const char *const options_protocols[] = {"packet", "raw", NULL};
 static const char *const options_memories[] = {"pool", "malloc", NULL};
 
+static const char *const options_broadcasts[] = {"off", "skip", "close", NULL};
+
 static const char *const options_presets[] = {
     "none", "100", "1000", "10000", NULL};
 
@@ -39,10 +41,19 @@ options_check(const struct cli_command *command, struct serve_settings *set)
 		    set->address);
 	if (strcmp(set->address, "localhost") == 0)
 		set->address = "127.0.0.1";
+	if (set->broadcast != SERVE_ECHO && set->protocol == SERVE_RAW)
+		return cli_usage(command,
+		    "--broadcast sends whole packets; --protocol raw has none");
 	if (set->buffer_limit_given && set->memory == SERVE_MALLOC)
 		return cli_usage(command,
 		    "--buffer-limit bounds weir's pools; --memory malloc has "
 		    "none");
+	if (set->memory == SERVE_MALLOC &&
+	    (set->account_limit | set->listener_limit |
+		set->connection_limit) != 0)
+		return cli_usage(command,
+		    "--account-limit, --listener-limit and --connection-limit "
+		    "count weir's buffers; --memory malloc has none");
 	if (set->buffer_limit_given &&
 	    set->buffer_limit <
 		(set->threads + 1) * (uint64_t)WEIR_NET_BUFFER_BYTES_MAX)
@@ -59,6 +70,7 @@ static struct serve_settings options_set = {
     .address = "127.0.0.1",
     .port = 7700,
     .threads = 1,
+    .broadcast_messages = 1024,
     .send_quota = 65536,
     .stall_ns = UINT64_C(30000000000),
     .hold_ns = UINT64_C(5000000000),
@@ -113,6 +125,19 @@ static const struct cli_option options_table[] = {
 	.target = &options_set.protocol,
 	.choices = options_protocols,
 	.help = "length and payload, or bytes alone"},
+    {.name = "broadcast",
+	.kind = CLI_ENUM,
+	.target = &options_set.broadcast,
+	.choices = options_broadcasts,
+	.help = "send each packet to all connections; who is slow is passed "
+		"over, or closed"},
+    {.name = "broadcast-messages",
+	.kind = CLI_U64,
+	.target = &options_set.broadcast_messages,
+	.min = 1,
+	.max = 1000000,
+	.value_name = "N",
+	.help = "slow is who is more messages behind than this"},
     {.name = "memory",
 	.letter = 'm',
 	.kind = CLI_ENUM,
@@ -143,6 +168,27 @@ static const struct cli_option options_table[] = {
 	.no_default = true,
 	.help = "most bytes in buffers at any moment; none "
 		"unless given"},
+    {.name = "account-limit",
+	.kind = CLI_BYTES,
+	.target = &options_set.account_limit,
+	.min = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	.no_default = true,
+	.help =
+	    "most bytes that all connections together may pin; near it they "
+	    "stop receiving, and who holds most is closed if that does not "
+	    "help; none unless given"},
+    {.name = "listener-limit",
+	.kind = CLI_BYTES,
+	.target = &options_set.listener_limit,
+	.min = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	.no_default = true,
+	.help = "the same for the connections of each thread's listener"},
+    {.name = "connection-limit",
+	.kind = CLI_BYTES,
+	.target = &options_set.connection_limit,
+	.min = WEIR_NET_BUFFER_LIMIT_BYTES_MIN,
+	.no_default = true,
+	.help = "the same for each connection"},
     {.name = "send-quota",
 	.kind = CLI_BYTES,
 	.target = &options_set.send_quota,
@@ -204,7 +250,8 @@ static const struct cli_command options_command = {
     .options = options_table,
     .option_count = sizeof(options_table) / sizeof(options_table[0]),
     .details = "A packet is a 4-byte big-endian length, at most 65532, and as "
-	       "many bytes; it comes back byte for byte.  'listening on "
+	       "many bytes; it comes back byte for byte, or goes to all.  "
+	       "'listening on "
 	       "ADDR:PORT' on standard output says that the server is ready.  "
 	       "SIGUSR1 prints figures; SIGINT and SIGTERM end the server and "
 	       "print figures and a verdict on leaks (exit status 1 if any).",

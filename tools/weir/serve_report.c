@@ -41,7 +41,12 @@
 	X(starved, "waits for a buffer")                         \
 	X(starved_now, "connections waiting for a buffer")       \
 	X(quota_pauses, "pauses of receiving, peer not reading") \
-	X(listeners_lost, "listeners lost")
+	X(listeners_lost, "listeners lost")                      \
+	X(throttled, "pauses of receiving, account full")        \
+	X(throttled_now, "connections paused by an account")     \
+	X(closed_holding, "ended with buffers still held")       \
+	X(account_bytes, "bytes pinned, by accounts")            \
+	X(account_bytes_peak, "most of them")
 
 static void
 report_net_text(FILE *out, const struct weir_net_figures *stats)
@@ -114,6 +119,19 @@ serve_report(FILE *out, struct weir_net *net)
 	if (pools != NULL)
 		fprintf(out, "%s\n", pools);
 	free(pools);
+	fflush(out);
+}
+
+void
+serve_report_channel(FILE *out, struct weir_channel *channel)
+{
+	struct weir_broadcast_figures stats = {.size = sizeof(stats)};
+
+	if (weir_channel_stats(channel, &stats) == 0)
+		fprintf(out,
+		    "broadcast: %" PRIu64 " messages, %" PRIu64
+		    " deliveries passed over, %" PRIu64 " members closed\n",
+		    stats.published, stats.skipped, stats.closed);
 	fflush(out);
 }
 
