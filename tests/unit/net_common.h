@@ -234,7 +234,7 @@ client_connect(const struct rig *rig)
 	    .sin_port = htons(rig->port),
 	    .sin_addr = {htonl(INADDR_LOOPBACK)},
 	};
-	struct timeval limit = {.tv_sec = 20};
+	struct timeval limit = {.tv_sec = 45};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	CHECK_GE(fd, 0);

@@ -90,28 +90,27 @@ slow_settle(struct rig *rig)
 }
 
 /*
- * What they hold is bounded by their quotas; 1 MiB of small buffers and half of
- * that in large ones may be lent to the kernel, and a little is just on its way.
- * A multishot receive that cannot be told where to end may bring more at first.
+ * What they hold is bounded by their quotas, a tenth more for what is just on its
+ * way; 1 MiB of small buffers and half of that in large ones may be lent to the
+ * kernel.
  */
 static uint64_t
-slow_most(const struct rig *rig, bool large)
+slow_most(const struct rig *rig, uint32_t quota, bool large)
 {
 	uint32_t used = weir_net_features(rig->net);
-	uint64_t most = SLOW_CLIENTS * (uint64_t)SLOW_QUOTA;
+	uint64_t most = SLOW_CLIENTS * (uint64_t)quota * 11 / 10;
 
-	if ((used & WEIR_NET_MULTISHOT_RECEIVE) && !(used & WEIR_NET_TURN_CAP))
-		most *= 3;
 	if (used & WEIR_NET_BUFFER_RING)
 		most += large ? 3u << 19 : 1u << 20;
-	return most + (1u << 19);
+	return most;
 }
 
 static void
-slow_crowd(uint32_t receive_bytes_max)
+slow_crowd(uint32_t quota, uint32_t receive_bytes_max, uint32_t without)
 {
 	struct weir_net_config config = {
-	    .send_quota_bytes = SLOW_QUOTA,
+	    .send_quota_bytes = quota,
+	    .without = without,
 	    .receive_bytes_max = receive_bytes_max,
 	};
 	static unsigned char data[1028];
@@ -134,7 +133,8 @@ slow_crowd(uint32_t receive_bytes_max)
 		client_expect(good, data, sizeof(data));
 		slow_settle(&rig);
 	}
-	CHECK_LE(buffers_in_use(), slow_most(&rig, receive_bytes_max == 0));
+	CHECK_LE(
+	    buffers_in_use(), slow_most(&rig, quota, receive_bytes_max == 0));
 	for (int i = 0; i < SLOW_CLIENTS; i++)
 		close(slow[i]);
 	close(good);
@@ -143,12 +143,23 @@ slow_crowd(uint32_t receive_bytes_max)
 
 TEST(net_slow_readers_hold_no_more_than_their_quotas)
 {
-	slow_crowd(0);
+	slow_crowd(SLOW_QUOTA, 0, 0);
 }
 
 TEST(net_slow_readers_hold_no_more_in_small_buffers)
 {
-	slow_crowd(2048);
+	slow_crowd(SLOW_QUOTA, 2048, 0);
+}
+
+/* Less than the largest receive. */
+TEST(net_slow_readers_hold_no_more_than_small_quotas)
+{
+	slow_crowd(SLOW_QUOTA / 4, 0, 0);
+}
+
+TEST(net_slow_readers_hold_no_more_where_receives_cannot_be_capped)
+{
+	slow_crowd(SLOW_QUOTA, 0, WEIR_NET_TURN_CAP);
 }
 
 /* ---- tails in buffers larger than they ---------------------------------- */
