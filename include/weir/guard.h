@@ -21,6 +21,9 @@
  *   off     nothing is under guard
  *   sample  some objects are: so few that a server can afford it at all times
  *   full    every object is, and stays known after its end: for tests
+ *   tool    every object is a block of malloc(), so that AddressSanitizer,
+ *           Valgrind and heaptrack see objects as they see those: for tests
+ *           under these tools
  *
  * The mode comes from weir_config.guard or WEIR_GUARD, and weir_guard_set()
  * changes it at any time.  docs/SECURITY-MODEL.md has what each finds and costs.
@@ -130,6 +133,7 @@ enum weir_guard_mode {
 	WEIR_GUARD_OFF = 0,
 	WEIR_GUARD_SAMPLE = 1,
 	WEIR_GUARD_FULL = 2,
+	WEIR_GUARD_TOOL = 3,
 };
 
 /**
@@ -137,7 +141,7 @@ enum weir_guard_mode {
  *
  * The same as text, for WEIR_GUARD and weir_config.guard:
  *
- *     off | sample[:rate] | full, and :pool,pool,... for these pools alone
+ *     off | sample[:rate] | full | tool, and :pool,pool,... for these pools alone
  *
  * A pool is named by its name, or by the beginning of it and a star.
  */
@@ -192,6 +196,46 @@ WEIR_API WEIR_NODISCARD int weir_guard_set(
     const struct weir_guard_config *config) WEIR_NOEXCEPT;
 
 /**
+ * weir_debug_set() - put items of the debug menu in force, for whoever searches.
+ * @menu: items with a comma between two, copied; NULL or "": none.
+ *
+ * As text for WEIR_DEBUG and weir_config.debug, too.  An item is for all pools, or
+ * with @pool behind it for one, or for those whose names begin as a name that
+ * ends with a star; it may be there more than once:
+ *
+ *   fail:P%       so many of all requests fail, as for want of memory
+ *   fail-nth:N    request number N fails, counted from this call; N+: and all
+ *                 behind it
+ *   seed:N        which ones fail:P% means; without it one is drawn and told
+ *   poison        objects hold a pattern at first and after their end, where it
+ *                 is looked at before the memory is used again
+ *   tag           words behind each object lead to its pool's name, and are looked
+ *                 at when it ends
+ *   caller        the stacks that took and ended an object are kept, and a word
+ *                 behind it leads to the last
+ *   cold-first    memory is used again as late as possible, not as soon
+ *   no-cache      threads keep no objects: each call goes to the pool's stock
+ *   integrity     what an object holds when it ends stays there, and is compared
+ *                 before the memory is used again
+ *   pass-through  each object is a block of malloc(), as in mode tool
+ *
+ *     weir_debug_set("fail:0.1%,seed:7,poison@conn,poison@req*");
+ *
+ * Modes full and tool come first: of their pools all that is on the menu beside
+ * fail, fail-nth and no-cache is what they do by themselves.  When threads take
+ * notice is as with weir_guard_set().
+ *
+ * Returns:   0; -EINVAL for what is not on the menu, said in a message with what
+ *            is nearest; -ENOMEM without address space.
+ * Ownership: copies.
+ * Threads:   any thread.  Not async-signal-safe.
+ * Cost:      linear in the pools.  Off, a request costs nothing more.
+ * Errors:    on failure nothing is changed.
+ * Since:     0.1
+ */
+WEIR_API WEIR_NODISCARD int weir_debug_set(const char *menu) WEIR_NOEXCEPT;
+
+/**
  * weir_guard_set_policy() - what happens after a fault of a class.
  * @fault_class: one of the classes, or WEIR_FAULT_COUNT for all.
  * @policy:      WEIR_GUARD_BY_MODE puts the default back.
@@ -215,7 +259,8 @@ struct weir_guard_stats {
 	uint64_t refused;     /* were to be and could not, for want of room */
 	uint64_t reports;     /* of objects under guard */
 	uint64_t bytes;       /* memory in use for all of it, about */
-	uint64_t reserved[4];
+	uint64_t failed;      /* requests that the debug menu had fail */
+	uint64_t reserved[3];
 };
 
 /**
@@ -230,6 +275,58 @@ struct weir_guard_stats {
  * Since:     0.1
  */
 WEIR_API int weir_guard_read(struct weir_guard_stats *out) WEIR_NOEXCEPT;
+
+/* ---- leaks ------------------------------------------------------------- */
+
+/** Objects under guard of one pool, taken by one stack, that are in use. */
+struct weir_leak {
+	const char *pool_kind;
+	const char *pool_name;
+	uint64_t objects;
+	uint64_t bytes;
+	uint64_t age_ns_min, age_ns_max; /* of the newest, the oldest */
+	/* Of them, in use for longer than suspect_ns: four times what 99 of 100
+	 * of the pool's objects lived.  0: fewer than 100 ended so far. */
+	uint64_t suspects;
+	uint64_t suspect_ns;
+	const void *const *stack; /* who took them, innermost first */
+	size_t stack_count;
+	const char *line; /* all that in a line, without a newline */
+	const char *json; /* the same as one JSON object */
+};
+
+/** Told of one; false: no more.  What it is told is valid during the call. */
+typedef bool (*weir_leak_fn)(const struct weir_leak *leak, void *context);
+
+enum weir_leaks {
+	WEIR_LEAKS_ALL = 0,
+	WEIR_LEAKS_SUSPECTS = 1, /* those with a suspect among them */
+};
+
+/**
+ * weir_guard_leaks() - tell which objects under guard are in use, and since when.
+ * @which:   all of them, or what has been in use for unusually long.
+ * @tell:    called for each; NULL: they are written, as messages with the frames
+ *           of their stacks and as lines of JSON on standard error, of which
+ *           `weir symbolize` makes functions and lines.
+ * @context: handed to @tell.
+ *
+ * In mode full these are all objects; what a program leaves at its end is told so
+ * with WEIR_LEAKS=1.  In mode sample they are samples, and the suspects among them
+ * are what a server may have forgotten.  At most 32 are told, those with the most
+ * bytes.
+ *
+ * Returns:   how many there are to tell.
+ * Ownership: nothing changes hands.
+ * Threads:   any thread; no lock is held while @tell runs.  Not
+ *            async-signal-safe.
+ * Cost:      linear in the objects under guard, which threads that put some there
+ *            wait for; 8 KiB of stack at most.
+ * Errors:    none.
+ * Since:     0.1
+ */
+WEIR_API size_t weir_guard_leaks(
+    enum weir_leaks which, weir_leak_fn tell, void *context) WEIR_NOEXCEPT;
 
 WEIR_END_DECLS
 

@@ -55,7 +55,8 @@ enum weir_config_flags {
  *   source.flags WEIR_SOURCE_FLAGS  none (prefault,lock,nodump,notrim)
  *   decay_ms     WEIR_DECAY         10000 (0 is at once; never)
  *   maintain_ms  WEIR_MAINTAIN      no helper thread
- *   guard        WEIR_GUARD         off (sample[:rate], full; :pool,...)
+ *   guard        WEIR_GUARD         off (sample[:rate], full, tool; :pool,...)
+ *   debug        WEIR_DEBUG         off (fail:1%,poison,tag@pool, ...)
  *   flags        WEIR_LEAKS=1, WEIR_SHOW=1
  *
  * Sizes in the environment take the suffixes k, M, G (powers of 1024); times
@@ -76,7 +77,8 @@ struct weir_config {
 				 weir_maintain(); or a value below */
 	uint64_t maintain_ms; /* a helper thread calls it this often */
 	const char *guard;    /* mode and pools; see weir/guard.h */
-	uint64_t reserved[5];
+	const char *debug;    /* items and pools; see weir_debug_set() */
+	uint64_t reserved[4];
 };
 
 /** Values of weir_config.decay_ms beside a number of milliseconds. */

@@ -10,9 +10,10 @@
  * Invariants:
  *
  *   C1  config_ready is set once, after the options are complete.  Afterwards
- *       only the two limits, the decay and the guard's mode change with their
- *       origins, by weir_set_limit(), weir_set_decay() and weir_guard_set(),
- *       and at the end of the process the hooks, which become NULL.
+ *       only the two limits, the decay, the guard's mode and the debug menu
+ *       change with their origins, by weir_set_limit(), weir_set_decay(),
+ *       weir_guard_set() and weir_debug_set(), and at the end of the process the
+ *       hooks, which become NULL.
  *   C2  config_mutex is a leaf: under it nothing but resolve.c runs, which
  *       reads the environment and the control group.
  *   C3  The fork handlers are in place before config_mutex is ever taken.
@@ -82,7 +83,8 @@ config_send_lines(const struct weir_config *config,
 static void
 config_announce(void)
 {
-	char text_bytes[1024 + WEIRI_GUARD_POOLS_BYTES];
+	char
+	    text_bytes[1024 + WEIRI_GUARD_POOLS_BYTES + WEIRI_DEBUG_TEXT_BYTES];
 	struct weiri_text text = {text_bytes, sizeof(text_bytes), 0};
 
 	/* Only the thread that started the library comes here. */
@@ -133,6 +135,13 @@ weiri_config_guard(void)
 	return &config_options.guard_option;
 }
 
+const struct weiri_debug_option *
+weiri_config_debug(void)
+{
+	(void)weiri_config();
+	return &config_options.debug_option;
+}
+
 bool
 weiri_config_started(void)
 {
@@ -176,6 +185,17 @@ weiri_config_set_guard(const struct weiri_guard_option *option)
 	weiri_mutex_lock(&config_mutex);
 	config_options.guard_option = *option;
 	config_options.guard = WEIRI_ORIGIN_SET_GUARD;
+	weiri_mutex_unlock(&config_mutex);
+}
+
+void
+weiri_config_set_debug(const struct weiri_debug_option *option, bool by_call)
+{
+	(void)weiri_config();
+	weiri_mutex_lock(&config_mutex);
+	config_options.debug_option = *option;
+	if (by_call)
+		config_options.debug = WEIRI_ORIGIN_SET_DEBUG;
 	weiri_mutex_unlock(&config_mutex);
 }
 

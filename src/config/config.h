@@ -28,6 +28,61 @@ struct weiri_guard_option {
 	char pools[WEIRI_GUARD_POOLS_BYTES]; /* empty: all */
 };
 
+/* The debug menu: symbol, word, and the form of its value. */
+/* clang-format off */
+#define WEIRI_DEBUG_ITEMS(X)                   \
+	X(FAIL, "fail", "P%")                  \
+	X(FAIL_NTH, "fail-nth", "N[+]")        \
+	X(SEED, "seed", "N")                   \
+	X(POISON, "poison", NULL)              \
+	X(TAG, "tag", NULL)                    \
+	X(CALLER, "caller", NULL)              \
+	X(COLD_FIRST, "cold-first", NULL)      \
+	X(NO_CACHE, "no-cache", NULL)          \
+	X(INTEGRITY, "integrity", NULL)        \
+	X(PASS_THROUGH, "pass-through", NULL)
+/* clang-format on */
+
+enum weiri_debug_number {
+#define X(symbol, word, form) WEIRI_DEBUG_NUMBER_##symbol,
+	WEIRI_DEBUG_ITEMS(X)
+#undef X
+};
+
+/* A bit each. */
+enum weiri_debug_bit {
+#define X(symbol, word, form) \
+	WEIRI_DEBUG_##symbol = 1 << WEIRI_DEBUG_NUMBER_##symbol,
+	WEIRI_DEBUG_ITEMS(X)
+#undef X
+};
+
+#define WEIRI_DEBUG_ENTRIES 24
+#define WEIRI_DEBUG_POOL_BYTES 48
+
+/* What weir_config.debug or WEIR_DEBUG says. */
+struct weiri_debug_option {
+	struct weiri_debug_entry {
+		unsigned bit;
+		char pool[WEIRI_DEBUG_POOL_BYTES]; /* empty: all */
+	} entry[WEIRI_DEBUG_ENTRIES];
+	unsigned count;
+	uint32_t fail_ppm; /* 0: no such item */
+	uint64_t fail_nth; /* likewise */
+	bool fail_on;      /* the n-th and all behind it */
+	bool has_seed;
+	uint64_t seed;
+};
+
+/* Longer than any option is as text. */
+#define WEIRI_DEBUG_TEXT_BYTES \
+	(WEIRI_DEBUG_ENTRIES * (WEIRI_DEBUG_POOL_BYTES + 40) + 40)
+
+const struct weiri_debug_option *weiri_config_debug(void);
+/* Notes what is in force: the seed it was given, or what weir_debug_set() said. */
+void weiri_config_set_debug(
+    const struct weiri_debug_option *option, bool by_call);
+
 /* What it was at the start; to be read before it can change. */
 const struct weiri_guard_option *weiri_config_guard(void);
 /* Notes what weir_guard_set() put in force. */

@@ -15,6 +15,7 @@ describe_origin_text(enum weiri_origin origin)
 	    [WEIRI_ORIGIN_SET_LIMIT] = " (weir_set_limit)\n",
 	    [WEIRI_ORIGIN_SET_DECAY] = " (weir_set_decay)\n",
 	    [WEIRI_ORIGIN_SET_GUARD] = " (weir_guard_set)\n",
+	    [WEIRI_ORIGIN_SET_DEBUG] = " (weir_debug_set)\n",
 	};
 
 	return text[origin];
@@ -96,6 +97,17 @@ describe_guard_line(
 	describe_line(text, "guard", words, options->guard);
 }
 
+static void
+describe_debug_line(
+    const struct weiri_options *options, struct weiri_text *text)
+{
+	char words[WEIRI_DEBUG_TEXT_BYTES];
+	struct weiri_text value = {words, sizeof(words), 0};
+
+	weiri_debug_describe(&value, &options->debug_option);
+	describe_line(text, "debug", words, options->debug);
+}
+
 void
 weiri_options_describe(
     const struct weiri_options *options, struct weiri_text *text)
@@ -112,6 +124,7 @@ weiri_options_describe(
 	describe_time_line(
 	    text, "maintain_ms", effective->maintain_ms, options->maintain);
 	describe_guard_line(options, text);
+	describe_debug_line(options, text);
 	describe_line(text, "report_leaks",
 	    (effective->flags & WEIR_REPORT_LEAKS) != 0 ? "1" : "0",
 	    options->report_leaks);

@@ -2,7 +2,7 @@
 /*
  * guard_option.c - the guard's mode as text.
  *
- *     off | sample[:rate] | full      and :pool,pool,... behind it
+ *     off | sample[:rate] | full | tool      and :pool,pool,... behind it
  *
  * What follows the mode is a rate if it is a number, else the pools; so a pool
  * whose name is a number is named after an empty rate, as in sample::42.
@@ -17,13 +17,14 @@ static const char *const option_mode[] = {
     [WEIR_GUARD_OFF] = "off",
     [WEIR_GUARD_SAMPLE] = "sample",
     [WEIR_GUARD_FULL] = "full",
+    [WEIR_GUARD_TOOL] = "tool",
 };
 
 /* The mode whose word is the first @length bytes; -1 for none. */
 static int
 option_find_mode(const char *word, size_t length)
 {
-	for (int i = 0; i <= WEIR_GUARD_FULL; i++)
+	for (int i = 0; i <= WEIR_GUARD_TOOL; i++)
 		if (strlen(option_mode[i]) == length &&
 		    strncmp(option_mode[i], word, length) == 0)
 			return i;

@@ -5,7 +5,8 @@
  * A bad value in the environment must not stop a program that its operator
  * cannot rebuild, nor pass in silence: the option keeps its default and a
  * warning says the variable, its value and what would have been accepted.  A
- * bad value in the config is the programmer's, who gets -EINVAL.
+ * bad value in the config is the programmer's, who gets -EINVAL
+ * (check.c).
  *
  * The limits are where sources meet.  The program's own wish wins: an
  * environment that contradicts it is refused with a warning, and a soft limit
@@ -15,9 +16,7 @@
 
 #include "base/bits.h"
 #include "config/config.h"
-#include "config/invalid.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define RESOLVE_NONE UINT64_MAX
@@ -25,10 +24,6 @@
 /* Long enough that a load with a period of some seconds keeps its memory. */
 #define RESOLVE_DECAY_MS UINT64_C(10000)
 #define RESOLVE_MS_DIGITS 10
-
-/* Alignment of a caller's range; the page size of pages/, whatever the
- * system's may be. */
-#define RESOLVE_RANGE_ALIGN ((uintptr_t)4096)
 
 /* Longer values are not ones of ours; a warning shows their beginning. */
 #define RESOLVE_VALUE_SHOWN 64
@@ -46,171 +41,11 @@ const struct weiri_word weiri_source_flags[WEIRI_SOURCE_FLAGS] = {
     {"notrim", WEIR_SOURCE_NO_TRIM},
 };
 
-#define RESOLVE_SOURCE_FLAGS_ALL                             \
-	((unsigned)WEIR_SOURCE_PREFAULT | WEIR_SOURCE_LOCK | \
-	    WEIR_SOURCE_NO_DUMP | WEIR_SOURCE_NO_TRIM)
-#define RESOLVE_FLAGS_ALL                                  \
-	((unsigned)WEIR_REPORT_LEAKS | WEIR_SHOW_OPTIONS | \
-	    WEIR_IGNORE_ENVIRONMENT)
-
 struct resolve {
 	struct weiri_options *out;
 	const struct weiri_inputs *inputs;
 	struct weiri_text warnings;
 };
-
-/* ---- the config -------------------------------------------------------- */
-
-/* What is wrong with the config becomes the only line of the warnings. */
-static int
-resolve_refuse(struct resolve *resolve, struct weiri_invalid invalid)
-{
-	invalid.call = "weir_init";
-	weiri_invalid_text(&resolve->warnings, &invalid);
-	weiri_text_char(&resolve->warnings, '\n');
-	return -EINVAL;
-}
-
-static int
-resolve_check_reserved(struct resolve *resolve, const char *field,
-    const uint64_t *words, size_t count)
-{
-	size_t i = weiri_invalid_word(words, count);
-
-	if (i == count)
-		return 0;
-	return resolve_refuse(resolve,
-	    (struct weiri_invalid){
-		.field = field, .index = i, .value = words[i], .allowed = "0"});
-}
-
-/* A range's base or size: page by page, not empty, not beyond the end. */
-static int
-resolve_check_range(
-    struct resolve *resolve, const struct weir_page_source *source)
-{
-	uintptr_t base = (uintptr_t)source->base;
-	uintptr_t most =
-	    (UINTPTR_MAX - base) / RESOLVE_RANGE_ALIGN * RESOLVE_RANGE_ALIGN;
-
-	if (base == 0 || base % RESOLVE_RANGE_ALIGN != 0)
-		return resolve_refuse(resolve,
-		    (struct weiri_invalid){.field = "source.base",
-			.value = base,
-			.bits = true,
-			.allowed = "an address that is a multiple of %u",
-			.bound = {RESOLVE_RANGE_ALIGN}});
-	if (source->bytes == 0 || source->bytes % RESOLVE_RANGE_ALIGN != 0 ||
-	    source->bytes > most)
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "source.bytes",
-				 .value = source->bytes,
-				 .allowed = "%u .. %u, a multiple of %u",
-				 .bound = {RESOLVE_RANGE_ALIGN, most,
-				     RESOLVE_RANGE_ALIGN}});
-	return 0;
-}
-
-/* The kind, and what belongs to another kind than the one that is set. */
-static int
-resolve_check_kind(
-    struct resolve *resolve, const struct weir_page_source *source)
-{
-	switch (source->kind) {
-	case WEIR_SOURCE_ANONYMOUS:
-	case WEIR_SOURCE_HUGE:
-	case WEIR_SOURCE_MEMFD:
-		if (source->base == NULL && source->bytes == 0 &&
-		    source->take == NULL)
-			return 0;
-		/* A range or functions without the kind are a slip. */
-		return resolve_refuse(resolve,
-		    (struct weiri_invalid){.field = "source.kind",
-			.value = (unsigned)source->kind,
-			.allowed = source->take != NULL
-				       ? "WEIR_SOURCE_CUSTOM (%u), as take "
-					 "is set"
-				       : "WEIR_SOURCE_RANGE (%u), as base or "
-					 "bytes is set",
-			.bound = {source->take != NULL ? WEIR_SOURCE_CUSTOM
-						       : WEIR_SOURCE_RANGE}});
-	case WEIR_SOURCE_RANGE:
-		return resolve_check_range(resolve, source);
-	case WEIR_SOURCE_CUSTOM:
-		if (source->take != NULL)
-			return 0;
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "source.take",
-				 .allowed = "a function, as kind is "
-					    "WEIR_SOURCE_CUSTOM"});
-	}
-	return resolve_refuse(
-	    resolve, (struct weiri_invalid){.field = "source.kind",
-			 .value = (unsigned)source->kind,
-			 .allowed = "%u .. %u, of enum weir_source_kind",
-			 .bound = {WEIR_SOURCE_ANONYMOUS, WEIR_SOURCE_CUSTOM}});
-}
-
-static int
-resolve_check_source(
-    struct resolve *resolve, const struct weir_page_source *source)
-{
-	if ((source->flags & ~RESOLVE_SOURCE_FLAGS_ALL) != 0)
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "source.flags",
-				 .value = source->flags,
-				 .bits = true,
-				 .allowed = "flags of enum weir_source_flags"});
-
-	int error = resolve_check_reserved(resolve, "source.reserved[]",
-	    source->reserved, WEIRI_COUNT_OF(source->reserved));
-
-	return error != 0 ? error : resolve_check_kind(resolve, source);
-}
-
-static int
-resolve_check(struct resolve *resolve, const struct weir_config *config)
-{
-	if ((config->flags & ~RESOLVE_FLAGS_ALL) != 0)
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "flags",
-				 .value = config->flags,
-				 .bits = true,
-				 .allowed = "flags of enum weir_config_flags"});
-	if (config->limit_bytes != 0 && config->soft_bytes != 0 &&
-	    config->soft_bytes != RESOLVE_NONE &&
-	    config->soft_bytes > config->limit_bytes)
-		return resolve_refuse(resolve,
-		    (struct weiri_invalid){.field = "soft_bytes",
-			.value = config->soft_bytes,
-			.allowed = "at most limit_bytes, %u, or UINT64_MAX "
-				   "for none",
-			.bound = {config->limit_bytes}});
-
-	if (config->maintain_ms > WEIRI_MAINTAIN_MS_MAX)
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "maintain_ms",
-				 .value = config->maintain_ms,
-				 .allowed = "at most %u",
-				 .bound = {WEIRI_MAINTAIN_MS_MAX}});
-
-	struct weiri_guard_option option;
-
-	if (config->guard != NULL && !weiri_guard_parse(config->guard, &option))
-		return resolve_refuse(
-		    resolve, (struct weiri_invalid){.field = "guard",
-				 .value = 0,
-				 .allowed = "NULL, \"off\", "
-					    "\"sample[:rate]\" or \"full\", "
-					    "and \":pool,...\" for some "
-					    "pools"});
-
-	int error = resolve_check_reserved(resolve, "reserved[]",
-	    config->reserved, WEIRI_COUNT_OF(config->reserved));
-
-	return error != 0 ? error
-			  : resolve_check_source(resolve, &config->source);
-}
 
 /* ---- the environment --------------------------------------------------- */
 
@@ -503,7 +338,7 @@ resolve_guard(struct resolve *resolve)
 	const char *value;
 
 	if (out->effective.guard != NULL) {
-		/* Looked at before: see resolve_check(). */
+		/* Looked at before: see check.c. */
 		(void)weiri_guard_parse(
 		    out->effective.guard, &out->guard_option);
 		out->guard = WEIRI_ORIGIN_CONFIG;
@@ -516,8 +351,32 @@ resolve_guard(struct resolve *resolve)
 		out->guard = WEIRI_ORIGIN_ENVIRONMENT;
 	else
 		resolve_warn(resolve, "WEIR_GUARD", value,
-		    "expected off, sample[:rate] or full, and :pool,... for "
+		    "expected off, sample[:rate], full or tool, and :pool,... "
+		    "for "
 		    "some pools");
+}
+
+static void
+resolve_debug(struct resolve *resolve)
+{
+	struct weiri_options *out = resolve->out;
+	char why_bytes[WEIRI_DEBUG_WHY_BYTES] = "";
+	struct weiri_text why = {why_bytes, sizeof(why_bytes), 0};
+	const char *value;
+
+	if (out->effective.debug != NULL) {
+		(void)weiri_debug_parse(
+		    out->effective.debug, &out->debug_option, &why);
+		out->debug = WEIRI_ORIGIN_CONFIG;
+		return;
+	}
+	value = resolve_variable(resolve, "WEIR_DEBUG");
+	if (value == NULL)
+		return;
+	if (weiri_debug_parse(value, &out->debug_option, &why))
+		out->debug = WEIRI_ORIGIN_ENVIRONMENT;
+	else
+		resolve_warn(resolve, "WEIR_DEBUG", value, why_bytes);
 }
 
 static enum weiri_origin
@@ -552,7 +411,7 @@ weiri_options_resolve(struct weiri_options *out,
 
 	memset(out, 0, sizeof(*out));
 	if (config != NULL) {
-		int error = resolve_check(&resolve, config);
+		int error = weiri_options_check(config, &resolve.warnings);
 
 		if (error != 0)
 			return error;
@@ -569,6 +428,7 @@ weiri_options_resolve(struct weiri_options *out,
 	resolve_decay(&resolve);
 	resolve_maintain(&resolve);
 	resolve_guard(&resolve);
+	resolve_debug(&resolve);
 	out->report_leaks =
 	    resolve_flag(&resolve, "WEIR_LEAKS", WEIR_REPORT_LEAKS);
 	out->show_options =

@@ -20,6 +20,7 @@ enum weiri_origin {
 	WEIRI_ORIGIN_SET_LIMIT, /* weir_set_limit() */
 	WEIRI_ORIGIN_SET_DECAY, /* weir_set_decay() */
 	WEIRI_ORIGIN_SET_GUARD, /* weir_guard_set() */
+	WEIRI_ORIGIN_SET_DEBUG, /* weir_debug_set() */
 };
 
 /* A word of an option, and what it stands for. */
@@ -40,13 +41,14 @@ struct weiri_inputs {
 };
 
 /* Lines about values that were not taken, each ended by a newline. */
-#define WEIRI_WARNINGS_BYTES 1024
+#define WEIRI_WARNINGS_BYTES 1536
 
 struct weiri_options {
 	struct weir_config effective;
 	enum weiri_origin limit, soft, source_kind, source_flags;
-	enum weiri_origin decay, maintain, guard;
+	enum weiri_origin decay, maintain, guard, debug;
 	struct weiri_guard_option guard_option;
+	struct weiri_debug_option debug_option;
 	enum weiri_origin report_leaks, show_options;
 	bool environment_read;
 	bool secure;
@@ -62,11 +64,25 @@ struct weiri_options {
 int weiri_options_resolve(struct weiri_options *out,
     const struct weir_config *config, const struct weiri_inputs *inputs);
 
+/* check.c: 0, or -EINVAL with a line appended to @why. */
+int weiri_options_check(
+    const struct weir_config *config, struct weiri_text *why);
+
 /* guard_option.c: false for a text that is none; then *out is as it was. */
 bool weiri_guard_parse(const char *text, struct weiri_guard_option *out);
 /* The text that means the option. */
 void weiri_guard_describe(
     struct weiri_text *text, const struct weiri_guard_option *option);
+
+/* What is wrong with a menu takes no more. */
+#define WEIRI_DEBUG_WHY_BYTES 320
+
+/* debug_option.c: false for a text that is none; then *out is as it was, and
+ * @why says what is wrong. */
+bool weiri_debug_parse(
+    const char *text, struct weiri_debug_option *out, struct weiri_text *why);
+void weiri_debug_describe(
+    struct weiri_text *text, const struct weiri_debug_option *option);
 
 /* describe.c: one "name = value (origin)" a line. */
 void weiri_options_describe(

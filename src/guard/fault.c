@@ -31,8 +31,9 @@
 /* A name of 47 bytes, two pointers and two clauses take under 300. */
 #define FAULT_LINE_BYTES 512
 
-/* Four stacks of sixteen frames and the line; what is longer is cut. */
-#define FAULT_JSON_BYTES 3584
+/* Four stacks of sixteen frames, the line, and the files they are in as far as
+ * there is room. */
+#define FAULT_JSON_BYTES 4608
 
 struct fault_mark {
 	const volatile struct fault_mark *self;

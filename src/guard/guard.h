@@ -50,10 +50,16 @@ struct weiri_guard_pool {
 	const char *kind, *name;
 	uint32_t serial; /* of its name in the table of names */
 	uint16_t named;  /* 0: none yet */
-	uint8_t mode;    /* enum weir_guard_mode; atomic */
+	uint8_t mode;    /* enum weir_guard_mode, or the one below; atomic */
 	bool bare;       /* threads are to keep nothing; atomic */
 	bool entered;
+	bool fails_above; /* requests are not to fail in its depot */
+	uint16_t debug;   /* what is on the menu for it; atomic */
 };
+
+/* Objects lie in places that do not trap, as the debug menu asks for.  Not a mode
+ * of the process. */
+#define WEIRI_GUARD_MENU ((enum weir_guard_mode)(WEIR_GUARD_TOOL + 1))
 
 /* A pool comes to be, with kind and name that stay while it is, and ends. */
 void weiri_guard_enter(
@@ -69,12 +75,23 @@ weiri_guard_mode(const struct weiri_guard_pool *pool)
 /* Is the process in mode full, whatever pools are named?  Takes the lock. */
 WEIRI_COLD bool weiri_guard_is_full(void);
 
+/* Is it in mode tool?  Takes the lock. */
+WEIRI_COLD bool weiri_guard_is_tool(void);
+
 /* Must every request come to the slow path, and nothing stay with a thread? */
 WEIRI_INLINE bool
 weiri_guard_bare(const struct weiri_guard_pool *pool)
 {
 	return pool != NULL && WEIRI_LOAD(&pool->bare);
 }
+
+/* A request for @bytes of a pool that is bare, which the debug menu may want to
+ * fail: as for want of memory, after the OOM hook.  No lock may be held. */
+WEIRI_COLD bool weiri_debug_refuses(
+    const struct weiri_guard_pool *pool, size_t bytes);
+
+/* May what a pool has be served to a request that was refused? */
+bool weiri_guard_rests(const struct weiri_guard_pool *pool);
 
 /* ---- sampling ----------------------------------------------------------- */
 
@@ -106,9 +123,13 @@ struct weiri_space_range {
 };
 
 /* Where guarded objects lie: few ranges, never taken back. */
-#define WEIRI_GUARD_SPACES 2
+#define WEIRI_GUARD_SPACES 3
 extern struct weiri_space_range weiri_guard_range[WEIRI_GUARD_SPACES]
     __attribute__((visibility("hidden")));
+
+/* Some of them are, or were, blocks of malloc(). */
+extern bool weiri_guard_through __attribute__((visibility("hidden")));
+WEIRI_COLD bool weiri_guard_through_covers(const void *address);
 
 /* Is @address in a place for guarded objects?  Reads nothing there. */
 WEIRI_INLINE bool
@@ -119,7 +140,8 @@ weiri_guard_covers(const void *address)
 			WEIRI_LOAD(&weiri_guard_range[i].base) <
 		    WEIRI_LOAD(&weiri_guard_range[i].bytes))
 			return true;
-	return false;
+	return WEIR_UNLIKELY(WEIRI_LOAD(&weiri_guard_through)) &&
+	       weiri_guard_through_covers(address);
 }
 
 /*
@@ -191,6 +213,13 @@ void weiri_guard_end_all(
 /* The mode that is in force from now on; as weir_guard_set().  Threads are told
  * by the caller. */
 int weiri_guard_apply(const struct weir_guard_config *config);
+
+/* The menu that is in force from now on; as weir_debug_set().  Threads are told by
+ * the caller. */
+int weiri_debug_apply(const char *menu);
+
+/* The options are in force: says what is on the menu, if anything. */
+void weiri_debug_start(void);
 
 void weiri_guard_fork_lock(void);
 void weiri_guard_fork_unlock(void);

@@ -21,6 +21,7 @@
 #include "base/bits.h"
 #include "config/config.h"
 #include "config/invalid.h"
+#include "guard/debug.h"
 #include "guard/state.h"
 
 #include <errno.h>
@@ -86,9 +87,8 @@ weiri_guard_name_of(const struct weiri_guarded *guarded)
 
 /* ---- modes ------------------------------------------------------------------- */
 
-/* Is @name in the list: as a whole, or by its beginning and a star? */
-static bool
-mode_names(const char *list, const char *name)
+bool
+weiri_guard_lists(const char *list, const char *name)
 {
 	while (*list != '\0') {
 		size_t length = strcspn(list, ",");
@@ -110,13 +110,16 @@ mode_names(const char *list, const char *name)
 static void
 mode_take_over(struct weiri_guard_pool *pool)
 {
+	unsigned debug = weiri_debug_bits(pool);
 	enum weir_guard_mode mode = S.mode;
 
-	if (S.pools[0] != '\0' && !mode_names(S.pools, pool->name))
+	if (S.pools[0] != '\0' && !weiri_guard_lists(S.pools, pool->name))
 		mode = WEIR_GUARD_OFF;
+	mode = weiri_debug_mode(pool, debug, mode);
 	WEIRI_STORE(&pool->mode, (uint8_t)mode);
+	WEIRI_STORE(&pool->debug, (uint16_t)debug);
 	WEIRI_STORE(
-	    &pool->bare, mode == WEIR_GUARD_FULL ||
+	    &pool->bare, mode >= WEIR_GUARD_FULL || debug != 0 ||
 			     (mode == WEIR_GUARD_SAMPLE && S.rate == 1));
 }
 
@@ -128,9 +131,16 @@ mode_make_space(enum weir_guard_mode mode)
 	struct weiri_space *space = &S.space[i];
 	int error;
 
+	if (mode == WEIR_GUARD_TOOL) {
+		error = weiri_through_start(&S.space[WEIRI_GUARD_THROUGH]);
+		WEIRI_STORE(
+		    &weiri_guard_through, weiri_guard_through || error == 0);
+		return error;
+	}
 	if (mode == WEIR_GUARD_OFF || space->base != NULL)
 		return 0;
-	error = weiri_space_init(space, i != 0);
+	error = weiri_space_init(
+	    space, i != 0 ? WEIRI_SPACE_LARGE : WEIRI_SPACE_SMALL);
 	if (error != 0)
 		return error;
 	WEIRI_STORE(&weiri_guard_range[i].base, (uintptr_t)space->base);
@@ -168,6 +178,38 @@ mode_set(const struct weir_guard_config *config)
 	return 0;
 }
 
+/* Under the lock. */
+static int
+mode_set_debug(const struct weiri_debug_option *option)
+{
+	unsigned bits = weiri_debug_bits_of_all(option);
+	struct weiri_space *space = &S.space[WEIRI_GUARD_PACKED];
+	struct weiri_space_range *range =
+	    &weiri_guard_range[WEIRI_GUARD_PACKED];
+	int error = 0;
+
+	if ((bits & WEIRI_DEBUG_PASS_THROUGH) != 0)
+		error = mode_make_space(WEIR_GUARD_TOOL);
+	if (error == 0 && space->base == NULL &&
+	    (bits & (WEIRI_DEBUG_PLACES | WEIRI_DEBUG_FAILS)) != 0) {
+		error = weiri_space_init(space, WEIRI_SPACE_PACKED);
+		if (error == 0) {
+			WEIRI_STORE(&range->base, (uintptr_t)space->base);
+			WEIRI_STORE(&range->bytes,
+			    (uintptr_t)(space->end - space->base));
+		}
+	}
+	if (error != 0)
+		return error;
+	weiri_debug_put(option);
+	WEIRI_LIST_FOR(node, &S.list)
+	{
+		mode_take_over(
+		    WEIRI_CONTAINER_OF(node, struct weiri_guard_pool, link));
+	}
+	return 0;
+}
+
 /* Under the lock: what the options say, once. */
 static void
 mode_start(void)
@@ -183,6 +225,8 @@ mode_start(void)
 	    .pools = option->pools,
 	    .sample_rate = option->rate,
 	});
+	if (error == 0 && weiri_config_debug()->count != 0)
+		error = mode_set_debug(weiri_config_debug());
 	if (error != 0)
 		weiri_os_write_error(
 		    "weir: warning: no address space for the guard: off\n", 52);
@@ -210,13 +254,13 @@ weiri_guard_apply(const struct weir_guard_config *config)
 		config = &off;
 	word = weiri_invalid_word(
 	    config->reserved, WEIRI_COUNT_OF(config->reserved));
-	if ((unsigned)config->mode > WEIR_GUARD_FULL)
+	if ((unsigned)config->mode > WEIR_GUARD_TOOL)
 		return weiri_invalid(
 		    &(struct weiri_invalid){.call = "weir_guard_set",
 			.field = "mode",
 			.value = (unsigned)config->mode,
 			.allowed = "0 .. %u, of enum weir_guard_mode",
-			.bound = {WEIR_GUARD_FULL}});
+			.bound = {WEIR_GUARD_TOOL}});
 	if (config->pools != NULL &&
 	    strlen(config->pools) >= WEIRI_GUARD_LIST_BYTES)
 		return weiri_invalid(
@@ -245,6 +289,18 @@ weiri_guard_apply(const struct weir_guard_config *config)
 	return error;
 }
 
+int
+weiri_guard_put_debug(const struct weiri_debug_option *option)
+{
+	int error;
+
+	weiri_mutex_lock(&S.lock);
+	mode_start();
+	error = mode_set_debug(option);
+	weiri_mutex_unlock(&S.lock);
+	return error;
+}
+
 /* ---- pools -------------------------------------------------------------------- */
 
 bool
@@ -253,7 +309,13 @@ weiri_guard_is_full(void)
 	weiri_mutex_lock(&S.lock);
 	mode_start();
 	weiri_mutex_unlock(&S.lock);
-	return WEIRI_LOAD(&S.mode) == WEIR_GUARD_FULL;
+	return WEIRI_LOAD(&S.mode) >= WEIR_GUARD_FULL;
+}
+
+bool
+weiri_guard_is_tool(void)
+{
+	return weiri_guard_is_full() && WEIRI_LOAD(&S.mode) == WEIR_GUARD_TOOL;
 }
 
 void
@@ -265,7 +327,8 @@ weiri_guard_enter(
 	weiri_mutex_lock(&S.lock);
 	mode_start();
 	weiri_mutex_unlock(&S.lock);
-	if (WEIRI_LOAD(&S.mode) != WEIR_GUARD_OFF) {
+	if (WEIRI_LOAD(&S.mode) != WEIR_GUARD_OFF ||
+	    weiri_guard_range[WEIRI_GUARD_PACKED].bytes != 0) {
 		(void)weiri_guard_thread();
 		weiri_stack_here(&made);
 	}
@@ -287,6 +350,8 @@ weiri_guard_leave(struct weiri_guard_pool *pool)
 {
 	if (!pool->entered)
 		return;
+	if (pool->named != 0)
+		weiri_debug_look(pool);
 	weiri_mutex_lock(&S.lock);
 	weiri_list_remove(&pool->link);
 	if (pool->named != 0)
@@ -329,7 +394,7 @@ weiri_guard_due(const struct weiri_guard_pool *pool, uint32_t requests)
 	uint32_t rate = WEIRI_LOAD(&S.rate);
 
 	if (mode != WEIR_GUARD_SAMPLE)
-		return mode == WEIR_GUARD_FULL;
+		return mode >= WEIR_GUARD_FULL;
 
 	struct weiri_guard_thread *self = weiri_guard_thread();
 
@@ -407,16 +472,18 @@ weir_guard_read(struct weir_guard_stats *out)
 	    .guarded = WEIRI_LOAD(&S.guarded),
 	    .refused = WEIRI_LOAD(&S.refused),
 	    .reports = WEIRI_LOAD(&S.reports),
+	    .failed = weiri_debug_failed(),
 	};
 	weiri_mutex_lock(&S.lock);
-	for (size_t i = 0; i < WEIRI_GUARD_SPACES; i++) {
+	for (size_t i = 0; i < WEIRI_COUNT_OF(S.space); i++) {
 		const struct weiri_space *space = &S.space[i];
 
-		out->live += space->live;
-		out->quarantined += space->ended;
-		out->bytes += space->live_bytes +
-			      space->record_count * sizeof(*space->record) +
-			      space->sites.used * sizeof(*space->sites.word);
+		out->live += WEIRI_LOAD(&space->live);
+		out->quarantined += WEIRI_LOAD(&space->ended);
+		out->bytes +=
+		    WEIRI_LOAD(&space->live_bytes) +
+		    WEIRI_LOAD(&space->record_count) * sizeof(*space->record) +
+		    space->sites.used * sizeof(*space->sites.word);
 	}
 	weiri_mutex_unlock(&S.lock);
 	return 0;
@@ -428,11 +495,13 @@ void
 weiri_guard_fork_lock(void)
 {
 	weiri_mutex_lock(&S.lock);
+	weiri_through_fork_lock();
 }
 
 void
 weiri_guard_fork_unlock(void)
 {
+	weiri_through_fork_unlock();
 	weiri_mutex_unlock(&S.lock);
 }
 
@@ -440,5 +509,6 @@ void
 weiri_guard_fork_child(void)
 {
 	weiri_guard_thread_forked();
+	weiri_through_fork_unlock();
 	weiri_mutex_unlock(&S.lock);
 }

@@ -23,7 +23,9 @@
  */
 #include "base/annotate.h"
 #include "base/bits.h"
+#include "guard/debug.h"
 #include "guard/fault.h"
+#include "guard/leaks.h"
 #include "guard/state.h"
 #include "os/guard.h"
 
@@ -31,16 +33,11 @@
 
 #define S weiri_guard_state
 
-/* In the slack.  Unlikely in text, not the byte of any filler in use. */
-#define OBJECT_SLACK 0xb7
-
-/* What an object holds at first, in mode full: a pointer made of it traps. */
-#define OBJECT_FRESH 0xa5
-
 /* One sample of so many begins at the border. */
 #define OBJECT_LEFT 4
 
 struct weiri_space_range weiri_guard_range[WEIRI_GUARD_SPACES];
+bool weiri_guard_through;
 
 /* ---- finding --------------------------------------------------------------------- */
 
@@ -79,7 +76,15 @@ weiri_guard_find(const void *address, struct weiri_space **space)
 			return NULL;
 		return guarded;
 	}
-	return NULL;
+	*space = &S.space[WEIRI_GUARD_THROUGH];
+	return weiri_through_find(*space, address);
+}
+
+bool
+weiri_guard_through_covers(const void *address)
+{
+	return weiri_through_find(&S.space[WEIRI_GUARD_THROUGH], address) !=
+	       NULL;
 }
 
 static uint8_t
@@ -164,12 +169,26 @@ object_fill(const struct weiri_guarded *guarded, bool zeroed, size_t page)
 
 	if (guarded->open)
 		memset(first, 0, (size_t)(end - first));
-	memset(first, OBJECT_SLACK, (size_t)(guarded->start - first));
-	memset(behind, OBJECT_SLACK, (size_t)(end - behind));
-	if (!zeroed && guarded->mode == WEIR_GUARD_FULL) {
-		memset(guarded->start, OBJECT_FRESH, guarded->bytes);
+	memset(first, WEIRI_GUARD_SLACK, (size_t)(guarded->start - first));
+	memset(behind, WEIRI_GUARD_SLACK, (size_t)(end - behind));
+	if (!zeroed && guarded->mode == WEIR_GUARD_FULL &&
+	    WEIR_DETECTOR(guard_fresh_pattern)) {
+		memset(guarded->start, WEIRI_GUARD_FRESH, guarded->bytes);
 		weiri_annotate_undefined(guarded->start, guarded->bytes);
 	}
+}
+
+/* Who is calling: kept, unless the debug menu has the object and does not ask. */
+static uint32_t
+object_site(const struct weiri_guarded *guarded, struct weiri_space *space)
+{
+	struct weiri_stack stack;
+
+	if (guarded->mode == WEIRI_GUARD_MENU &&
+	    (guarded->debug & WEIRI_DEBUG_CALLER) == 0)
+		return 0;
+	weiri_stack_here(&stack);
+	return weiri_sites_keep(&space->sites, &stack);
 }
 
 /* Who, when, for whom; from here on it is live. */
@@ -178,19 +197,18 @@ object_begin(struct weiri_guarded *guarded, struct weiri_space *space,
     const struct weiri_guard_pool *pool, void *shadow,
     const struct weiri_guard_thread *self)
 {
-	struct weiri_stack stack;
-
-	weiri_stack_here(&stack);
-	guarded->born_site = weiri_sites_keep(&space->sites, &stack);
+	guarded->born_site = object_site(guarded, space);
 	guarded->born_thread = self->number;
 	guarded->born_ns = weiri_os_now_ns();
 	guarded->ended_site = 0;
-	guarded->pool = pool;
+	__atomic_store_n(&guarded->pool, pool, __ATOMIC_RELAXED);
 	guarded->named = pool->named;
 	guarded->shadow = shadow;
 	guarded->kept_is = false;
 	guarded->open = false;
 	guarded->quiet = false;
+	if (guarded->mode == WEIRI_GUARD_MENU)
+		weiri_debug_begin(guarded, space);
 	__atomic_store_n(
 	    &guarded->state, (uint8_t)WEIRI_GUARDED_LIVE, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&S.guarded, 1, __ATOMIC_RELAXED);
@@ -210,7 +228,8 @@ object_take(struct weiri_space *space, struct weiri_guard_pool *pool,
 	weiri_mutex_lock(&S.lock);
 	weiri_guard_name_need(pool);
 	if (space->base != NULL)
-		guarded = weiri_space_take(space, object_pages(bytes, page));
+		guarded =
+		    weiri_space_take(space, object_pages(bytes, page), true);
 	if (guarded != NULL)
 		object_place(guarded, bytes, align, left, page);
 	weiri_mutex_unlock(&S.lock);
@@ -228,6 +247,27 @@ object_take(struct weiri_space *space, struct weiri_guard_pool *pool,
 	return NULL;
 }
 
+/* As object_take(), of malloc(). */
+static struct weiri_guarded *
+object_take_through(struct weiri_space *space, struct weiri_guard_pool *pool,
+    size_t bytes, size_t align, bool zeroed)
+{
+	weiri_mutex_lock(&S.lock);
+	weiri_guard_name_need(pool);
+	weiri_mutex_unlock(&S.lock);
+	return weiri_through_take(space, bytes, align, zeroed);
+}
+
+static struct weiri_space *
+object_space(enum weir_guard_mode mode, bool all)
+{
+	if (mode == WEIR_GUARD_TOOL)
+		return &S.space[WEIRI_GUARD_THROUGH];
+	if (mode == WEIRI_GUARD_MENU)
+		return &S.space[WEIRI_GUARD_PACKED];
+	return &S.space[all ? WEIRI_GUARD_LARGE : WEIRI_GUARD_SMALL];
+}
+
 void *
 weiri_guard_new(struct weiri_guard_pool *pool, size_t bytes, size_t align,
     bool zeroed, void *shadow)
@@ -236,7 +276,7 @@ weiri_guard_new(struct weiri_guard_pool *pool, size_t bytes, size_t align,
 	enum weir_guard_mode mode = weiri_guard_mode(pool);
 	uint32_t rate = WEIRI_LOAD(&S.rate);
 	bool all = mode == WEIR_GUARD_FULL || rate == 1;
-	struct weiri_space *space = &S.space[all];
+	struct weiri_space *space = object_space(mode, all);
 	bool left = !all && weiri_guard_random_below(self, OBJECT_LEFT) == 0;
 	struct weiri_guarded *guarded;
 
@@ -245,22 +285,29 @@ weiri_guard_new(struct weiri_guard_pool *pool, size_t bytes, size_t align,
 		weiri_os_handler_stack();
 	}
 	object_tell_now();
-	guarded = object_take(space, pool, bytes, align, left);
+	if (mode == WEIR_GUARD_TOOL)
+		guarded =
+		    object_take_through(space, pool, bytes, align, zeroed);
+	else if (mode == WEIRI_GUARD_MENU)
+		guarded = weiri_debug_take(space, pool, bytes, align, zeroed);
+	else
+		guarded = object_take(space, pool, bytes, align, left);
 	if (guarded == NULL) {
 		__atomic_fetch_add(&S.refused, 1, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	guarded->mode = (uint8_t)mode;
-	object_fill(guarded, zeroed, weiri_os_page_bytes());
+	if (mode < WEIR_GUARD_TOOL)
+		object_fill(guarded, zeroed, weiri_os_page_bytes());
 	object_begin(guarded, space, pool, shadow, self);
 	return guarded->start;
 }
 
 /* ---- what is wrong ------------------------------------------------------------------- */
 
-/* Reports; returns if the program goes on. */
-static void
-object_tell(const struct weiri_guarded *guarded, struct weiri_fault_site site)
+void
+weiri_guard_tell(
+    const struct weiri_guarded *guarded, struct weiri_fault_site site)
 {
 	site.object = guarded;
 	site.goes_on = weiri_guard_goes_on(
@@ -286,14 +333,15 @@ object_tell_misuse(const struct weiri_guard_pool *pool,
 	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
 	uint8_t state = object_state(guarded);
 
-	if (state == WEIRI_GUARDED_LIVE && guarded->pool != pool) {
+	if (state == WEIRI_GUARDED_LIVE && guarded->pool != pool &&
+	    WEIR_DETECTOR(guard_wrong_pool)) {
 		site.fault_class = WEIR_FAULT_WRONG_POOL;
 		site.other = name->name;
 		site.detail = "%p belongs to \"%s\"";
 		if (strcmp(name->kind, "region") == 0)
 			site.detail = "%p belongs to \"%s\", and ends with its "
 				      "region";
-	} else if (object != guarded->start) {
+	} else if (object != guarded->start && WEIR_DETECTOR(guard_interior)) {
 		site.fault_class = (uintptr_t)object % 8 != 0
 				       ? WEIR_FAULT_MISALIGNED_POINTER
 				       : WEIR_FAULT_INTERIOR_POINTER;
@@ -305,7 +353,7 @@ object_tell_misuse(const struct weiri_guard_pool *pool,
 		site.other = weiri_guard_how_text[guarded->how];
 		site.detail = "object %p is free already: it ended by %s";
 	}
-	object_tell(guarded, site);
+	weiri_guard_tell(guarded, site);
 }
 
 /* ---- ending --------------------------------------------------------------------------- */
@@ -324,7 +372,8 @@ object_require(
 	if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
 	    guarded->pool == pool && guarded->start == object)
 		return guarded;
-	object_tell_misuse(pool, guarded, object);
+	if (WEIR_DETECTOR(guard_misuse))
+		object_tell_misuse(pool, guarded, object);
 	return NULL;
 }
 
@@ -365,72 +414,13 @@ weiri_guard_shadow(
 	return guarded != NULL ? guarded->shadow : NULL;
 }
 
-/* Compared with itself, one byte along: as fast as memory is read. */
-static bool
-object_is_slack(const char *from, const char *to)
-{
-	size_t bytes = (size_t)(to - from);
-
-	return bytes == 0 || ((unsigned char)*from == OBJECT_SLACK &&
-				 memcmp(from, from + 1, bytes - 1) == 0);
-}
-
-/* The first byte in [@from, @to) that does not hold the pattern, or NULL. */
-static const char *
-object_find_written(const char *from, const char *to)
-{
-	if (WEIR_LIKELY(object_is_slack(from, to)))
-		return NULL;
-	for (; from < to; from++)
-		if ((unsigned char)*from != OBJECT_SLACK)
-			return from;
-	return NULL;
-}
-
-/* Of bytes before an object the last counts, which is the nearest. */
-static const char *
-object_find_written_before(const char *from, const char *to)
-{
-	if (WEIR_LIKELY(object_is_slack(from, to)))
-		return NULL;
-	while (to > from)
-		if ((unsigned char)*--to != OBJECT_SLACK)
-			return to;
-	return NULL;
-}
-
 static void
-object_verify(struct weiri_guarded *guarded, size_t page)
+object_verify(struct weiri_guarded *guarded)
 {
+	size_t page = weiri_os_page_bytes();
 	const char *first = object_first_page(guarded, page);
-	const char *end = first + object_span(guarded, page);
-	const char *behind = guarded->start + guarded->bytes;
-	const char *low = object_find_written_before(first, guarded->start);
-	const char *high = object_find_written(behind, end);
-	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
-	struct weiri_fault_site site = {
-	    .pool_kind = name->kind,
-	    .pool_name = name->name,
-	    .operation = "write",
-	};
 
-	/* What was told once is known. */
-	if (WEIR_LIKELY((low == NULL && high == NULL)) || guarded->bad)
-		return;
-	if (high != NULL) {
-		site.fault_class = WEIR_FAULT_OVERFLOW;
-		site.address = high;
-		site.number = (uint64_t)(high - behind);
-		site.detail = "%p, %u byte%{|s} behind the object, was written "
-			      "while it was in use";
-	} else {
-		site.fault_class = WEIR_FAULT_UNDERFLOW;
-		site.address = low;
-		site.number = (uint64_t)(guarded->start - low);
-		site.detail = "%p, %u byte%{|s} before the object, was written "
-			      "while it was in use";
-	}
-	object_tell(guarded, site);
+	weiri_guard_verify(guarded, first, first + object_span(guarded, page));
 }
 
 static void
@@ -444,32 +434,53 @@ object_keep(struct weiri_guarded *guarded)
 	guarded->kept_is = true;
 }
 
+/* Its pages trap from now on, until its place is another's. */
+static void
+object_bar(struct weiri_guarded *guarded, struct weiri_space *space)
+{
+	size_t page = weiri_os_page_bytes();
+
+	guarded->open = weiri_os_bar(object_first_page(guarded, page),
+			    object_span(guarded, page)) != 0;
+	if (guarded->open)
+		memset(guarded->start, WEIRI_GUARD_SLACK, guarded->bytes);
+	__atomic_store_n(
+	    &guarded->state, (uint8_t)WEIRI_GUARDED_ENDED, __ATOMIC_RELEASE);
+	weiri_mutex_lock(&S.lock);
+	weiri_space_rest(space, guarded, true);
+	weiri_mutex_unlock(&S.lock);
+}
+
 /* Claimed: all that is left to do. */
 static void
 object_end(struct weiri_guarded *guarded, struct weiri_space *space,
     enum weiri_guard_how how)
 {
 	const struct weiri_guard_thread *self = weiri_guard_thread();
-	size_t page = weiri_os_page_bytes();
-	struct weiri_stack stack;
+	bool through = space == &S.space[WEIRI_GUARD_THROUGH];
 
-	weiri_stack_here(&stack);
-	guarded->ended_site = weiri_sites_keep(&space->sites, &stack);
+	guarded->ended_site = object_site(guarded, space);
 	guarded->ended_thread = self->number;
 	guarded->ended_ns = weiri_os_now_ns();
 	guarded->how = (uint8_t)how;
-	object_verify(guarded, page);
+	weiri_leaks_note(guarded);
+	if (guarded->mode == WEIRI_GUARD_MENU)
+		weiri_debug_verify(guarded);
+	else if (!through)
+		object_verify(guarded);
 	guarded->quiet = false;
 	object_keep(guarded);
-	guarded->open = weiri_os_bar(object_first_page(guarded, page),
-			    object_span(guarded, page)) != 0;
-	if (guarded->open)
-		memset(guarded->start, OBJECT_SLACK, guarded->bytes);
+	if (guarded->mode == WEIRI_GUARD_MENU) {
+		weiri_debug_rest(guarded, space);
+		return;
+	}
+	if (!through) {
+		object_bar(guarded, space);
+		return;
+	}
 	__atomic_store_n(
 	    &guarded->state, (uint8_t)WEIRI_GUARDED_ENDED, __ATOMIC_RELEASE);
-	weiri_mutex_lock(&S.lock);
-	weiri_space_rest(space, guarded, true);
-	weiri_mutex_unlock(&S.lock);
+	weiri_through_give(space, guarded);
 }
 
 void
@@ -523,8 +534,9 @@ weiri_guard_expect(const struct weiri_guard_pool *pool, const void *object)
 		return;
 	own =
 	    object_state(guarded) == WEIRI_GUARDED_LIVE ? guarded->pool : pool;
-	if (object_state(guarded) != WEIRI_GUARDED_LIVE ||
-	    guarded->start != object)
+	if ((object_state(guarded) != WEIRI_GUARDED_LIVE ||
+		guarded->start != object) &&
+	    WEIR_DETECTOR(guard_expect))
 		object_tell_misuse(own, guarded, object);
 }
 
@@ -570,25 +582,27 @@ weiri_guard_refuse(const struct weiri_guard_pool *pool, const void *object)
 	struct weiri_space *space = NULL;
 	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
 
-	if (guarded != NULL)
+	if (guarded != NULL && WEIR_DETECTOR(guard_refuse))
 		object_tell_misuse(pool, guarded, object);
 }
 
 void
 weiri_guard_end_all(struct weiri_guard_pool *pool, enum weiri_guard_how how)
 {
-	for (size_t i = 0; i < WEIRI_GUARD_SPACES; i++) {
+	for (size_t i = 0; i < WEIRI_COUNT_OF(S.space); i++) {
 		struct weiri_space *space = &S.space[i];
 		uint32_t count;
 
 		weiri_mutex_lock(&S.lock);
-		count = space->record_count;
+		count = WEIRI_LOAD(&space->record_count);
 		weiri_mutex_unlock(&S.lock);
 		for (uint32_t n = 1; n < count; n++) {
 			struct weiri_guarded *guarded = &space->record[n];
 
 			if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
-			    guarded->pool == pool && object_claim(guarded))
+			    __atomic_load_n(&guarded->pool, __ATOMIC_RELAXED) ==
+				pool &&
+			    object_claim(guarded))
 				object_end(guarded, space, how);
 		}
 	}

@@ -14,7 +14,7 @@
  *     {"weir":"fault","class":"use-after-free", ...}
  *
  * A frame's file and the offset in it are what addr2line and `weir symbolize`
- * take; the addresses alone are in the JSON.  Everything is read where it lies
+ * take; the JSON has addresses, and the files they are in.  Everything is read where it lies
  * and without a lock: a record may be changing, since another thread may be
  * ending the object at this moment.  What is torn then is a report, no pointer
  * is followed that could be.
@@ -22,6 +22,8 @@
 #include "guard/report.h"
 
 #include "base/bits.h"
+#include "guard/arena.h"
+#include "guard/json.h"
 #include "guard/state.h"
 #include "os/guard.h"
 
@@ -35,7 +37,8 @@ const char *const weiri_guard_how_text[] = {
 #undef X
 };
 
-static const char *const report_mode[] = {"off", "sample", "full"};
+static const char *const report_mode[] = {
+    "off", "sample", "full", "tool", "menu"};
 
 /* ---- gathering ---------------------------------------------------------------- */
 
@@ -66,8 +69,8 @@ report_fill_object(struct weiri_report *report, const void *address)
 
 	if (object == NULL)
 		object = weiri_guard_find(address, &space);
-	else
-		(void)weiri_guard_find(object->start, &space);
+	else if (weiri_guard_find(object->start, &space) == NULL)
+		space = weiri_arena_space(object->start);
 	if (object == NULL || space == NULL || object->start == NULL)
 		return;
 	report->object = object;
@@ -279,65 +282,12 @@ weiri_report_write(const struct weiri_report *report)
 /* ---- JSON ------------------------------------------------------------------------- */
 
 static void
-json_key(struct weiri_text *text, const char *key)
-{
-	if (text->used > 0 && text->used < text->bytes &&
-	    text->buffer[text->used - 1] != '{')
-		weiri_text_char(text, ',');
-	weiri_text_char(text, '"');
-	weiri_text_str(text, key);
-	weiri_text_str(text, "\":");
-}
-
-static void
-json_string(struct weiri_text *text, const char *key, const char *value)
-{
-	if (value == NULL)
-		return;
-	json_key(text, key);
-	weiri_text_json(text, value);
-}
-
-static void
-json_number(struct weiri_text *text, const char *key, int64_t value)
-{
-	json_key(text, key);
-	if (value < 0)
-		weiri_text_char(text, '-');
-	weiri_text_u64(text, value < 0 ? -(uint64_t)value : (uint64_t)value);
-}
-
-/* As a string: numbers of 64 bits are none in JSON. */
-static void
-json_address(struct weiri_text *text, const char *key, uintptr_t address)
-{
-	json_key(text, key);
-	weiri_text_char(text, '"');
-	weiri_text_hex(text, address);
-	weiri_text_char(text, '"');
-}
-
-static void
-json_stack(
-    struct weiri_text *text, const char *key, const struct weiri_stack *stack)
-{
-	json_key(text, key);
-	weiri_text_char(text, '[');
-	for (uint32_t i = 0; i < stack->count; i++) {
-		weiri_text_str(text, i > 0 ? ",\"" : "\"");
-		weiri_text_hex(text, stack->frame[i]);
-		weiri_text_char(text, '"');
-	}
-	weiri_text_char(text, ']');
-}
-
-static void
 json_life(struct weiri_text *text, const struct weiri_report *report,
     uint32_t thread, uint64_t then_ns, const struct weiri_stack *stack)
 {
-	json_number(text, "thread", thread);
-	json_number(text, "age_ns", (int64_t)(report->now_ns - then_ns));
-	json_stack(text, "stack", stack);
+	weiri_json_number(text, "thread", thread);
+	weiri_json_number(text, "age_ns", (int64_t)(report->now_ns - then_ns));
+	weiri_json_stack(text, "stack", stack);
 	weiri_text_char(text, '}');
 }
 
@@ -346,7 +296,7 @@ json_bytes(struct weiri_text *text, const struct weiri_report *report)
 {
 	static const char digits[] = "0123456789abcdef";
 
-	json_key(text, "bytes_there");
+	weiri_json_key(text, "bytes_there");
 	weiri_text_char(text, '"');
 	for (size_t i = 0; i < sizeof(report->bytes); i++) {
 		if (report->object != NULL && i >= report->object->bytes)
@@ -363,28 +313,42 @@ json_object(struct weiri_text *text, const struct weiri_report *report)
 	const struct weiri_guarded *object = report->object;
 	const struct weiri_guard_name *name = weiri_guard_name_of(object);
 
-	json_key(text, "object");
+	weiri_json_key(text, "object");
 	weiri_text_char(text, '{');
-	json_address(text, "start", (uintptr_t)object->start);
-	json_number(text, "bytes", (int64_t)object->bytes);
-	json_string(text, "where", report->where);
-	json_number(text, "distance", report->distance);
-	json_string(text, "kind", name->kind);
-	json_string(text, "pool", name->name);
-	json_key(text, "taken");
+	weiri_json_address(text, "start", (uintptr_t)object->start);
+	weiri_json_number(text, "bytes", (int64_t)object->bytes);
+	weiri_json_string(text, "where", report->where);
+	weiri_json_number(text, "distance", report->distance);
+	weiri_json_string(text, "kind", name->kind);
+	weiri_json_string(text, "pool", name->name);
+	weiri_json_key(text, "taken");
 	weiri_text_char(text, '{');
 	json_life(
 	    text, report, object->born_thread, object->born_ns, &report->born);
 	if (object->state >= WEIRI_GUARDED_ENDING) {
-		json_key(text, "ended");
+		weiri_json_key(text, "ended");
 		weiri_text_char(text, '{');
-		json_string(text, "how", weiri_guard_how_text[object->how]);
+		weiri_json_string(
+		    text, "how", weiri_guard_how_text[object->how]);
 		json_life(text, report, object->ended_thread, object->ended_ns,
 		    &report->ended);
 	}
 	if (report->made.count > 0)
-		json_stack(text, "pool_made", &report->made);
+		weiri_json_stack(text, "pool_made", &report->made);
 	weiri_text_char(text, '}');
+}
+
+static void
+json_modules(struct weiri_text *text, const struct weiri_report *report)
+{
+	const struct weiri_stack *const stacks[] = {
+	    &report->here, &report->born, &report->ended, &report->made};
+	struct weiri_json_modules modules;
+
+	weiri_json_modules_begin(&modules, text);
+	for (size_t s = 0; s < WEIRI_COUNT_OF(stacks); s++)
+		weiri_json_modules_add(&modules, stacks[s]);
+	weiri_json_modules_end(&modules);
 }
 
 void
@@ -393,21 +357,22 @@ weiri_report_json(struct weiri_text *text, const struct weiri_report *report)
 	const struct weiri_fault_site *site = report->site;
 
 	weiri_text_char(text, '{');
-	json_string(text, "weir", "fault");
-	json_string(text, "class", report->class_text);
-	json_string(text, "operation", site->operation);
-	json_string(text, "kind", site->pool_kind);
-	json_string(text, "pool", site->pool_name);
-	json_string(text, "other", site->other);
-	json_address(text, "address", (uintptr_t)site->address);
-	json_string(text, "line", report->line);
-	json_string(text, "mode", report->mode);
-	json_number(text, "rate", report->rate);
-	json_number(text, "thread", weiri_os_thread_number());
-	json_stack(text, "stack", &report->here);
+	weiri_json_string(text, "weir", "fault");
+	weiri_json_string(text, "class", report->class_text);
+	weiri_json_string(text, "operation", site->operation);
+	weiri_json_string(text, "kind", site->pool_kind);
+	weiri_json_string(text, "pool", site->pool_name);
+	weiri_json_string(text, "other", site->other);
+	weiri_json_address(text, "address", (uintptr_t)site->address);
+	weiri_json_string(text, "line", report->line);
+	weiri_json_string(text, "mode", report->mode);
+	weiri_json_number(text, "rate", report->rate);
+	weiri_json_number(text, "thread", weiri_os_thread_number());
+	weiri_json_stack(text, "stack", &report->here);
 	if (report->object != NULL)
 		json_object(text, report);
 	if (report->has_bytes)
 		json_bytes(text, report);
+	json_modules(text, report);
 	weiri_text_char(text, '}');
 }

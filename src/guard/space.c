@@ -68,6 +68,18 @@ static const struct space_size space_large = {
     .live_bytes = SIZE_MAX,
 };
 
+/* The debug menu's: what an outgrown one costs is addresses, and the objects
+ * beyond it lie in their pool. */
+static const struct space_size space_packed = {
+    .bytes = (size_t)8 << 30,
+    .buckets = 64 << 10,
+    .words = 8 << 20,
+    .quarantine = 64 << 10,
+    .live_bytes = SIZE_MAX,
+};
+
+#define SPACE_PACKED_GRAIN ((size_t)128)
+
 /* ---- the reservation -------------------------------------------------------- */
 
 struct space_layout {
@@ -77,11 +89,11 @@ struct space_layout {
 };
 
 static struct space_layout
-space_lay_out(const struct space_size *size, size_t page)
+space_lay_out(const struct space_size *size, size_t stride)
 {
 	struct space_layout layout = {
 	    .unit_count = size->bytes / SPACE_UNIT,
-	    .record_max = size->bytes / (2 * page) + 1,
+	    .record_max = size->bytes / stride + 1,
 	};
 	size_t at = 0;
 
@@ -100,8 +112,8 @@ space_lay_out(const struct space_size *size, size_t page)
 static int
 space_reserve(struct weiri_space *space, const struct space_size *size)
 {
-	size_t page = weiri_os_page_bytes();
-	struct space_layout layout = space_lay_out(size, page);
+	struct space_layout layout =
+	    space_lay_out(size, space->grain + space->border);
 	char *all = weiri_os_reserve(layout.head + size->bytes, SPACE_UNIT);
 
 	if (all == NULL)
@@ -129,10 +141,17 @@ space_reserve(struct weiri_space *space, const struct space_size *size)
 }
 
 int
-weiri_space_init(struct weiri_space *space, bool large)
+weiri_space_init(struct weiri_space *space, enum weiri_space_kind kind)
 {
-	struct space_size size = large ? space_large : space_small;
-	int error = space_reserve(space, &size);
+	struct space_size size = kind == WEIRI_SPACE_SMALL   ? space_small
+				 : kind == WEIRI_SPACE_LARGE ? space_large
+							     : space_packed;
+	bool packed = kind == WEIRI_SPACE_PACKED;
+	int error;
+
+	space->grain = packed ? SPACE_PACKED_GRAIN : weiri_os_page_bytes();
+	space->border = packed ? 0 : weiri_os_page_bytes();
+	error = space_reserve(space, &size);
 
 	/* A process may be short of addresses (RLIMIT_AS); some will do. */
 	while (error != 0 && size.bytes > space_small.bytes) {
@@ -190,13 +209,19 @@ space_pop(struct weiri_space *space, struct weiri_space_list *list)
 
 /* ---- places --------------------------------------------------------------------- */
 
+/* From one place of a class to the next. */
+static size_t
+space_stride(const struct weiri_space *space, unsigned class)
+{
+	return (space->grain << class) + space->border;
+}
+
 /* A run of units for the class; false without room for one. */
 static bool
 space_grow(struct weiri_space *space, unsigned class)
 {
 	struct weiri_space_class *own = &space->class[class];
-	size_t page = weiri_os_page_bytes();
-	size_t stride = (page << class) + page;
+	size_t stride = space_stride(space, class);
 	size_t bytes =
 	    weiri_round_up(weiri_max(stride, SPACE_UNIT), SPACE_UNIT);
 	uint32_t count = (uint32_t)(bytes / stride);
@@ -207,10 +232,11 @@ space_grow(struct weiri_space *space, unsigned class)
 	    count > space->record_max - first ||
 	    weiri_os_commit(run, bytes) != 0)
 		return false;
-	if (weiri_os_bar(run, bytes) != 0)
+	if (space->border > 0 && weiri_os_bar(run, bytes) != 0)
 		return false;
 	for (uint32_t i = 0; i < count; i++) {
-		space->record[first + i].area = run + i * stride + page;
+		space->record[first + i].area =
+		    run + i * stride + space->border;
 		space->record[first + i].class = (uint8_t) class;
 	}
 	for (size_t u = 0; u < bytes / SPACE_UNIT; u++) {
@@ -258,10 +284,10 @@ space_take_ended(struct weiri_space *space, unsigned class)
 }
 
 struct weiri_guarded *
-weiri_space_take(struct weiri_space *space, size_t pages)
+weiri_space_take(struct weiri_space *space, size_t grains, bool late)
 {
-	unsigned class = weiri_log2_ceil(pages);
-	size_t bytes = weiri_os_page_bytes() << class;
+	unsigned class = weiri_log2_ceil(grains);
+	size_t bytes = space->grain << class;
 	struct weiri_guarded *guarded = NULL;
 
 	if (class >= WEIRI_SPACE_CLASSES ||
@@ -270,10 +296,12 @@ weiri_space_take(struct weiri_space *space, size_t pages)
 
 	struct weiri_space_class *own = &space->class[class];
 
-	if (own->ended.count < space_keeps(space, class))
+	if (late && own->ended.count < space_keeps(space, class))
 		guarded = space_take_fresh(space, class);
 	if (guarded == NULL)
 		guarded = space_take_ended(space, class);
+	if (guarded == NULL && !late)
+		guarded = space_take_fresh(space, class);
 	if (guarded == NULL)
 		return NULL;
 	space->live_bytes += bytes;
@@ -284,18 +312,17 @@ weiri_space_take(struct weiri_space *space, size_t pages)
 
 void
 weiri_space_rest(
-    struct weiri_space *space, struct weiri_guarded *guarded, bool known)
+    struct weiri_space *space, struct weiri_guarded *guarded, bool late)
 {
 	struct weiri_space_class *own = &space->class[guarded->class];
 
-	space->live_bytes -= weiri_os_page_bytes() << guarded->class;
+	space->live_bytes -= space->grain << guarded->class;
 	space->live--;
-	if (known) {
-		space->ended++;
+	space->ended += guarded->state == WEIRI_GUARDED_ENDED;
+	if (late)
 		space_append(space, &own->ended, guarded);
-	} else {
+	else
 		space_push(space, &own->ended, guarded);
-	}
 }
 
 /* ---- looking up ------------------------------------------------------------------ */
@@ -305,7 +332,6 @@ weiri_space_find(const struct weiri_space *space, const void *address)
 {
 	const char *end = __atomic_load_n(&space->committed, __ATOMIC_ACQUIRE);
 	const char *at = address;
-	size_t page = weiri_os_page_bytes();
 
 	if (at < space->base || at >= end)
 		return NULL;
@@ -314,8 +340,8 @@ weiri_space_find(const struct weiri_space *space, const void *address)
 	const struct weiri_space_unit *run =
 	    &space->unit[unit - space->unit[unit].lead];
 	struct weiri_guarded *first = &space->record[run->record];
-	size_t stride = (page << first->class) + page;
-	size_t place = (size_t)(at - (first->area - page)) / stride;
+	size_t stride = space_stride(space, first->class);
+	size_t place = (size_t)(at - (first->area - space->border)) / stride;
 
 	/* What a run has left behind its last place is the next one's border. */
 	if (place >= (size_t)weiri_max(stride, SPACE_UNIT) / stride)
@@ -327,8 +353,7 @@ struct weiri_guarded *
 weiri_space_before(
     const struct weiri_space *space, const struct weiri_guarded *guarded)
 {
-	size_t page = weiri_os_page_bytes();
-	const char *border = guarded->area - page;
+	const char *border = guarded->area - space->border;
 	struct weiri_guarded *before;
 
 	if (border == space->base)

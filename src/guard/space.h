@@ -42,6 +42,8 @@ struct weiri_guarded {
 	uint8_t mode;  /* that it was put under guard in */
 	bool quiet;    /* what its end finds is told later */
 	bool bad; /* some page traps no more after a report; never used again */
+	uint16_t debug; /* what was on the menu for it */
+	uint64_t sum;   /* of what it held at its end; 0: not kept */
 	uint8_t kept[WEIRI_GUARDED_KEPT];
 };
 
@@ -63,6 +65,8 @@ struct weiri_space_unit {
 
 struct weiri_space {
 	char *base, *end; /* of the places; set before it is published */
+	size_t grain;     /* the smallest place */
+	size_t border;    /* that traps, before each place */
 	char *committed;  /* up to here */
 	struct weiri_space_unit *unit;
 	struct weiri_guarded *record; /* [0] is nobody's */
@@ -77,16 +81,26 @@ struct weiri_space {
 	struct weiri_space_class class[WEIRI_SPACE_CLASSES];
 };
 
-/* 0 or -ENOMEM: a small space for samples, or a large one for all objects. */
-int weiri_space_init(struct weiri_space *space, bool large);
+/* Small: for samples.  Large: for all objects.  Packed: for all objects, in places
+ * that do not trap, from 128 bytes on, each aligned to its size. */
+enum weiri_space_kind {
+	WEIRI_SPACE_SMALL,
+	WEIRI_SPACE_LARGE,
+	WEIRI_SPACE_PACKED,
+};
 
-/* Under the lock: a place of @pages whose pages trap, or NULL. */
-struct weiri_guarded *weiri_space_take(struct weiri_space *space, size_t pages);
+/* 0 or -ENOMEM. */
+int weiri_space_init(struct weiri_space *space, enum weiri_space_kind kind);
 
-/* Under the lock: an ended object's place comes to rest, @known for as long as
- * others do not need it. */
+/* Under the lock: a place of @grains, whose pages trap if any of its space do, or
+ * NULL.  @late: one that ended long ago, rather than the last. */
+struct weiri_guarded *weiri_space_take(
+    struct weiri_space *space, size_t grains, bool late);
+
+/* Under the lock: an ended object's place comes to rest, to be used again @late,
+ * or as the next of its class. */
 void weiri_space_rest(
-    struct weiri_space *space, struct weiri_guarded *guarded, bool known);
+    struct weiri_space *space, struct weiri_guarded *guarded, bool late);
 
 /* The record whose place, or the page before, @address is in; NULL: none. */
 struct weiri_guarded *weiri_space_find(
@@ -97,9 +111,9 @@ struct weiri_guarded *weiri_space_before(
     const struct weiri_space *space, const struct weiri_guarded *guarded);
 
 WEIRI_INLINE size_t
-weiri_space_area_bytes(const struct weiri_guarded *guarded, size_t page)
+weiri_space_area_bytes(const struct weiri_guarded *guarded, size_t grain)
 {
-	return page << guarded->class;
+	return grain << guarded->class;
 }
 
 #endif /* WEIRI_GUARD_SPACE_H */

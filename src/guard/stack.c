@@ -213,3 +213,9 @@ weiri_sites_get(
 	for (uint32_t i = 0; i < stack->count; i++)
 		stack->frame[i] = word[STACK_HEAD_WORDS + i];
 }
+
+const uintptr_t *
+weiri_sites_frames(const struct weiri_sites *sites, uint32_t site)
+{
+	return site != 0 ? &sites->word[site + STACK_HEAD_WORDS] : NULL;
+}

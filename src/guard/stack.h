@@ -77,6 +77,10 @@ struct weiri_sites {
 uint32_t weiri_sites_keep(
     struct weiri_sites *sites, const struct weiri_stack *stack);
 
+/* Where a kept stack's frames lie, innermost first; NULL for 0. */
+const uintptr_t *weiri_sites_frames(
+    const struct weiri_sites *sites, uint32_t site);
+
 /* Empty for 0. */
 void weiri_sites_get(
     const struct weiri_sites *sites, uint32_t site, struct weiri_stack *stack);

@@ -5,9 +5,20 @@
 #ifndef WEIRI_GUARD_STATE_H
 #define WEIRI_GUARD_STATE_H
 
+#include "config/config.h"
 #include "guard/guard.h"
 #include "guard/space.h"
+#include "guard/through.h"
 #include "os/os.h"
+
+/* Of samples, of all objects in mode full, of places that do not trap. */
+#define WEIRI_GUARD_SMALL 0
+#define WEIRI_GUARD_LARGE 1
+#define WEIRI_GUARD_PACKED 2
+
+/* Behind the spaces of the guard's own addresses, that of blocks of malloc(),
+ * which has none. */
+#define WEIRI_GUARD_THROUGH WEIRI_GUARD_SPACES
 
 #define WEIRI_GUARD_NAME_BYTES 48
 #define WEIRI_GUARD_NAMES 4096
@@ -33,7 +44,7 @@ struct weiri_guard_state {
 	uint64_t next_ns;                 /* no sample before; atomic */
 	uint8_t policy[WEIR_FAULT_COUNT]; /* atomic */
 	struct weiri_list list;           /* of pools */
-	struct weiri_space space[WEIRI_GUARD_SPACES];
+	struct weiri_space space[WEIRI_GUARD_SPACES + 1];
 	/* Counts; atomic. */
 	uint64_t guarded, refused, reports;
 	uint32_t serial;
@@ -52,8 +63,39 @@ struct weiri_guarded *weiri_guard_find(
 const struct weiri_guard_name *weiri_guard_name_of(
     const struct weiri_guarded *guarded);
 
+/* Is @name in the list: as a whole, or by its beginning and a star? */
+bool weiri_guard_lists(const char *list, const char *name);
+
+/* Puts a menu in force, in all pools; 0 or -ENOMEM. */
+int weiri_guard_put_debug(const struct weiri_debug_option *option);
+
 /* Under the lock: the pool has an entry in the table. */
 void weiri_guard_name_need(struct weiri_guard_pool *pool);
+
+struct weiri_fault_site;
+
+/* In the slack, and in what ended.  Unlikely in text, not the byte of any filler in
+ * use. */
+#define WEIRI_GUARD_SLACK 0xb7
+
+/* What an object holds at first: a pointer made of it traps. */
+#define WEIRI_GUARD_FRESH 0xa5
+
+/* The first byte in [@from, @to) that does not hold the slack's pattern, or
+ * NULL. */
+const char *weiri_guard_find_written(const char *from, const char *to);
+
+/* An object ends whose pages are [@first, @end): tells of a write around it. */
+void weiri_guard_verify(
+    struct weiri_guarded *guarded, const char *first, const char *end);
+
+/* Reports what is wrong with an object; returns if the program goes on. */
+void weiri_guard_tell(
+    const struct weiri_guarded *guarded, struct weiri_fault_site site);
+
+/* Fills in what an access to the site's address was, seen from the object. */
+void weiri_trap_judge(struct weiri_fault_site *site,
+    const struct weiri_guarded *guarded, bool writes);
 
 /* Faults of the guard's pages, and of threads out of stack; once. */
 void weiri_trap_start(void);

@@ -13,6 +13,7 @@
  * lies between two.  The access is then tried again and finds zeroes.
  */
 #include "base/bits.h"
+#include "guard/arena.h"
 #include "guard/fault.h"
 #include "guard/state.h"
 #include "os/guard.h"
@@ -29,23 +30,23 @@ static const char *const trap_access[] = {
     [WEIRI_OS_ACCESS_WRITE] = "write",
 };
 
-/* Fills in what the access was. */
-static void
-trap_judge(struct weiri_fault_site *site, const struct weiri_guarded *guarded,
-    enum weiri_os_access access)
+void
+weiri_trap_judge(struct weiri_fault_site *site,
+    const struct weiri_guarded *guarded, bool writes)
 {
 	const char *at = site->address;
 	const char *end = guarded->start + guarded->bytes;
-	bool reads = access != WEIRI_OS_ACCESS_WRITE;
+	bool reads = !writes;
 
-	if (guarded->state >= WEIRI_GUARDED_ENDING) {
+	if (guarded->state >= WEIRI_GUARDED_ENDING &&
+	    WEIR_DETECTOR(trap_ended)) {
 		site->fault_class = WEIR_FAULT_USE_AFTER_FREE;
 		site->other = weiri_guard_how_text[guarded->how];
 		site->detail = reads ? "read at %p, of an object that ended by "
 				       "%s"
 				     : "write at %p, to an object that ended "
 				       "by %s";
-	} else if (at >= end) {
+	} else if (at >= end && WEIR_DETECTOR(trap_behind)) {
 		site->fault_class = WEIR_FAULT_OVERFLOW;
 		site->number = (uint64_t)(at - end);
 		site->detail = reads ? "read at %p, %u byte%{|s} behind the "
@@ -77,31 +78,56 @@ trap_let_pass(struct weiri_space *space, struct weiri_guarded *guarded,
 	return weiri_os_unbar(base, page) == 0;
 }
 
+/* Returns if the program goes on. */
+static void
+trap_tell(
+    const struct weiri_os_fault *fault, const struct weiri_guarded *guarded)
+{
+	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
+	struct weiri_fault_site site = {
+	    .address = fault->address,
+	    .operation = trap_access[fault->access],
+	    .trapped = fault,
+	    .pool_kind = name->kind,
+	    .pool_name = name->name,
+	    .object = guarded,
+	};
+
+	weiri_trap_judge(
+	    &site, guarded, fault->access == WEIRI_OS_ACCESS_WRITE);
+	site.goes_on = weiri_guard_goes_on(
+	    site.fault_class, (enum weir_guard_mode)guarded->mode);
+	__atomic_fetch_add(&S.reports, 1, __ATOMIC_RELAXED);
+	weiri_fault_tell(&site);
+}
+
 static bool
 trap_guarded(const struct weiri_os_fault *fault)
 {
 	struct weiri_space *space = NULL;
 	struct weiri_guarded *guarded =
 	    weiri_guard_find(fault->address, &space);
-	const struct weiri_guard_name *name;
-	struct weiri_fault_site site = {
-	    .address = fault->address,
-	    .operation = trap_access[fault->access],
-	    .trapped = fault,
-	};
 
-	if (guarded == NULL)
+	if (guarded == NULL || !WEIR_DETECTOR(trap_object))
 		return false;
-	name = weiri_guard_name_of(guarded);
-	site.pool_kind = name->kind;
-	site.pool_name = name->name;
-	site.object = guarded;
-	trap_judge(&site, guarded, fault->access);
-	site.goes_on = weiri_guard_goes_on(
-	    site.fault_class, (enum weir_guard_mode)guarded->mode);
-	__atomic_fetch_add(&S.reports, 1, __ATOMIC_RELAXED);
-	weiri_fault_tell(&site);
+	trap_tell(fault, guarded);
 	return trap_let_pass(space, guarded, fault->address);
+}
+
+/* In a range that its pool guards; it may have no memory any more. */
+static bool
+trap_arena(const struct weiri_os_fault *fault)
+{
+	size_t page = weiri_os_page_bytes();
+	char *base = (char *)((uintptr_t)fault->address & ~(page - 1));
+	struct weiri_guarded view;
+
+	if (!weiri_arena_view(fault->address, &view) ||
+	    !WEIR_DETECTOR(trap_arena))
+		return false;
+	trap_tell(fault, &view);
+	return weiri_os_commit(base, page) == 0 &&
+	       weiri_os_unbar(base, page) == 0;
 }
 
 /* Returns if it is not for want of stack. */
@@ -115,7 +141,7 @@ trap_stack(const struct weiri_os_fault *fault)
 	    at + TRAP_STACK_NEAR < fault->stack ||
 	    at > fault->stack + TRAP_STACK_NEAR ||
 	    at + TRAP_STACK_NEAR < self->low ||
-	    at > self->low + TRAP_STACK_NEAR)
+	    at > self->low + TRAP_STACK_NEAR || !WEIR_DETECTOR(trap_stack))
 		return;
 	weiri_fault(&(struct weiri_fault_site){
 	    .fault_class = WEIR_FAULT_STACK_OVERFLOW,
@@ -134,7 +160,7 @@ trap_fault(const struct weiri_os_fault *fault)
 	 * was, and the process ends as it would have. */
 	if (weiri_guard_self.reporting)
 		return false;
-	if (trap_guarded(fault))
+	if (trap_guarded(fault) || trap_arena(fault))
 		return true;
 	trap_stack(fault);
 	return false;

@@ -28,6 +28,10 @@ bool weiri_os_bars_merge(void);
 /* For tests: as a system without markers, from now on. */
 void weiri_os_set_bars_merge(bool merge);
 
+/* For tests: the system answers EINVAL when it is asked for markers.  From the
+ * first time on they are set no more. */
+void weiri_os_refuse_bars(bool refuse);
+
 /* A reservation that mlockall(MCL_FUTURE) shall not bring in.  Setup. */
 void weiri_os_keep_out(void *address, size_t bytes);
 
@@ -75,5 +79,10 @@ bool weiri_os_peek(const void *address, void *into, size_t bytes);
  * is.  @path is cut to fit. */
 bool weiri_os_module(
     uintptr_t address, char *path, size_t bytes, uintptr_t *base);
+
+/* The build id, in hexadecimal, of the file that is mapped from @base on; false
+ * if there is none to be found. */
+#define WEIRI_OS_BUILD_ID_BYTES 65
+bool weiri_os_build_id(uintptr_t base, char hex[WEIRI_OS_BUILD_ID_BYTES]);
 
 #endif /* WEIRI_OS_GUARD_H */

@@ -44,9 +44,13 @@ enum guard_way {
 	GUARD_UNKNOWN,
 	GUARD_MARKERS,
 	GUARD_PROTECTION,
+	/* Markers were refused since, as for locked memory, and there are some:
+	 * what traps from now on is protected. */
+	GUARD_BOTH,
 };
 
-static int guard_way; /* enum guard_way */
+static int guard_way;      /* enum guard_way */
+static bool guard_refused; /* for tests: the system refuses markers now */
 
 #ifdef __linux__
 static bool
@@ -91,6 +95,21 @@ weiri_os_set_bars_merge(bool merge)
 	WEIRI_STORE(&guard_way, merge ? GUARD_MARKERS : GUARD_PROTECTION);
 }
 
+void
+weiri_os_refuse_bars(bool refuse)
+{
+	WEIRI_STORE(&guard_refused, refuse);
+}
+
+/* 0, or the error of the system. */
+static int
+guard_mark(void *address, size_t bytes, int saved)
+{
+	if (WEIRI_LOAD(&guard_refused))
+		return -EINVAL;
+	return weiri_os_result(madvise(address, bytes, GUARD_INSTALL), saved);
+}
+
 int
 weiri_os_bar(void *address, size_t bytes)
 {
@@ -100,9 +119,13 @@ weiri_os_bar(void *address, size_t bytes)
 
 	int saved = errno;
 
-	if (weiri_os_bars_merge())
-		return weiri_os_result(
-		    madvise(address, bytes, GUARD_INSTALL), saved);
+	if (weiri_os_bars_merge()) {
+		int error = guard_mark(address, bytes, saved);
+
+		if (error != -EINVAL)
+			return error;
+		WEIRI_STORE(&guard_way, GUARD_BOTH);
+	}
 	if (mprotect(address, bytes, PROT_NONE) != 0)
 		return weiri_os_result(-1, saved);
 	(void)madvise(address, bytes, MADV_DONTNEED);
@@ -122,6 +145,8 @@ weiri_os_unbar(void *address, size_t bytes)
 	if (weiri_os_bars_merge())
 		return weiri_os_result(
 		    madvise(address, bytes, GUARD_REMOVE), saved);
+	if (WEIRI_LOAD(&guard_way) == GUARD_BOTH)
+		(void)madvise(address, bytes, GUARD_REMOVE);
 	return weiri_os_result(
 	    mprotect(address, bytes, PROT_READ | PROT_WRITE), saved);
 }

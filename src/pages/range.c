@@ -161,6 +161,14 @@ weiri_range_release(struct weiri_range *range)
 	*range = (struct weiri_range){0};
 }
 
+void
+weiri_range_forget(struct weiri_range *range)
+{
+	range_sub(&range_charged, range->committed_bytes);
+	weiri_budget_uncharge(range->committed_bytes);
+	*range = (struct weiri_range){0};
+}
+
 size_t
 weiri_range_trim(void)
 {

@@ -44,6 +44,9 @@ size_t weiri_range_shrink(struct weiri_range *range, size_t bytes);
 /* Ends it.  What the system refuses to take is kept, as retained memory, and
  * offered again by weiri_range_trim(). */
 void weiri_range_release(struct weiri_range *range);
+/* Ends it likewise; there is no memory in it, and its addresses are the
+ * caller's. */
+void weiri_range_forget(struct weiri_range *range);
 size_t weiri_range_trim(void);
 
 /* Committed in all ranges, and in those that are kept. */

@@ -492,6 +492,12 @@ weiri_gate_acquire(
 
 	if (waits)
 		__atomic_fetch_add(&tier->gate.requests, 1, __ATOMIC_RELAXED);
+	/* For want of memory nobody waits; else it is the depot that fails. */
+	if (waits && WEIR_UNLIKELY(weiri_guard_bare(&tier->guard)) &&
+	    weiri_debug_refuses(&tier->guard, tier->bytes)) {
+		gate_count_refusal(tier, &refusal);
+		return NULL;
+	}
 	/* Who comes while others wait goes to the end of the queue. */
 	if (!waits || !gate_has_waiters(gate, want->account))
 		buffer = gate_acquire_now(tier, want, &refusal);

@@ -13,7 +13,8 @@
  * descriptor rests for some acquires before it goes back to the depot; while it
  * is free, its second word says which object it had, for the report.  Where
  * requests wait or somebody is told of room it does not rest: there the depot
- * has to know of all that is free.
+ * has to know of all that is free.  Nor does it where requests are made to fail,
+ * which it would serve.
  *
  * Invariants:
  *
@@ -94,7 +95,8 @@ weiri_buffer_guard_rest(
 	size_t most = weiri_max(REST_BYTES / tier->bytes, REST_MIN);
 	struct weir_buffer *gone = NULL;
 
-	if ((tier->pool->flags & WEIRI_BUFFER_GATED) != 0)
+	if ((tier->pool->flags & WEIRI_BUFFER_GATED) != 0 ||
+	    !weiri_guard_rests(&tier->guard))
 		return buffer;
 	most = weiri_min(most, WEIRI_BUFFER_REST_MAX);
 	weiri_mutex_lock(&tier->lock);

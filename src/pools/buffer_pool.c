@@ -171,6 +171,8 @@ buffer_register(struct weir_buffer_pool *pool)
 		memcpy(name + strlen(name), bytes, number.used + 1);
 		weiri_pool_register(&pool->tier[i].entry, WEIR_POOL_BUFFER,
 		    name, &weiri_buffer_ops, false);
+		pool->tier[i].guard.fails_above =
+		    pool->gate.policy == WEIR_LIMIT_WAIT;
 		weiri_guard_enter(
 		    &pool->tier[i].guard, "buffer", pool->tier[i].entry.name);
 	}

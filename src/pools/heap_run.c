@@ -109,10 +109,14 @@ void *
 weiri_heap_run_alloc(
     struct weir_heap *heap, size_t bytes, size_t align, bool *zeroed)
 {
-	struct weiri_heap_run *run =
-	    bytes <= PTRDIFF_MAX
-		? run_open(heap, bytes, weiri_max(align, WEIRI_PAGE))
-		: NULL;
+	struct weiri_heap_run *run = NULL;
+
+	if (WEIR_UNLIKELY(weiri_guard_bare(&heap->guard)) &&
+	    weiri_debug_refuses(&heap->guard, bytes))
+		return weiri_heap_refuse(heap);
+	run = bytes <= PTRDIFF_MAX
+		  ? run_open(heap, bytes, weiri_max(align, WEIRI_PAGE))
+		  : NULL;
 
 	if (run == NULL)
 		return weiri_heap_refuse(heap);

@@ -342,6 +342,10 @@ region_create_slow(struct weir_region_kind *kind,
 	if (WEIR_UNLIKELY(record == NULL))
 		return -ENOMEM;
 	bin = WEIRI_LOAD(&record->first_bin);
+	if (WEIR_UNLIKELY(weiri_guard_bare(&record->guard)) &&
+	    weiri_debug_refuses(&record->guard, WEIRI_REGION_BIN_BYTES(bin)))
+		return region_fail(
+		    record, config != NULL ? config->parent : NULL);
 	if (!light || (limit != 0 && limit < WEIRI_REGION_BIN_BYTES(bin)))
 		return region_create_config(record, config, site, out);
 	region = region_take_first(record, bin, 0);

@@ -123,6 +123,7 @@ struct weiri_region_pages {
 	struct weiri_region *region; /* of a large object; NULL: a block */
 	uint32_t order;              /* as first.marks when it came */
 	bool guarded; /* span.base is the guard's, span.bytes what is charged */
+	bool small;   /* would lie in a block, were its region not guarded */
 };
 
 enum weiri_region_block_kind {
@@ -368,13 +369,22 @@ void weiri_region_guard_begin(struct weiri_region *region);
 /* One under guard has no room again. */
 void weiri_region_guard_restart(struct weiri_region *region);
 
-/* A descriptor and the object, neither charged nor listed; NULL: no room. */
-struct weiri_region_pages *weiri_region_guard_take(
-    struct weiri_region *region, size_t bytes, size_t align, size_t charge);
+/* An object is about to go with all behind it. */
+void weiri_region_guard_rewind(const struct weiri_region_pages *pages);
+
+/* An object is about to go alone: what it was charged with for itself.  What
+ * others count on is charged to a neighbour. */
+uint64_t weiri_region_guard_leave(
+    struct weiri_region *region, const struct weiri_region_pages *pages);
+
+/* A descriptor and the object, neither charged nor listed; NULL: no room.  What
+ * is charged for a small object beyond it is for those to come. */
+struct weiri_region_pages *weiri_region_guard_take(struct weiri_region *region,
+    size_t bytes, size_t align, size_t charge, bool small);
 
 /* What to charge for an object, and the least if that is too much. */
 size_t weiri_region_guard_charge(
-    const struct weiri_region *region, size_t bytes, size_t *least);
+    const struct weiri_region *region, size_t bytes, bool small, size_t *least);
 void weiri_region_guard_give(
     struct weiri_region_pages *pages, enum weiri_guard_how how);
 

@@ -327,6 +327,21 @@ region_count(const struct weiri_list *head)
 	return count;
 }
 
+/* Those that are large without a guard, too. */
+static uint64_t
+region_count_larges(const struct weiri_region *region)
+{
+	uint64_t count = 0;
+
+	WEIRI_LIST_FOR(node, &region->larges)
+	{
+		count += !WEIRI_CONTAINER_OF(
+		    node, struct weiri_region_pages, span.link)
+			      ->small;
+	}
+	return count;
+}
+
 /* Savepoints are on the same list; a handle begins with its link. */
 static uint64_t
 region_count_armed(const struct weiri_region *region)
@@ -370,7 +385,7 @@ weir_region_stats(
 	     block != NULL; block = block->older)
 		out->blocks++;
 	out->children = region_count(&region->children);
-	out->larges = region_count(&region->larges);
+	out->larges = region_count_larges(region);
 	out->cleanups = region_count_armed(region);
 	out->misses = region->misses;
 	out->failures = region->failures;

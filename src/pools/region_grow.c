@@ -160,9 +160,11 @@ region_alloc_block(
 
 /* Under guard; NULL: not admitted, or for want of room among guarded objects. */
 static struct weiri_region_pages *
-region_take_guarded(struct weiri_region *region, size_t bytes, size_t align)
+region_take_guarded(
+    struct weiri_region *region, size_t bytes, size_t align, bool small)
 {
-	size_t least, charge = weiri_region_guard_charge(region, bytes, &least);
+	size_t least;
+	size_t charge = weiri_region_guard_charge(region, bytes, small, &least);
 	struct weiri_region_pages *pages;
 
 	if (!region_admit(region, charge)) {
@@ -170,7 +172,7 @@ region_take_guarded(struct weiri_region *region, size_t bytes, size_t align)
 		if (!region_admit(region, charge))
 			return NULL;
 	}
-	pages = weiri_region_guard_take(region, bytes, align, charge);
+	pages = weiri_region_guard_take(region, bytes, align, charge, small);
 	if (pages == NULL)
 		region_dismiss(region, charge);
 	return pages;
@@ -191,20 +193,22 @@ region_take_pages(struct weiri_region *region, size_t bytes, size_t align)
 	return pages;
 }
 
+/* @small: only because the region is under guard. */
 static void *
-region_alloc_large(
-    struct weiri_region *region, size_t bytes, size_t align, bool *fresh)
+region_alloc_large(struct weiri_region *region, size_t bytes, size_t align,
+    bool small, bool *fresh)
 {
 	struct weiri_region_pages *pages = NULL;
 
 	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED))
-		pages = region_take_guarded(region, bytes, align);
+		pages = region_take_guarded(region, bytes, align, small);
 	if (pages == NULL)
 		pages = region_take_pages(region, bytes, align);
 	if (WEIR_UNLIKELY(pages == NULL))
 		return NULL;
 	weiri_region_charge(region, pages->span.bytes);
 	pages->region = region;
+	pages->small = small;
 	pages->order = region->first.marks;
 	weiri_list_push(&region->larges, &pages->span.link);
 	region->attention |= WEIRI_HAS_LARGES;
@@ -266,6 +270,8 @@ weiri_region_large_give(
 {
 	uint64_t bytes = pages->span.bytes;
 
+	if (WEIR_UNLIKELY(pages->small))
+		bytes = weiri_region_guard_leave(region, pages);
 	weiri_list_remove(&pages->span.link);
 	weiri_region_pages_give(pages, WEIRI_GUARD_FREE);
 	weiri_region_uncharge(region, bytes);
@@ -283,7 +289,7 @@ weir_region_free_large(struct weir_region *bump, void *object)
 	    region, "object given back to %p, which was destroyed");
 	weiri_region_here(region);
 	pages = weiri_region_large_of(region, object);
-	if (pages == NULL)
+	if (pages == NULL || WEIR_UNLIKELY(pages->small))
 		return false;
 	weiri_region_large_give(region, pages);
 	return true;
@@ -300,7 +306,8 @@ weir_region_resize_large(struct weir_region *bump, void *object, size_t bytes)
 	    region, "object resized in %p, which was destroyed");
 	weiri_region_here(region);
 	pages = weiri_region_large_of(region, object);
-	if (pages == NULL || bytes > REGION_OBJECT_MAX)
+	if (pages == NULL || WEIR_UNLIKELY(pages->small) ||
+	    bytes > REGION_OBJECT_MAX)
 		return false;
 	before = pages->span.bytes;
 	/* A place of the guard has one size: what grows moves. */
@@ -334,12 +341,16 @@ region_alloc_once(
 {
 	size_t need = weiri_round_up(bytes, WEIR_REGION_ALIGN);
 
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED) &&
+	    weiri_debug_refuses(&region->kind->guard, bytes))
+		return NULL;
 	if (align > WEIR_REGION_ALIGN)
 		need += align - WEIR_REGION_ALIGN;
 	if (bytes > region->large_bytes ||
-	    WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED) ||
 	    need > weiri_region_class_room(region->max_class))
-		return region_alloc_large(region, bytes, align, fresh);
+		return region_alloc_large(region, bytes, align, false, fresh);
+	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_GUARDED))
+		return region_alloc_large(region, bytes, align, true, fresh);
 	return region_alloc_block(region, bytes, align, need);
 }
 

@@ -10,11 +10,13 @@
  * rewind, the end of the region or of one above, an object given back or moved
  * to another region - finds it where it looks anyway, and says how it ended.
  *
- * Objects are charged as if they lay in blocks: the first block has room for
- * some, and each that finds none left is charged with as much as serves those
- * behind it.  What is left is noted in the first block's memory, which nobody
- * uses.  Regions begin in
- * line as long as the kind's cell says so: while all are to be under guard it
+ * Small objects are charged as if they lay in blocks: the first block has room
+ * for some, and each that finds none left is charged with as much as serves those
+ * behind it.  The sums are noted in the first block's memory, which nobody uses.
+ * To calls about large objects they are none, as without the guard; nor
+ * do figures count them.
+ *
+ * Regions begin in line as long as the kind's cell says so: while all are to be under guard it
  * does not, and for samples it does not now and then, when the kind has learned
  * from some ends (region_kind.c).
  */
@@ -50,6 +52,9 @@ weiri_region_guard_begin(struct weiri_region *region)
 	struct weiri_region_kind *kind = region->kind;
 
 	guard_let_pass(kind);
+	/* It may be the first since the mode changed. */
+	if (weiri_guard_bare(&kind->guard))
+		WEIRI_STORE(&kind->cell, WEIRI_CELL_NONE);
 	if (weiri_guard_mode(&kind->guard) == WEIR_GUARD_OFF ||
 	    !weiri_guard_due(&kind->guard, 1))
 		return;
@@ -57,24 +62,111 @@ weiri_region_guard_begin(struct weiri_region *region)
 	weiri_region_guard_restart(region);
 }
 
-/* Charged and not taken yet. */
-static uint64_t *
-guard_room(const struct weiri_region *region)
+/*
+ * Of small objects: what they are charged with, with the room of the first block,
+ * and what they take of it.  At least that is charged at any time.
+ */
+struct guard_tally {
+	uint64_t charged, used;
+};
+
+static struct guard_tally *
+guard_tally(const struct weiri_region *region)
 {
 	struct weiri_region_block *first =
 	    (struct weiri_region_block *)(uintptr_t)&region->first;
 
-	return (uint64_t *)(void *)weiri_region_block_objects(first);
+	return (struct guard_tally *)(void *)weiri_region_block_objects(first);
+}
+
+/* Charged and not taken yet. */
+static uint64_t
+guard_room(const struct weiri_region *region)
+{
+	const struct guard_tally *tally = guard_tally(region);
+
+	return tally->charged > tally->used ? tally->charged - tally->used : 0;
+}
+
+static size_t
+guard_whole(size_t bytes)
+{
+	return weiri_round_up(weiri_max(bytes, 1), WEIR_REGION_ALIGN);
 }
 
 void
 weiri_region_guard_restart(struct weiri_region *region)
 {
-	const char *objects = (const char *)guard_room(region);
+	const char *objects = (const char *)guard_tally(region);
 
 	WEIR_ASSERT(region->newest == &region->first);
-	*guard_room(region) = (uint64_t)(region->bump.end - objects);
+	*guard_tally(region) = (struct guard_tally){
+	    .charged = (uint64_t)(region->bump.end - objects)};
 	region->bump.next = region->start = region->bump.end;
+}
+
+/* The tally that an object is in; NULL: none.  One that came with a region that
+ * was merged is in that one's, which lasts as long as its block does. */
+static struct guard_tally *
+guard_tally_of(const struct weiri_region_pages *pages)
+{
+	return pages->small && pages->guarded ? guard_tally(pages->region)
+					      : NULL;
+}
+
+void
+weiri_region_guard_rewind(const struct weiri_region_pages *pages)
+{
+	struct guard_tally *tally = guard_tally_of(pages);
+
+	if (tally == NULL)
+		return;
+	tally->used -= guard_whole(weiri_guard_bytes(pages->span.base));
+	tally->charged -= pages->span.bytes;
+}
+
+/* The next object from @node on that is in the same tally, towards older ones or
+ * newer ones. */
+static struct weiri_region_pages *
+guard_neighbour(const struct weiri_region *region,
+    const struct weiri_region_pages *pages, bool older)
+{
+	struct weiri_list *node =
+	    older ? pages->span.link.next : pages->span.link.prev;
+
+	while (node != &region->larges) {
+		struct weiri_region_pages *other = WEIRI_CONTAINER_OF(
+		    node, struct weiri_region_pages, span.link);
+
+		if (guard_tally_of(other) == guard_tally(pages->region))
+			return other;
+		node = older ? node->next : node->prev;
+	}
+	return NULL;
+}
+
+uint64_t
+weiri_region_guard_leave(
+    struct weiri_region *region, const struct weiri_region_pages *pages)
+{
+	struct guard_tally *tally = guard_tally_of(pages);
+	uint64_t bytes = pages->span.bytes;
+	struct weiri_region_pages *heir;
+
+	if (tally == NULL)
+		return bytes;
+	tally->used -= guard_whole(weiri_guard_bytes(pages->span.base));
+	if (tally->charged - bytes >= tally->used) {
+		tally->charged -= bytes;
+		return bytes;
+	}
+	/* An older one stays for longer: a rewind ends the newest. */
+	heir = guard_neighbour(region, pages, true);
+	if (heir == NULL)
+		heir = guard_neighbour(region, pages, false);
+	WEIR_ASSERT(heir != NULL); /* or nothing would be used */
+	heir->span.bytes += bytes;
+	return 0;
 }
 
 /* ---- objects ------------------------------------------------------------- */
@@ -87,22 +179,25 @@ weiri_region_guard_restart(struct weiri_region *region)
 
 size_t
 weiri_region_guard_charge(
-    const struct weiri_region *region, size_t bytes, size_t *least)
+    const struct weiri_region *region, size_t bytes, bool small, size_t *least)
 {
-	size_t whole = weiri_round_up(weiri_max(bytes, 1), WEIR_REGION_ALIGN);
+	size_t whole = guard_whole(bytes);
 
+	if (!small) {
+		*least = weiri_round_up(whole, WEIRI_PAGE);
+		return *least;
+	}
 	*least = 0;
-	if (whole <= *guard_room(region))
+	if (whole <= guard_room(region))
 		return 0;
 	*least = weiri_round_up(whole, GUARD_UNIT);
 	return weiri_max(*least, GUARD_BLOCK);
 }
 
 struct weiri_region_pages *
-weiri_region_guard_take(
-    struct weiri_region *region, size_t bytes, size_t align, size_t charge)
+weiri_region_guard_take(struct weiri_region *region, size_t bytes, size_t align,
+    size_t charge, bool small)
 {
-	size_t whole = weiri_round_up(weiri_max(bytes, 1), WEIR_REGION_ALIGN);
 	struct weiri_region_pages *pages;
 
 	if (align > WEIRI_PAGE)
@@ -121,11 +216,10 @@ weiri_region_guard_take(
 		return NULL;
 	}
 	pages->guarded = true;
-	/* In the room there was, or what the charge has beyond it. */
-	if (charge == 0)
-		*guard_room(region) -= whole;
-	else if (charge - whole > *guard_room(region))
-		*guard_room(region) = charge - whole;
+	if (small) {
+		guard_tally(region)->used += guard_whole(bytes);
+		guard_tally(region)->charged += charge;
+	}
 	weiri_list_init(&pages->span.link);
 	return pages;
 }

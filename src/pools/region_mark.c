@@ -107,6 +107,18 @@ mark_has_large(
 	return newest != NULL && mark_number_of(region, newest) >= mark->number;
 }
 
+/* Under guard a record is an object like any other, and the newest if all behind
+ * it are gone. */
+static bool
+mark_has_pages(
+    const struct weiri_region *region, const struct region_mark *mark)
+{
+	const struct weiri_region_pages *newest = mark_newest_large(region);
+
+	return newest != NULL && newest->guarded &&
+	       newest->span.base == (const char *)mark;
+}
+
 /* ---- mark --------------------------------------------------------------- */
 
 /* The newest record if nothing happened since, or NULL.  A loop that marks,
@@ -251,6 +263,8 @@ mark_undo_larges(struct weiri_region *region, const struct region_mark *mark)
 		struct weiri_region_pages *pages = mark_newest_large(region);
 
 		bytes += pages->span.bytes;
+		if (WEIR_UNLIKELY(pages->small))
+			weiri_region_guard_rewind(pages);
 		weiri_list_remove(&pages->span.link);
 		weiri_region_pages_give(pages, WEIRI_GUARD_REWIND);
 	}
@@ -330,6 +344,9 @@ weir_region_unmark(
 	weiri_region_mark_end(weiri_region_of(bump), &mark->handle);
 	if (mark->is_last)
 		bump->next = (char *)mark;
+	else if (WEIR_UNLIKELY(mark_has_pages(weiri_region_of(bump), mark)))
+		weiri_region_large_give(weiri_region_of(bump),
+		    mark_newest_large(weiri_region_of(bump)));
 }
 
 /* ---- R9 -------------------------------------------------------------------- */

@@ -205,7 +205,7 @@ weir_region_adopt_large(
 	weiri_region_expect_live(from, "object of %p, which was destroyed");
 	weiri_region_here(from);
 	pages = weiri_region_large_of(from, object);
-	if (pages == NULL)
+	if (pages == NULL || WEIR_UNLIKELY(pages->small))
 		return -EINVAL;
 	if (region == from)
 		return 0;

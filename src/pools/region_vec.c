@@ -14,7 +14,7 @@ bool
 weir_region_vec_reserve(struct weir_region_vec *vec, size_t capacity)
 {
 	struct weiri_region *region = weiri_region_of(vec->region);
-	size_t want;
+	size_t want = 0;
 	void *data;
 
 	if (capacity <= vec->capacity)

@@ -20,7 +20,9 @@
  *
  * Invariants (weir_region_vm_check()):
  *
- *   N1  base <= next <= end, all multiples of 16; end is base + committed.
+ *   N1  base <= next <= end, all multiples of 16; end is base + committed, or
+ *       next where a tool is told of each object (region_vm.h), or the end of
+ *       what does not trap (region_vm_guard.c).
  *   N2  committed <= limit <= reserved, all whole pages.
  *   N3  Objects are behind one another: next is the end of the newest, rounded
  *       up to 16.
@@ -165,12 +167,6 @@ vm_used(const struct weiri_region_vm *vm)
 	return (size_t)(vm->bump.next - vm->range.base);
 }
 
-static void
-vm_set_end(struct weiri_region_vm *vm)
-{
-	vm->bump.end = vm->range.base + vm->range.committed_bytes;
-}
-
 /* Before the end of the objects goes back. */
 static void
 vm_note_use(struct weiri_region_vm *vm)
@@ -188,7 +184,7 @@ vm_move(struct weiri_region_vm *vm, size_t used)
 {
 	if (used < vm_used(vm))
 		vm_note_use(vm);
-	weir_abi_region_vm_move(&vm->bump, vm->range.base + used);
+	weiri_region_vm_set_next(vm, vm->range.base + used);
 }
 
 /* Has room for @used bytes of objects, which the limit allows. */
@@ -205,7 +201,7 @@ vm_commit(struct weiri_region_vm *vm, size_t used)
 		want = weiri_max(want, vm->first_bytes);
 		want = weiri_min(want, vm->limit_bytes);
 		error = weiri_range_grow(&vm->range, need, want);
-		vm_set_end(vm);
+		weiri_region_vm_set_end(vm, old);
 	}
 	return error == 0;
 }
@@ -216,7 +212,7 @@ vm_shrink_range(struct weiri_region_vm *vm, size_t keep)
 	size_t gone = weiri_range_shrink(
 	    &vm->range, weiri_round_up(keep, weiri_range_page()));
 
-	vm_set_end(vm);
+	weiri_region_vm_set_end(vm, vm->range.committed_bytes);
 	if (vm->touched_bytes > vm->range.committed_bytes)
 		WEIRI_STORE(&vm->touched_bytes, vm->range.committed_bytes);
 	return gone;
@@ -253,7 +249,12 @@ weir_abi_region_vm_1(struct weir_region_vm *bump, size_t bytes, size_t align)
 		if (end <= vm->range.committed_bytes) {
 			char *object = bump->next + pad;
 
-			weir_abi_region_vm_move(bump, vm->range.base + end);
+			if (WEIR_UNLIKELY(vm->arena != NULL) &&
+			    !weiri_region_vm_guard_open(vm, end))
+				return vm_refuse(vm);
+
+			weiri_region_vm_set_next(vm, vm->range.base + end);
+			weiri_region_vm_show(vm, object, bytes);
 			return object;
 		}
 		/* A hook may have rewound so far that less will do. */
@@ -317,7 +318,12 @@ weir_region_vm_extend(
 	while (end > vm->range.committed_bytes)
 		if (!vm_commit(vm, end) || !vm_is_newest(vm, offset, bytes))
 			return false;
+	if (WEIR_UNLIKELY(vm->arena != NULL) &&
+	    !weiri_region_vm_guard_open(vm, end))
+		return false;
 	vm_move(vm, end);
+	weiri_region_vm_show(
+	    vm, (const char *)object + bytes, new_bytes - bytes);
 	return true;
 }
 
@@ -332,9 +338,13 @@ weir_region_vm_shrink(
 
 	size_t offset = vm_offset(vm, object, bytes);
 
-	if (new_bytes < bytes && vm_is_newest(vm, offset, bytes))
-		vm_move(
-		    vm, weiri_round_up(offset + new_bytes, WEIR_REGION_ALIGN));
+	if (new_bytes >= bytes || !vm_is_newest(vm, offset, bytes))
+		return;
+	vm->how = WEIRI_GUARD_SHRINK;
+	vm_move(vm, weiri_round_up(offset + new_bytes, WEIR_REGION_ALIGN));
+	if (WEIR_UNLIKELY(vm->watched))
+		weiri_annotate_forbid(vm->range.base + offset + new_bytes,
+		    vm_used(vm) - offset - new_bytes);
 }
 
 /* ---- going back ----------------------------------------------------------- */
@@ -356,6 +366,7 @@ weir_region_vm_rewind(
 	if (mark.region != bump || mark.resets != vm->resets ||
 	    mark.bytes > vm_used(vm))
 		return false;
+	vm->how = WEIRI_GUARD_REWIND;
 	vm_move(vm, (size_t)mark.bytes);
 	return true;
 }
@@ -374,6 +385,7 @@ weir_region_vm_reset(struct weir_region_vm *bump)
 	struct weiri_region_vm *vm = vm_own(bump);
 
 	vm_note_use(vm);
+	vm->how = WEIRI_GUARD_RESET;
 	vm_move(vm, 0);
 	vm->resets++;
 	if (++vm->turn < VM_TURN)
@@ -470,7 +482,10 @@ vm_broken(const struct weiri_region_vm *vm)
 		return "N1: next is not between base and end";
 	if (((uintptr_t)vm->bump.next & low) != 0)
 		return "N1: next is no multiple of 16";
-	if (vm->bump.end != range->base + range->committed_bytes)
+	if (vm->bump.end != (vm->watched ? vm->bump.next
+				: vm->arena != NULL
+				    ? range->base + vm->open_bytes
+				    : range->base + range->committed_bytes))
 		return "N1: end is not that of what is committed";
 	if (range->committed_bytes > vm->limit_bytes ||
 	    vm->limit_bytes > range->reserved_bytes)
@@ -554,12 +569,14 @@ vm_set_up(struct weiri_region_vm *vm, const char *name,
 	vm->limit_bytes = limit;
 	vm->first_bytes = weiri_min(weiri_round_up(first, page), limit);
 	vm->bump.next = vm->bump.end = vm->range.base;
+	vm->watched = weiri_guard_is_tool() && weiri_annotate_is_watched();
 	vm->magic = VM_LIVE ^ (uintptr_t)vm;
 	/* Told apart in debug builds and in mode full, which may come later. */
 	(void)weiri_local_own();
 	vm->owner = weiri_local();
 	weiri_pool_register(
 	    &vm->pool, WEIR_POOL_REGION, name, &vm_pool_ops, false);
+	weiri_region_vm_guard_begin(vm);
 }
 
 int
@@ -608,9 +625,16 @@ weir_region_vm_destroy(struct weir_region_vm *bump)
 		    "%p was destroyed before");
 	vm = vm_own(bump);
 	weiri_pool_unregister(&vm->pool);
+
+	bool kept = weiri_region_vm_guard_finish(vm);
+
 	/* No room is left, and the slow way tells what it is asked for. */
 	bump->next = bump->end = NULL;
 	vm->magic = VM_DEAD ^ (uintptr_t)vm;
-	weiri_range_release(&vm->range);
+	/* Whoever has these addresses next knows nothing of it. */
+	if (WEIR_UNLIKELY(vm->watched))
+		weiri_annotate_allow(vm->range.base, vm->watched_bytes);
+	if (!kept)
+		weiri_range_release(&vm->range);
 	weiri_grave_put(vm, sizeof(*vm));
 }

@@ -10,6 +10,16 @@
 #include "slab/local.h"
 
 int
+weir_debug_set(const char *menu)
+{
+	int error = weiri_debug_apply(menu);
+
+	if (error == 0)
+		weiri_local_recall_all();
+	return error;
+}
+
+int
 weir_guard_set(const struct weir_guard_config *config)
 {
 	int error = weiri_guard_apply(config);

@@ -27,6 +27,7 @@
 #include "runtime/maintain.h"
 
 #include "config/config.h"
+#include "guard/guard.h"
 #include "os/os.h"
 #include "slab/maintain.h"
 
@@ -187,6 +188,7 @@ weiri_started(void)
 {
 	uint64_t interval_ms = weiri_config()->maintain_ms;
 
+	weiri_debug_start();
 	if (interval_ms == 0 || weir_maintain_start(interval_ms) == 0)
 		return;
 	weiri_message(WEIR_MESSAGE_WARNING,

@@ -241,8 +241,10 @@ runtime_take_stock(void)
 	};
 
 	weiri_pool_walk(runtime_count_leaks, &leaks);
-	if (leaks.report)
+	if (leaks.report) {
 		weiri_region_report_leaks();
+		(void)weir_guard_leaks(WEIR_LEAKS_ALL, NULL, NULL);
+	}
 	return leaks.objects;
 }
 

@@ -19,6 +19,7 @@
  * says how many they are, for the child of a fork (local.h).
  */
 #include "base/bits.h"
+#include "guard/guard.h"
 #include "slab/cursor.h"
 #include "slab/stock.h"
 
@@ -93,6 +94,9 @@ bulk_wants_stock(const struct weiri_depot *depot,
 {
 	/* A get that may not pass the queue. */
 	if (depot->wait.config.policy == WEIRI_WAIT_TURN)
+		return false;
+	/* Each for itself: it may be one that is to fail. */
+	if (WEIR_UNLIKELY(weiri_guard_bare(depot->guard)))
 		return false;
 	if (local == NULL)
 		return true;

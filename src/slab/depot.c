@@ -479,6 +479,11 @@ depot_get_bare(struct weiri_depot *depot)
 	weiri_depot_lay_bare(depot);
 	if (depot->counted)
 		weiri_depot_note_request(depot, NULL);
+	if (!depot->guard->fails_above &&
+	    weiri_debug_refuses(depot->guard, depot->slot_bytes)) {
+		weiri_depot_note_miss(depot, true);
+		return NULL;
+	}
 	return depot_get_locked(depot);
 }
 

@@ -14,10 +14,14 @@
 void
 weiri_depot_lay_bare(struct weiri_depot *depot)
 {
-	struct weir_local *local = weiri_local();
+	struct weir_local *local;
 	void *bad;
 
-	if (depot->cell == WEIRI_CELL_NONE || local == &weiri_local_none ||
+	if (depot->cell == WEIRI_CELL_NONE)
+		return;
+	/* A fork's child counts what threads that are known had in hands. */
+	local = weiri_local_own();
+	if (local == NULL ||
 	    (local->cursor[depot->cell] == WEIRI_CURSOR_DUMMY &&
 		WEIRI_LOAD(&local->spare[depot->cell]) == 0))
 		return;

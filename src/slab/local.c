@@ -25,6 +25,7 @@
  */
 #include "slab/local.h"
 
+#include "guard/guard.h"
 #include "os/os.h"
 #include "pages/pages.h"
 #include "slab/stock.h"
@@ -415,7 +416,8 @@ local_count_lost(const struct weir_local *local)
 		depot->lost += carried;
 		depot->lost += local->cursor[i] != WEIRI_CURSOR_DUMMY ||
 			       local->spare[i] != 0 ||
-			       local->requests[i] != 0 || carried != 0;
+			       local->requests[i] != 0 || carried != 0 ||
+			       weiri_guard_bare(depot->guard);
 	}
 }
 

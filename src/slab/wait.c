@@ -44,6 +44,7 @@
 #include "slab/wait.h"
 
 #include "base/bits.h"
+#include "guard/guard.h"
 #include "slab/stock.h"
 
 #include <string.h>
@@ -399,6 +400,12 @@ weiri_wait_get(struct weiri_depot *depot, uint64_t timeout_ns)
 	bool missed = true;
 
 	weiri_depot_note_request(depot, local);
+	/* For want of memory nobody waits. */
+	if (WEIR_UNLIKELY(weiri_guard_bare(depot->guard)) &&
+	    weiri_debug_refuses(depot->guard, depot->slot_bytes)) {
+		weiri_depot_note_miss(depot, true);
+		return NULL;
+	}
 	/* Who comes while others wait goes to the end of the queue. */
 	if (!wait_attention(depot)) {
 		slot = local != NULL ? wait_take(depot, local, &missed)

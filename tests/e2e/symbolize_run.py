@@ -107,18 +107,32 @@ def build_id(path):
 
 
 def as_json(whole, change=lambda module: None):
-    """The JSON of a report alone, with its modules as a library gives them."""
-    modules = {}
-    for _, address, path, offset in FRAME.findall(whole):
-        modules[path] = {"path": path,
-                         "base": hex(int(address, 16) - int(offset, 16))}
-        if path.startswith(BUILD):
-            modules[path]["build_id"] = build_id(path)
-        change(modules[path])
-    line = next(line for line in whole.splitlines() if line.startswith("{"))
-    fault = json.loads(line)
-    fault["modules"] = list(modules.values())
+    """The line of JSON of a report, with other modules."""
+    fault = json.loads(next(line for line in whole.splitlines()
+                            if line.startswith("{")))
+    for module in fault["modules"]:
+        change(module)
     return json.dumps(fault, separators=(",", ":")) + "\n"
+
+
+def test_json_has_the_modules_of_all_frames():
+    whole = report()
+    modules = json.loads(as_json(whole))["modules"]
+    base = {m["path"]: int(m["base"], 16) for m in modules}
+    assert len(base) == len(modules)
+    frames = FRAME.findall(whole)
+    assert frames
+    for _, address, path, offset in frames:
+        assert base[path] == int(address, 16) - int(offset, 16), (path, base)
+    own = next(m for m in modules if m["path"] == PROGRAM)
+    if shutil.which("readelf"):
+        assert own["build_id"] == build_id(PROGRAM)
+        # Shared libraries too, where the program has any.
+        for module in modules:
+            if "build_id" in module:
+                assert module["build_id"] == build_id(module["path"]), module
+    # The process is gone, and the line is whole.
+    assert symbolize(as_json(whole)).returncode == 0
 
 
 def test_json_alone_becomes_text():
@@ -130,6 +144,28 @@ def test_json_alone_becomes_text():
     assert done.stdout.splitlines()[0] == first
     assert re.search(rf"#\d+ main at \S*use_after_free\.c:{where} ",
                      done.stdout), done.stdout
+
+
+def test_leaks_have_names_as_text_and_as_json():
+    need()
+    program = os.path.join(BUILD, "examples/bugs/leak")
+    done = subprocess.run([*weir_command()[:-1], program], text=True,
+                          capture_output=True, timeout=30, check=False,
+                          env={**os.environ, "WEIR_GUARD": "full",
+                               "WEIR_LEAKS": "1"})
+    lines = done.stderr.splitlines()
+    assert any(re.search(r"leak: \w+ \"\w+\": \d+ objects?, \d+ bytes?, taken "
+                         r"[0-9.]+( to [0-9.]+)? s ago, by:$", line)
+               for line in lines), done.stderr
+    fault = next(line for line in lines if line.startswith('{"weir":"leak"'))
+    leak = json.loads(fault)
+    assert leak["objects"] > 0 and leak["stack"] and leak["modules"], leak
+    text = "".join(f"{line}\n" for line in lines if not line.startswith("{"))
+    for report_ in text, fault + "\n":
+        named = symbolize(report_)
+        assert named.returncode == 0, named
+        assert re.search(r"#\d+ \w+ at \S*bugs/leak\.c:\d+\b",
+                         named.stdout), named
 
 
 def test_a_file_of_another_build_is_not_asked():

@@ -19,6 +19,8 @@
  */
 #include "test.h"
 
+#include "config/config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -340,6 +342,19 @@ test_under_valgrind(void)
 	const char *preload = getenv("LD_PRELOAD");
 
 	return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
+bool
+test_under_guard(void)
+{
+	const struct weiri_guard_option *guard;
+
+	/* Asked for, the library starts; tests may want that later. */
+	if (getenv("WEIR_GUARD") == NULL)
+		return false;
+	guard = weiri_config_guard();
+	return guard->mode >= WEIR_GUARD_FULL ||
+	       (guard->mode == WEIR_GUARD_SAMPLE && guard->rate == 1);
 }
 
 const char *

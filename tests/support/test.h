@@ -231,6 +231,17 @@ void test_threads(
 
 bool test_under_valgrind(void);
 
+/* Is every object put under guard from the start: WEIR_GUARD=full, tool,
+ * sample:1? */
+bool test_under_guard(void);
+
+/* For what cannot hold then. */
+#define NOT_UNDER_GUARD(reason)                       \
+	do {                                          \
+		if (test_under_guard())               \
+			SKIP("under guard: " reason); \
+	} while (0)
+
 /* The path of this program, for a test that starts it once more. */
 const char *test_program(void);
 

@@ -67,6 +67,8 @@ figures(struct weir_cache *cache)
 
 TEST(objects_go_through_shards_and_all_come_back)
 {
+	NOT_UNDER_GUARD("nothing stays with threads, or in shards");
+
 	struct weir_cache *cache = create(WEIR_CHECK_EACH, 0);
 	static void *held[5000];
 	uint64_t total = 0;
@@ -108,6 +110,8 @@ count_live(void *object, void *context)
 
 TEST(what_lies_in_a_shard_is_not_visited)
 {
+	NOT_UNDER_GUARD("nothing stays with threads, or in shards");
+
 	struct weir_cache *cache = create(WEIR_CHECK_EACH, 0);
 	struct item *held[2000];
 	size_t live = 0;
@@ -131,6 +135,8 @@ TEST(what_lies_in_a_shard_is_not_visited)
 /* The magazine with the second free is marked on its way into the shard. */
 TEST(second_free_at_level_batch_is_found_in_front_of_a_shard)
 {
+	NOT_UNDER_GUARD("nothing stays with threads, or in shards");
+
 	struct weir_cache *cache = create(WEIR_CHECK_BATCH, 0);
 	void *held[2000];
 
@@ -295,6 +301,8 @@ storm_run(unsigned index, void *context)
 
 TEST(depot_whose_lock_is_fought_for_gets_shards)
 {
+	NOT_UNDER_GUARD("nothing stays with threads, or in shards");
+
 	struct storm storm = {.done = false};
 
 	CHECK_EQ(
@@ -316,6 +324,8 @@ TEST(depot_whose_lock_is_fought_for_gets_shards)
 
 TEST(child_of_a_fork_has_what_lies_in_shards)
 {
+	NOT_UNDER_GUARD("nothing stays with threads, or in shards");
+
 	struct weir_cache *cache = create(WEIR_CHECK_EACH, 0);
 	static void *held[3000];
 	uint64_t total;

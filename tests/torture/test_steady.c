@@ -208,6 +208,8 @@ status_of(bool break_the_rule)
 
 TEST(a_steady_load_makes_no_system_call_but_futex)
 {
+	NOT_UNDER_GUARD("it makes system calls");
+
 	int status;
 
 	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())

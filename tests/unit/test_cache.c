@@ -89,6 +89,8 @@ TEST(cache_hands_out_distinct_aligned_storage)
 
 TEST(cache_reuses_the_object_freed_last)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_cache *cache =
 	    cache_make(&(struct weir_cache_config){.object_bytes = 100});
 	void *object = weir_cache_alloc(cache);
@@ -345,6 +347,8 @@ count_dtor(void *object, void *context)
 
 TEST(cache_keeps_constructed_state_between_uses)
 {
+	NOT_UNDER_GUARD("init and fini run at each use");
+
 	struct hook_counts counts = {0};
 	struct weir_cache *cache = cache_make(
 	    &(struct weir_cache_config){.object_bytes = sizeof(struct conn),
@@ -385,6 +389,8 @@ TEST(cache_zero_hands_out_zeroed_objects)
 
 TEST(cache_prealloc_makes_steady_state_free_of_system_calls)
 {
+	NOT_UNDER_GUARD("it makes system calls");
+
 	enum { COUNT = 2000 };
 	static void *objects[COUNT];
 	struct weir_cache *cache = cache_make(&(struct weir_cache_config){

@@ -149,6 +149,8 @@ waiters_are_served_in_order(size_t limit)
 
 TEST(waiters_are_served_in_order_of_arrival)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	waiters_are_served_in_order(SMALL);
 	waiters_are_served_in_order(LARGE);
 }
@@ -569,6 +571,8 @@ free_in_a_hook_notifies_after_it(enum hook hook, bool nested, size_t limit)
 
 TEST(free_inside_a_hook_notifies_when_the_outermost_ends)
 {
+	NOT_UNDER_GUARD("init and fini run at each use");
+
 	for (enum hook hook = INIT; hook < HOOKS; hook++) {
 		free_in_a_hook_notifies_after_it(hook, false, 1);
 		free_in_a_hook_notifies_after_it(hook, false, LARGE);
@@ -589,6 +593,8 @@ free_one(void *object, void *context)
 
 TEST(free_inside_a_hook_serves_who_waits)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_cache *cache = cache_make_waiting(WAITERS, 0);
 	void *objects[WAITERS], *pair[2] = {cache, NULL};
 	struct waiter waiters[WAITERS];
@@ -827,6 +833,8 @@ TEST(lower_limit_calls_back_what_other_threads_have_loaded)
 
 TEST(limit_refused_for_idle_magazines_is_granted_once_they_are_back)
 {
+	NOT_UNDER_GUARD("nothing stays with threads");
+
 	struct recall recall = {.come = recall_poll};
 	pthread_t threads[WAITERS];
 
@@ -865,6 +873,8 @@ TEST(figures_of_a_quiet_cache_are_exact_whatever_the_peak_missed)
 
 TEST(magazines_start_small_and_grow_with_the_trips)
 {
+	NOT_UNDER_GUARD("nothing stays with threads");
+
 	struct weir_cache *cache =
 	    cache_make(&(struct weir_cache_config){.object_bytes = 64});
 	void *objects[512];
@@ -1062,6 +1072,8 @@ TEST(room_in_a_quota_serves_those_who_wait)
 
 TEST(free_after_memory_was_refused_notifies)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct told told = {.want = 1};
 	struct shared shared;
 	void *objects[2];

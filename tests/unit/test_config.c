@@ -370,7 +370,7 @@ TEST(config_out_of_range_is_refused)
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
 	config = (struct weir_config){.maintain_ms = 3600001};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
-	config = (struct weir_config){.reserved = {[4] = 1}};
+	config = (struct weir_config){.reserved = {[3] = 1}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
 	config = (struct weir_config){.source = {.reserved = {[3] = 1}}};
 	CHECK_EQ(resolve(&config, UINT64_MAX, false), -EINVAL);
@@ -425,6 +425,7 @@ TEST(text_names_each_option_its_value_and_its_origin)
 			"decay_ms = 10000 (default)\n"
 			"maintain_ms = 0 (default)\n"
 			"guard = off (default)\n"
+			"debug = off (default)\n"
 			"report_leaks = 0 (default)\n"
 			"show_options = 1 (environment)\n"
 			"message = standard error\n"

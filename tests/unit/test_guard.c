@@ -432,7 +432,7 @@ TEST(the_mode_is_among_the_options)
 	CHECK_EQ(weir_guard_set(&config), 0);
 	CHECK_LT(weir_options_text(text, sizeof(text)), sizeof(text));
 	CHECK_CONTAINS(text, "guard = sample:50:conn (weir_guard_set)\n");
-	config.mode = (enum weir_guard_mode)3;
+	config.mode = (enum weir_guard_mode)(WEIR_GUARD_TOOL + 1);
 	CHECK_EQ(weir_guard_set(&config), -EINVAL);
 	config = (struct weir_guard_config){.reserved = {[5] = 1}};
 	CHECK_EQ(weir_guard_set(&config), -EINVAL);
@@ -819,5 +819,49 @@ TEST(objects_under_guard_share_their_mappings)
 	/* Two of ours, and a sanitizer has some of its own. */
 	CHECK_LE(mappings(), before + (TEST_ASAN || TEST_TSAN ? 64 : 8));
 	weir_cache_free_bulk(cache, COUNT, objects);
+	weir_cache_destroy(cache);
+}
+
+/* As for memory that is locked.  What was marked before must open again. */
+TEST(markers_that_are_refused_from_some_moment_on_are_replaced_by_protection)
+{
+	struct weir_cache *cache;
+	char *marked, *barred;
+
+	if (!weiri_os_bars_merge())
+		SKIP("the system has no markers");
+	guard(WEIR_GUARD_SAMPLE, 2);
+	weir_thread_poll();
+	cache = make(&kinds[0]);
+	/* All places of samples come to be marked. */
+	for (int i = 0; i < 6000; i++)
+		weir_cache_free(cache, take(cache));
+	guard(WEIR_GUARD_FULL, 0);
+	weir_thread_poll();
+	marked = take(cache);
+	barred = take(cache);
+	weir_cache_free(cache, marked);
+	weiri_os_refuse_bars(true);
+	weir_cache_free(cache, barred);
+	CHECK(!weiri_os_bars_merge());
+	EXPECT_ABORT(
+	    "of an object that ended by free", { (void)peek(marked); });
+	EXPECT_ABORT(
+	    "of an object that ended by free", { (void)peek(barred); });
+	/* They are used again, marked or not, and by more objects than before. */
+	guard(WEIR_GUARD_SAMPLE, 2);
+	weir_thread_poll();
+	for (int i = 0; i < 6000; i++) {
+		char *objects[3];
+
+		for (int n = 0; n < 3; n++)
+			memset(objects[n] = take(cache), n, 200);
+		for (int n = 0; n < 3; n++) {
+			CHECK_EQ(objects[n][199], n);
+			weir_cache_free(cache, objects[n]);
+		}
+	}
+	CHECK_EQ(figures().refused, 0);
+	CHECK(weir_cache_check(cache));
 	weir_cache_destroy(cache);
 }

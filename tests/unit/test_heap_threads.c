@@ -233,6 +233,8 @@ far_give(void *context, void *address, size_t bytes)
 
 TEST(heap_serves_memory_beyond_the_table_of_tags)
 {
+	NOT_UNDER_GUARD("mode sample goes on where an abort is expected");
+
 	struct weir_heap *heap;
 	void *object;
 

@@ -8,6 +8,8 @@
 
 TEST(blocks_double_up_to_the_cap)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(&(struct weir_region_config){
 	    .first_bytes = 1024, .block_bytes_max = 8192});
 	uint64_t expected[] = {1024, 3072, 7168, 15360, 23552, 31744};
@@ -28,6 +30,8 @@ TEST(blocks_double_up_to_the_cap)
 
 TEST(blocks_above_the_depots_sizes_work)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(&(struct weir_region_config){
 	    .first_bytes = 32 << 10, .block_bytes_max = 1 << 20});
 
@@ -43,6 +47,8 @@ TEST(blocks_above_the_depots_sizes_work)
 
 TEST(object_above_the_next_block_opens_one_that_serves_on)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	char *big = weir_region_alloc(region, 20 << 10), *small;
 
@@ -56,6 +62,8 @@ TEST(object_above_the_next_block_opens_one_that_serves_on)
 
 TEST(larger_room_is_kept_when_an_object_opens_a_block)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.first_bytes = 32 << 10});
 	char *next = weir_region_alloc(region, 16);
@@ -70,6 +78,9 @@ TEST(larger_room_is_kept_when_an_object_opens_a_block)
 
 TEST(large_objects_have_exactly_their_pages)
 {
+	NOT_UNDER_GUARD(
+	    "large objects of a region begin anywhere in their page");
+
 	struct weir_region *region = create(NULL);
 	uint64_t before = figures(region).bytes_charged;
 	char *large = weir_region_alloc(region, 100001);
@@ -89,6 +100,8 @@ TEST(large_objects_have_exactly_their_pages)
 
 TEST(threshold_of_large_objects_can_be_set)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.large_bytes = 1000});
 
@@ -105,6 +118,8 @@ TEST(threshold_of_large_objects_can_be_set)
 
 TEST(large_objects_are_freed_one_by_one)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	char *small = weir_region_alloc(region, 100);
 	char *large[10];
@@ -132,6 +147,8 @@ TEST(large_objects_are_freed_one_by_one)
 
 TEST(large_objects_grow_and_shrink_where_they_are)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.limit_bytes = 4 << 20});
 	char *small = weir_region_alloc(region, 100);
@@ -216,6 +233,8 @@ TEST(sizes_are_rounded_up_and_default_first_yields_to_a_small_cap)
 
 TEST(default_cap_yields_to_a_larger_first_block)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.first_bytes = 48 << 10});
 
@@ -315,6 +334,8 @@ TEST(aligned_object_of_no_bytes_keeps_to_the_limit)
 
 TEST(buffer_of_the_caller_is_the_first_block)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	char buffer[4096 + 16];
 
 	for (size_t offset = 0; offset < 17; offset += 4) {
@@ -356,6 +377,8 @@ TEST(buffer_of_the_caller_is_the_first_block)
 /* More than any first block of the library's own. */
 TEST(resets_of_a_large_buffer_teach_the_kind)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind kind = WEIR_REGION_KIND("in place");
 	static char buffer[(size_t)1 << 20];
 	struct weir_region *region;

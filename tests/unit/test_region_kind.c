@@ -6,6 +6,8 @@
 
 TEST(kind_counts_regions_bytes_and_peak)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region[10];
 	struct weir_pool_stats stats;
 
@@ -92,6 +94,8 @@ first_block_after(struct weir_region_kind *kind, int regions, size_t bytes)
 
 TEST(first_block_becomes_what_regions_of_the_kind_need)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind small = WEIR_REGION_KIND("small");
 	static struct weir_region_kind large = WEIR_REGION_KIND("large");
 	struct weir_region *region;
@@ -113,6 +117,8 @@ TEST(first_block_becomes_what_regions_of_the_kind_need)
 
 TEST(one_large_region_among_many_teaches_nothing)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind kind = WEIR_REGION_KIND("outlier");
 
 	CHECK_EQ(first_block_after(&kind, 128, 2500), 3072);
@@ -124,6 +130,8 @@ TEST(one_large_region_among_many_teaches_nothing)
 
 TEST(percent_of_a_kind_says_how_many_must_fit)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind most = WEIR_REGION_KIND("most");
 	static struct weir_region_kind half = {
 	    .name = "half", .first_percent = 50};
@@ -141,6 +149,8 @@ TEST(percent_of_a_kind_says_how_many_must_fit)
 
 TEST(percent_above_a_hundred_is_a_hundred)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind all = {
 	    .name = "all", .first_percent = 100, .keep_percent = 100};
 	static struct weir_region_kind beyond = {
@@ -170,6 +180,8 @@ charge_after_resets(struct weir_region *region, int resets, size_t bytes)
 
 TEST(reset_keeps_what_the_kind_needs_and_no_more)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	static struct weir_region_kind kind = WEIR_REGION_KIND("reset");
 	struct weir_region *region;
 	uint64_t misses;

@@ -8,6 +8,8 @@
 
 TEST(rewind_ends_what_came_after_and_keeps_the_rest)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	char *kept = filled(region, 700, 1), *large = filled(region, 90000, 2);
 	struct weir_region *child = create_below(region);
@@ -96,6 +98,8 @@ scratch_work(struct weir_region *region, int depth)
 
 TEST(scratch_scopes_nest_and_leave_nothing)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region = create(NULL);
 
 	for (int i = 0; i < 3; i++) {
@@ -125,6 +129,8 @@ scratch_empty(struct weir_region *region)
 
 TEST(inner_scope_at_the_same_place_leaves_the_outer_savepoint)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region = create(NULL);
 	struct weir_region_savepoint outer = mark(region);
 	char *next = region->next;
@@ -142,6 +148,8 @@ TEST(inner_scope_at_the_same_place_leaves_the_outer_savepoint)
 
 TEST(loops_of_savepoints_do_not_grow)
 {
+	NOT_UNDER_GUARD("what a cancelled handle leaves is not used again");
+
 	struct weir_region *region = create(NULL);
 	struct weir_region_savepoint savepoint = mark(region);
 	struct weir_region_cleanup *cleanup;
@@ -172,6 +180,8 @@ TEST(loops_of_savepoints_do_not_grow)
 
 TEST(record_of_a_savepoint_has_no_pages_of_its_own)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.large_bytes = 1});
 
@@ -215,6 +225,8 @@ TEST(handle_from_after_a_savepoint_is_not_used_again_after_a_rewind)
 
 TEST(large_objects_are_told_apart_by_when_they_came)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL), *other = create(NULL);
 	char *first = filled(region, 50000, 1),
 	     *moves = filled(other, 60000, 2);
@@ -265,6 +277,8 @@ TEST(children_are_told_apart_by_when_they_came)
 
 TEST(rewind_before_a_merge_takes_all_of_it)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	for (int after = 0; after < 2; after++) {
 		struct weir_region *root = create(NULL), *middle, *below;
 		struct weir_region_savepoint savepoint;

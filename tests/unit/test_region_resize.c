@@ -30,6 +30,8 @@ holds(const char *object, size_t bytes, int value)
 
 TEST(last_object_grows_and_shrinks_where_it_is)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	char *object = take(region, 40);
 	char *behind = region->next;
@@ -67,6 +69,8 @@ TEST(last_object_grows_to_the_end_of_its_block_and_not_beyond)
 
 TEST(last_object_given_back_is_room_again)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region = create(NULL);
 	char *object = take(region, 100);
 
@@ -97,6 +101,8 @@ TEST(object_with_others_behind_moves_and_keeps_its_bytes)
 
 TEST(large_object_grows_shrinks_and_ends_by_its_pages)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	uint64_t before = figures(region).bytes_charged;
 	char *object = take(region, 200000), *moved;
@@ -117,6 +123,8 @@ TEST(large_object_grows_shrinks_and_ends_by_its_pages)
 
 TEST(object_grows_from_a_block_onto_pages_and_leaves_its_array_to_others)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	struct weir_region *region = create(NULL);
 	char *object = take(region, 512), *large;
 
@@ -133,6 +141,8 @@ TEST(object_grows_from_a_block_onto_pages_and_leaves_its_array_to_others)
 
 TEST(arrays_given_back_serve_those_that_move_next)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region =
 	    create(&(struct weir_region_config){.first_bytes = 64 << 10});
 	char *a = take(region, 256), *b = take(region, 64),
@@ -157,6 +167,8 @@ TEST(arrays_given_back_serve_those_that_move_next)
 
 TEST(spare_arrays_end_with_a_reset)
 {
+	NOT_UNDER_GUARD("an address is used again as late as can be");
+
 	struct weir_region *region = create(NULL);
 	char *next;
 
@@ -356,6 +368,8 @@ resident_bytes(void)
 
 TEST(zeroed_objects_on_fresh_pages_are_not_touched_and_used_ones_are_cleared)
 {
+	NOT_UNDER_GUARD("each object has a page");
+
 	const size_t bytes = 64 << 20;
 	struct weir_region *region = create(NULL);
 	uint64_t before = resident_bytes();
@@ -381,6 +395,9 @@ TEST(zeroed_objects_on_fresh_pages_are_not_touched_and_used_ones_are_cleared)
 
 TEST(wrong_pointers_and_sizes_are_told_apart)
 {
+	NOT_UNDER_GUARD("other words are expected than those of the guard, "
+			"which knows more");
+
 	struct weir_region *region = create(NULL);
 	char *a = take(region, 320), *b = take(region, 64), *large;
 	char here[32];
@@ -416,6 +433,9 @@ TEST(wrong_pointers_and_sizes_are_told_apart)
 
 TEST(object_of_another_region_is_a_fault)
 {
+	NOT_UNDER_GUARD("other words are expected than those of the guard, "
+			"which knows more");
+
 	struct weir_region *region = create(NULL), *other = create(NULL);
 	char *object = take(other, 64);
 
@@ -434,6 +454,8 @@ TEST(object_of_another_region_is_a_fault)
 
 TEST(object_of_a_merged_region_is_one_of_its_new_region)
 {
+	NOT_UNDER_GUARD("a realloc always moves");
+
 	struct weir_region *region = create(NULL), *middle, *child;
 	char *objects[2];
 
@@ -453,6 +475,9 @@ TEST(object_of_a_merged_region_is_one_of_its_new_region)
 
 TEST(object_inside_of_a_block_is_taken_for_one_of_its_own)
 {
+	NOT_UNDER_GUARD("other words are expected than those of the guard, "
+			"which knows more");
+
 	struct weir_region *region = create(NULL);
 	char *object = take(region, 640), *middle = object + 320;
 

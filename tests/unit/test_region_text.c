@@ -27,6 +27,8 @@ TEST(strings_are_copied)
 
 TEST(formatting_fits_every_remaining_room)
 {
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
 	char expected[64];
 
 	for (int room = 0; room <= 48; room += 16) {

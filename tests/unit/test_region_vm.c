@@ -48,6 +48,8 @@ TEST(objects_lie_behind_one_another_and_stay_where_they_are)
 
 TEST(memory_is_committed_by_doubling_up_to_a_step)
 {
+	NOT_UNDER_GUARD("each page is opened by itself");
+
 	struct weir_region_vm *region = create(GIB, 0, 0);
 	uint64_t last = 0, steps = 0;
 
@@ -366,6 +368,8 @@ TEST(rewind_knows_its_marks)
 
 TEST(resets_keep_what_recent_uses_needed_without_a_system_call)
 {
+	NOT_UNDER_GUARD("it makes system calls");
+
 	struct weir_region_vm *region = create(GIB, 0, 0);
 	struct test_rng rng;
 	int64_t calls;
@@ -394,6 +398,8 @@ TEST(resets_keep_what_recent_uses_needed_without_a_system_call)
 
 TEST(spike_goes_back_to_the_system)
 {
+	NOT_UNDER_GUARD("a reset leaves no memory");
+
 	struct weir_region_vm *region = create(GIB, 0, 0);
 	const char *base = weir_region_vm_base(region);
 	size_t page = weiri_os_page_bytes();
@@ -429,6 +435,8 @@ TEST(spike_goes_back_to_the_system)
 
 TEST(first_bytes_stay_and_trim_takes_them_too)
 {
+	NOT_UNDER_GUARD("each page is opened by itself");
+
 	struct weir_region_vm *region = create(GIB, 0, MIB);
 	size_t page = weiri_range_page();
 

@@ -234,10 +234,14 @@ struct json_report {
 static bool
 json_is_report(const char *line, size_t bytes)
 {
-	static const char begin[] = "{\"weir\":\"fault\"";
+	static const char *const begin[] = {
+	    "{\"weir\":\"fault\"", "{\"weir\":\"leak\""};
 
-	return bytes > sizeof(begin) &&
-	       memcmp(line, begin, sizeof(begin) - 1) == 0;
+	for (size_t i = 0; i < sizeof(begin) / sizeof(begin[0]); i++)
+		if (bytes > strlen(begin[i]) &&
+		    memcmp(line, begin[i], strlen(begin[i])) == 0)
+			return true;
+	return false;
 }
 
 static void

@@ -7,6 +7,8 @@
  *                                        mode
  *     fault_set --knows A|S|D            is there such a mode? 0 or 77
  *     fault_set --table                  rows of docs/SECURITY-MODEL.md
+ *     fault_set --tool asan|valgrind [--sample N | --some] [NAME...]
+ *                                        in mode `tool` (tool.c)
  *     fault_set --run NAME bug|twin      one program, in this process
  *
  * A program runs in a process of its own, started anew so that it reads its own
@@ -15,7 +17,7 @@
  * is exact: a bug that is found earlier, later, by another class or without the
  * name of its pool fails as one that is not found.
  */
-#include "bug.h"
+#include "run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,27 +28,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
-#define RUN_LIMIT_S 60
-#define OUTPUT_BYTES (256 << 10)
-
 static const struct mode {
 	const char *name;
-	const char *environment; /* NULL: none */
+	struct run_how how;
 } modes[BUG_MODE_COUNT] = {
-    {"A", NULL},
-    {"S", "WEIR_GUARD=sample:1"},
-    {"D", "WEIR_GUARD=full"},
+    {"A", {.environment = NULL}},
+    {"S", {.environment = "WEIR_GUARD=sample:1"}},
+    {"D", {.environment = "WEIR_GUARD=full"}},
 };
 
 static const char *const when_text[] = {"never", "in the call", "later",
@@ -55,7 +43,7 @@ static const char *const when_text[] = {"never", "in the call", "later",
 /* In the table. */
 static const char *const when_sign[] = {"–", "I", "L", "X", "R", "P", "†"};
 
-static struct bug_program *programs;
+struct bug_program *programs;
 
 void
 bug_register(struct bug_program *program)
@@ -70,43 +58,42 @@ bug_register(struct bug_program *program)
 
 /* ---- one run --------------------------------------------------------------- */
 
-struct outcome {
-	enum bug_when when;
-	bool reported;
-	char class_text[64]; /* "" if the report is no fault */
-	int status;          /* as from waitpid() */
-	size_t bytes;
-	char output[OUTPUT_BYTES + 1];
-};
+struct outcome outcome;
 
-static struct outcome outcome;
+#define RUN_ARGUMENTS 5
 
 static void
-run_child(const struct bug_program *program, enum bug_mode mode, bool bug,
-    const char *self, int output)
+run_child(const struct bug_program *program, const struct run_how *how,
+    bool bug, const char *self, int output)
 {
-	char *const arguments[] = {(char *)(uintptr_t)self, (char[]){"--run"},
-	    (char *)(uintptr_t)program->name,
+	char *const own[RUN_ARGUMENTS] = {(char *)(uintptr_t)self,
+	    (char[]){"--run"}, (char *)(uintptr_t)program->name,
 	    bug ? (char[]){"bug"} : (char[]){"twin"}, NULL};
+	char *arguments[RUN_LAUNCHER_MAX + RUN_ARGUMENTS];
+	size_t used = 0;
 
-	/* Looking for leaks of malloc() takes longer than the program. */
+	for (; how->launcher != NULL && how->launcher[used] != NULL; used++)
+		arguments[used] = (char *)(uintptr_t)how->launcher[used];
+	memcpy(arguments + used, own, sizeof(own));
+
 	if (SANITIZED)
-		(void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+		(void)setenv("ASAN_OPTIONS",
+		    how->sanitizer != NULL ? how->sanitizer : "detect_leaks=0",
+		    1);
 	(void)unsetenv("WEIR_GUARD");
 	(void)unsetenv("WEIR_LEAKS");
-	if (modes[mode].environment != NULL)
-		(void)putenv((char *)(uintptr_t)modes[mode].environment);
+	if (how->environment != NULL)
+		(void)putenv((char *)(uintptr_t)how->environment);
 	if (program->environment != NULL)
 		(void)putenv((char *)(uintptr_t)program->environment);
 	(void)dup2(output, STDERR_FILENO);
 	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	(void)alarm(RUN_LIMIT_S);
-	(void)execv(self, arguments);
+	(void)execvp(arguments[0], arguments);
 	_exit(127);
 }
 
-/* Where a mark was set; NULL: it was not. */
-static const char *
+const char *
 find_mark(const char *mark)
 {
 	char line[32];
@@ -140,14 +127,9 @@ judge(void)
 		outcome.when = BUG_NOW;
 }
 
-struct child {
-	pid_t pid; /* 0: none */
-	int output;
-};
-
-static struct child
-run_start(const struct bug_program *program, enum bug_mode mode, bool bug,
-    const char *self)
+struct child
+run_start(const struct bug_program *program, const struct run_how *how,
+    bool bug, const char *self)
 {
 	struct child child;
 	int ends[2];
@@ -160,13 +142,12 @@ run_start(const struct bug_program *program, enum bug_mode mode, bool bug,
 	child.pid = fork();
 	NEED(child.pid >= 0);
 	if (child.pid == 0)
-		run_child(program, mode, bug, self, ends[1]);
+		run_child(program, how, bug, self, ends[1]);
 	(void)close(ends[1]);
 	return child;
 }
 
-/* Waits for its end; what it said is in `outcome` then. */
-static void
+void
 run_finish(struct child child)
 {
 	ssize_t got;
@@ -308,7 +289,7 @@ mode_is_known(enum bug_mode mode)
 {
 	char text[4096];
 
-	if (modes[mode].environment == NULL)
+	if (modes[mode].how.environment == NULL)
 		return true;
 	(void)weir_options_text(text, sizeof(text));
 	return strstr(text, "guard") != NULL;
@@ -327,7 +308,7 @@ tell_failure(const struct bug_program *program, const char *part)
 	(void)printf("     its standard error:\n%s\n", outcome.output);
 }
 
-static bool
+bool
 is_wanted(const struct bug_program *program, char **names)
 {
 	if (*names == NULL)
@@ -346,7 +327,7 @@ run_mode(enum bug_mode mode, const char *self, char **names)
 	if (!mode_is_known(mode)) {
 		(void)printf(
 		    "skipped: mode %s: this library does not know %s\n",
-		    modes[mode].name, modes[mode].environment);
+		    modes[mode].name, modes[mode].how.environment);
 		return 77;
 	}
 	for (const struct bug_program *p = programs; p != NULL; p = p->next) {
@@ -358,10 +339,11 @@ run_mode(enum bug_mode mode, const char *self, char **names)
 		}
 		/* Both at once: what either writes fits into its pipe. */
 		struct child faulty = {0, -1};
-		struct child twin = run_start(p, mode, false, self);
+		const struct run_how *how = &modes[mode].how;
+		struct child twin = run_start(p, how, false, self);
 
 		if (!p->good)
-			faulty = run_start(p, mode, true, self);
+			faulty = run_start(p, how, true, self);
 		run_finish(twin);
 		silent++;
 		if (!check_silent()) {
@@ -435,8 +417,7 @@ print_table(const char *self)
 		     known[mode] && p != NULL; p = p->next) {
 			if (p->good)
 				continue;
-			run_finish(
-			    run_start(p, (enum bug_mode)mode, true, self));
+			run_finish(run_start(p, &modes[mode].how, true, self));
 			found[p->row][p->pool][mode] |= 1u << outcome.when;
 		}
 	}
@@ -503,6 +484,8 @@ main(int argc, char **argv)
 		return list();
 	if (argc == 2 && strcmp(argv[1], "--table") == 0)
 		return print_table(self);
+	if (argc >= 3 && strcmp(argv[1], "--tool") == 0)
+		return run_tool(self, argv + 2);
 	for (unsigned i = 0; argc >= 3 && i < BUG_MODE_COUNT; i++) {
 		enum bug_mode mode = (enum bug_mode)i;
 
@@ -515,7 +498,7 @@ main(int argc, char **argv)
 	}
 	(void)fprintf(stderr,
 	    "usage: fault_set --list | --table | --mode A|S|D "
-	    "[NAME...] | --knows A|S|D | "
+	    "[NAME...] | --knows A|S|D | --tool asan|valgrind | "
 	    "--run NAME bug|twin\n");
 	return 2;
 }

@@ -431,10 +431,10 @@ BUG(vm_alloc_after_destroy, ROW(GONE), POOL(VM), NAMES("arena"),
 	BUG_HERE((void)!weir_region_vm_alloc(region, 100));
 }
 
-/* Its addresses went back to the system; no mode guards such regions yet, so
- * there is no report either. */
+/* In mode off its addresses went back to the system. */
 BUG(vm_read_after_destroy, ROW(READ_FREED), POOL(VM), NAMES("arena"),
-    NO_SANITIZER, IN_A(DIES, NULL), IN_S(DIES, NULL), IN_D(DIES, NULL))
+    NO_SANITIZER, STACKS(BOTH), IN_A(DIES, NULL), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
 {
 	struct weir_region_vm *region = bug_region_vm("arena");
 	char *object = weir_region_vm_alloc(region, 100);
@@ -445,7 +445,7 @@ BUG(vm_read_after_destroy, ROW(READ_FREED), POOL(VM), NAMES("arena"),
 }
 
 BUG(vm_read_after_reset, ROW(READ_FREED), POOL(VM), NAMES("arena"),
-    IN_A(NEVER, NULL), IN_S(NEVER, NULL), IN_D(NEVER, NULL))
+    TEXT("ended by reset"), STACKS(BOTH), GUARDED(NOW, "use-after-free"))
 {
 	struct weir_region_vm *region = bug_region_vm("arena");
 	char *object = weir_region_vm_alloc(region, 100);
@@ -453,6 +453,30 @@ BUG(vm_read_after_reset, ROW(READ_FREED), POOL(VM), NAMES("arena"),
 	memset(object, 1, 100);
 	weir_region_vm_reset(region);
 	BUG_HERE(bug_read(object, 1));
+	weir_region_vm_destroy(region);
+}
+
+BUG(vm_written_after_rewind, ROW(WRITE_FREED), POOL(VM), NAMES("arena"),
+    TEXT("ended by rewind"), STACKS(BOTH), GUARDED(NOW, "use-after-free"))
+{
+	struct weir_region_vm *region = bug_region_vm("arena");
+	struct weir_region_vm_point before = weir_region_vm_mark(region);
+	char *object = weir_region_vm_alloc(region, 100);
+
+	memset(object, 1, 100);
+	NEED(weir_region_vm_rewind(region, before));
+	BUG_HERE(bug_write(object + 50, 1));
+	weir_region_vm_destroy(region);
+}
+
+/* The newest object ends with its page. */
+BUG(vm_written_past_its_end, ROW(OVERFLOW), POOL(VM), NAMES("arena"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
+{
+	struct weir_region_vm *region = bug_region_vm("arena");
+	char *object = weir_region_vm_alloc(region, 8192);
+
+	BUG_HERE(bug_write(object + 8192, 1));
 	weir_region_vm_destroy(region);
 }
 
