@@ -69,6 +69,12 @@ packages_for() {
 		LIST
 		;;
 	tidy) echo "clang-tidy clang-tidy" ;;
+	coverage)
+		cat <<-'LIST'
+			gcovr gcovr
+			python3 python3
+		LIST
+		;;
 	test)
 		cat <<-'LIST'
 			python3 python3

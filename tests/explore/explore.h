@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * explore.h - scenarios, and how to look at all their schedules.
+ *
+ * A scenario is a few threads with a few operations each.  Every run of it takes
+ * one schedule to its end, and begins where setup() and prepare() left off.
+ *
+ *   engine.c     the scheduler: which runs there are, which thread's turn it is
+ *   memory.c     what a step does to memory: order, buffered stores, races
+ *   sites.c      where orders are named, and which one is weaker
+ *   system.c     locks, waiting, time and address space of the runs
+ *   scenarios*.c what is looked at
+ *   mutants.c    weakened orders, and the scenario that finds each
+ */
+#ifndef EXPLORE_H
+#define EXPLORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPLORE_THREADS 3
+
+/* What a schedule may have, beside switches where a thread cannot go on. */
+struct explore_bound {
+	unsigned preemptions; /* switches where it could */
+	unsigned stale;       /* loads of what another is about to overwrite */
+};
+
+struct explore_scenario {
+	const char *name;
+	/* Once, in this order; then all threads at the same time. */
+	void (*setup)(void);
+	void (*prepare[EXPLORE_THREADS])(void); /* by the thread; or NULL */
+	void (*body[EXPLORE_THREADS])(void);    /* NULL: no such thread */
+	/* After each schedule, with nothing under way. */
+	void (*check)(void);
+	struct explore_bound bound, bound_long;
+	unsigned exits; /* bit i: thread i ends after its body, as threads do */
+};
+
+/* A file of scenarios ends its list with an empty one. */
+extern const struct explore_scenario explore_depot_scenarios[];
+extern const struct explore_scenario explore_pool_scenarios[];
+
+/* In bodies and prepare(): the calling thread's. */
+unsigned explore_index(void);
+
+/* In bodies and checks: what must be so.  Ends the run. */
+void explore_fail(const char *format, ...)
+    __attribute__((format(printf, 1, 2), noreturn));
+#define EXPLORE_CHECK(condition)                                               \
+	do {                                                                   \
+		if (!(condition))                                              \
+			explore_fail("%s:%d: %s is false", __FILE__, __LINE__, \
+			    #condition);                                       \
+	} while (0)
+
+/* ---- exploring ------------------------------------------------------------ */
+
+struct explore_result {
+	bool failed;
+	char why[512];
+	char schedule[2048]; /* for --replay */
+	uint64_t runs;       /* schedules to their end */
+	uint64_t cut;        /* left early: the same as another */
+	uint64_t stale;      /* loads that found an older value */
+	unsigned points; /* most steps of a run where a switch was possible */
+};
+
+/* @mutant: NULL or "file:function:op:order>order".  @schedule: NULL, or the
+ * only one to run, told step by step.  @seconds: 0 or when to give up. */
+void explore_run(const struct explore_scenario *scenario,
+    const struct explore_bound *bound, const char *mutant, const char *schedule,
+    struct explore_result *result);
+
+/* Calls @see with each site that a run came by since the program began. */
+struct explore_site;
+void explore_sites(
+    void (*see)(const struct explore_site *site, void *context), void *context);
+void explore_site_name(
+    const struct explore_site *site, int to, char *name, size_t bytes);
+
+/* ---- mutants (mutants.c) ---------------------------------------------------- */
+
+struct explore_mutant {
+	const char *name;
+	const char *scenario; /* that finds it; NULL: none does */
+	const char *why;      /* none does */
+};
+
+extern const struct explore_mutant explore_mutants[];
+extern const size_t explore_mutant_count;
+
+#endif /* EXPLORE_H */

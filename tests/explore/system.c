@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * system.c - what the library asks of the system, as the runs have it.
+ *
+ * A lock that is taken blocks, and so does a wait; the scheduler goes on with
+ * somebody else.  Time is a number that moves by a microsecond whenever somebody
+ * looks, and to the end of a wait that times out.  Address space is an arena
+ * that each run uses from the same place on.
+ */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include "config/config.h"
+#include "engine.h"
+
+#include <sys/mman.h>
+
+#define SYSTEM_LOCKS 64
+#define SYSTEM_ARENA ((uintptr_t)0x110000000000)
+#define SYSTEM_ARENA_BYTES ((size_t)1 << 32)
+#define SYSTEM_NOBODY EXPLORE_THREADS
+
+struct system_lock {
+	const struct weiri_mutex *mutex;
+	unsigned owner;
+	unsigned users; /* bit i: thread i came by */
+	/* Who gave it back last, and what was stored before. */
+	struct explore_clock clock;
+	unsigned giver;
+	uint64_t serial;
+};
+
+static struct {
+	struct system_lock lock[SYSTEM_LOCKS];
+	unsigned lock_count;
+	char *arena;
+	size_t used, used_before; /* by setup() */
+} sys;
+
+/* ---- locks ----------------------------------------------------------------------- */
+
+static struct system_lock *
+system_lock_of(const struct weiri_mutex *mutex)
+{
+	struct system_lock *lock;
+
+	for (unsigned i = 0; i < sys.lock_count; i++)
+		if (sys.lock[i].mutex == mutex)
+			return &sys.lock[i];
+	if (sys.lock_count == SYSTEM_LOCKS)
+		explore_fail("more than %d locks", SYSTEM_LOCKS);
+	lock = &sys.lock[sys.lock_count++];
+	*lock = (struct system_lock){
+	    .mutex = mutex,
+	    .owner = SYSTEM_NOBODY,
+	    .giver = SYSTEM_NOBODY,
+	};
+	return lock;
+}
+
+static struct system_lock *
+system_step(const struct weiri_mutex *mutex, const char *what)
+{
+	struct system_lock *lock = system_lock_of(mutex);
+
+	lock->users |= 1u << engine.current;
+	if ((lock->users & (lock->users - 1)) != 0)
+		engine_share((uintptr_t)mutex);
+	engine_step((uintptr_t)mutex, true, what);
+	engine_disturb((uintptr_t)mutex, true);
+	return lock;
+}
+
+static void
+system_own(struct system_lock *lock)
+{
+	lock->owner = engine.current;
+	if (lock->giver != SYSTEM_NOBODY && lock->giver != engine.current)
+		memory_drain_until(&engine.thread[lock->giver], lock->serial);
+	memory_join(&engine_self()->clock, &lock->clock);
+}
+
+void
+explore_mutex_lock(struct weiri_mutex *mutex)
+{
+	struct explore_thread *self;
+	struct system_lock *lock;
+
+	if (!engine.running)
+		return;
+	lock = system_step(mutex, "lock");
+	self = engine_self();
+	if (lock->owner == engine.current)
+		explore_fail("a lock is taken twice by thread %u", lock->owner);
+	while (lock->owner != SYSTEM_NOBODY) {
+		self->state = EXPLORE_LOCKED_OUT;
+		self->on = mutex;
+		engine_block();
+	}
+	system_own(lock);
+}
+
+bool
+explore_mutex_try(struct weiri_mutex *mutex)
+{
+	struct system_lock *lock;
+
+	if (!engine.running)
+		return true;
+	lock = system_step(mutex, "try");
+	if (lock->owner != SYSTEM_NOBODY)
+		return false;
+	system_own(lock);
+	return true;
+}
+
+void
+explore_mutex_unlock(struct weiri_mutex *mutex)
+{
+	struct explore_thread *self = engine_self();
+	struct system_lock *lock;
+
+	if (!engine.running)
+		return;
+	lock = system_lock_of(mutex);
+	if (lock->owner != engine.current)
+		explore_fail("thread %u gives back a lock of %u",
+		    engine.current, lock->owner);
+	engine_disturb((uintptr_t)mutex, true);
+	lock->owner = SYSTEM_NOBODY;
+	lock->giver = engine.current;
+	lock->serial = memory_serial();
+	lock->clock = self->clock;
+	self->clock.of[engine.current]++;
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		if (engine.thread[i].state == EXPLORE_LOCKED_OUT &&
+		    engine.thread[i].on == mutex)
+			engine.thread[i].state = EXPLORE_READY;
+}
+
+/* As under a lock of its own. */
+void
+explore_once(weiri_once *once, void (*once_fn)(void))
+{
+	struct weiri_mutex *mutex = (struct weiri_mutex *)(void *)once;
+
+	explore_mutex_lock(mutex);
+	if (*once == WEIRI_ONCE_INITIALIZER) {
+		once_fn();
+		memory_note_write(once, sizeof(*once));
+		*once = !WEIRI_ONCE_INITIALIZER;
+	}
+	explore_mutex_unlock(mutex);
+}
+
+/* ---- waiting, time ------------------------------------------------------------------ */
+
+/* What the kernel compares is what all others have stored. */
+bool
+explore_wait(const uint32_t *word, uint32_t value, uint64_t end_ns)
+{
+	struct explore_thread *self = engine_self();
+
+	if (!engine.running)
+		explore_fail("a wait with nobody to end it");
+	engine_share((uintptr_t)word);
+	engine_step((uintptr_t)word, false, "wait");
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		memory_drain(&engine.thread[i]);
+	engine_disturb((uintptr_t)word, false);
+	if (*word != value)
+		return true;
+	self->state = EXPLORE_WAITING;
+	self->on = word;
+	self->end_ns = end_ns;
+	self->timed_out = false;
+	engine_block();
+	return !self->timed_out;
+}
+
+void
+explore_wake(const uint32_t *word)
+{
+	if (!engine.running)
+		return;
+	/* A call of the system's is no store: who waits there is ready. */
+	memory_drain(engine_self());
+	engine_step((uintptr_t)word, true, "wake");
+	engine_disturb((uintptr_t)word, true);
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		if (engine.thread[i].state == EXPLORE_WAITING &&
+		    engine.thread[i].on == word)
+			engine.thread[i].state = EXPLORE_READY;
+}
+
+uint64_t
+explore_now_ns(void)
+{
+	engine.now_ns += 1000;
+	return engine.now_ns;
+}
+
+void
+explore_sleep_ns(uint64_t ns)
+{
+	engine.now_ns += ns;
+	if (engine.running)
+		engine_yield();
+}
+
+/* ---- threads --------------------------------------------------------------------------- */
+
+int
+explore_exit_hook(void (*exit_fn)(void *argument))
+{
+	engine.exit_fn = exit_fn;
+	return 0;
+}
+
+int
+explore_exit_arm(void *argument)
+{
+	if (engine.current < EXPLORE_THREADS)
+		engine_self()->exit_argument = argument;
+	return 0;
+}
+
+void
+system_exit(void)
+{
+	void *argument = engine_self()->exit_argument;
+
+	if (engine.exit_fn != NULL && argument != NULL)
+		engine.exit_fn(argument);
+}
+
+/* src/runtime: the runs have no fork, and end by themselves. */
+void
+weiri_start(void)
+{
+}
+
+void
+weiri_started(void)
+{
+}
+
+/* ---- the rest ------------------------------------------------------------------------------ */
+
+uint64_t
+explore_random(void)
+{
+	return UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* A report of the library's ends the run, in the words of the report. */
+void
+explore_write_error(const char *text, size_t bytes)
+{
+	if (engine.recording)
+		explore_fail("%.*s", (int)(bytes > 0 ? bytes - 1 : 0), text);
+	(void)!fwrite(text, 1, bytes, stderr);
+}
+
+void *
+explore_reserve(size_t bytes, size_t align)
+{
+	uintptr_t at = ((uintptr_t)sys.arena + sys.used + align - 1) &
+		       ~(uintptr_t)(align - 1);
+
+	if (at + bytes > (uintptr_t)sys.arena + SYSTEM_ARENA_BYTES)
+		return NULL;
+	sys.used = at + bytes - (uintptr_t)sys.arena;
+	return (void *)at;
+}
+
+int
+explore_commit(void *address, size_t bytes)
+{
+	(void)address;
+	(void)bytes;
+	return 0;
+}
+
+int
+explore_decommit(void *address, size_t bytes)
+{
+	(void)explore_memset(address, 0, bytes);
+	return 0;
+}
+
+void *
+explore_map(uintptr_t address, size_t bytes)
+{
+	void *memory = mmap((void *)address, bytes, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+	    -1, 0);
+
+	if (memory == MAP_FAILED) {
+		perror("explore");
+		exit(1);
+	}
+	return memory;
+}
+
+void
+system_init(void)
+{
+	sys.arena = explore_map(SYSTEM_ARENA, SYSTEM_ARENA_BYTES);
+	engine.current = EXPLORE_THREADS;
+}
+
+void
+system_begin_run(void)
+{
+	if (sys.used_before == 0)
+		sys.used_before = sys.used;
+	sys.used = sys.used_before;
+	sys.lock_count = 0;
+}
