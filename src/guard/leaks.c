@@ -178,14 +178,14 @@ static void
 leaks_gather(uint64_t now)
 {
 	memset(leaks_table, 0, sizeof(leaks_table));
-	for (uint8_t i = 0; i < WEIRI_COUNT_OF(S.space); i++) {
+	for (size_t i = 0; i < WEIRI_COUNT_OF(S.space); i++) {
 		const struct weiri_space *space = &S.space[i];
 
 		for (uint32_t n = 1; n < space->record_count; n++)
 			/* Pairs with the release in object_begin(). */
 			if (__atomic_load_n(&space->record[n].state,
 				__ATOMIC_ACQUIRE) == WEIRI_GUARDED_LIVE)
-				leaks_add(i, &space->record[n], now);
+				leaks_add((uint8_t)i, &space->record[n], now);
 	}
 }
 

@@ -56,10 +56,13 @@ weiri_region_vm_guard_open(struct weiri_region_vm *vm, size_t used)
 
 	if (open > vm->open_bytes) {
 		char *from = vm->range.base + vm->open_bytes;
+		size_t bytes = open - vm->open_bytes;
+		int status = weiri_os_unbar(from, bytes);
 
 		/* Short for a moment, perhaps. */
-		if (weiri_os_unbar(from, open - vm->open_bytes) != 0 &&
-		    weiri_os_unbar(from, open - vm->open_bytes) != 0)
+		if (status != 0)
+			status = weiri_os_unbar(from, bytes);
+		if (status != 0)
 			return false;
 		WEIRI_STORE(&vm->open_bytes, open);
 	}
