@@ -167,7 +167,8 @@ configure() {
 		return 0
 	fi
 	rm -f "$dir/configured"
-	cmake --preset "$preset" -B "$dir" "$@" || return
+	cmake --preset "$preset" -B "$dir" \
+		-DWEIR_NGINX_SOURCE="${WEIR_NGINX_SOURCE-}" "$@" || return
 	printf '%s\n' "$found" >"$dir/configured"
 }
 
