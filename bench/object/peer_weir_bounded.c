@@ -25,9 +25,12 @@ peer_version(void)
 static struct weir_bounded *
 peer_pool_open(size_t bytes, size_t objects)
 {
+	/* As its documentation advises where threads take and free at once: a
+	 * call that finds a pool without a spare object may have been passed by
+	 * by others.  The caches of other peers hold spares, too. */
 	struct weir_bounded_config config = {
 	    .object_bytes = bytes,
-	    .object_count = objects,
+	    .object_count = objects + objects / 8 + 1,
 	};
 	size_t storage = weir_bounded_storage_bytes(&config);
 	struct weir_bounded *pool;
