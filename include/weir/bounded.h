@@ -23,6 +23,11 @@
  * list, hence no ABA problem, no tag and no 16-byte atomic, and an object comes
  * back with the contents it was freed with.
  *
+ * In mode full of the guard (weir/guard.h) an object is handed out again after most
+ * others of its pool, so that a second free is told from that of its next owner.
+ * The mode is in force once the library is in use, which weir_bounded_show() or any
+ * other pool makes it.
+ *
  * src/pools/bounded.c and bounded_layout.c compile alone with -ffreestanding
  * and need no symbol but memcpy and memset.  weir_bounded_show() and
  * weir_bounded_hide() are then absent, and a caller's bug goes to the program's
@@ -231,7 +236,8 @@ WEIR_API void weir_bounded_finish(struct weir_bounded *pool) WEIR_NOEXCEPT;
  *              word with an object free then another call has taken one since.
  *            So a failing call means a full pool or the success of others; but
  *            of objects that others free and take meanwhile, this call may miss
- *            each one.  errno is left as it was.
+ *            each one: where threads should not see it, let the pool have an
+ *            eighth more objects than can be in use.  errno is left as it was.
  * Since:     0.1
  */
 WEIR_API WEIR_NODISCARD void *weir_bounded_alloc(struct weir_bounded *pool)

@@ -19,6 +19,12 @@
  * A run may have any length.  It is cut from the smallest free block of a power
  * of two that covers it, and what it does not need stays free; neighbours that
  * become free merge at once.
+ *
+ * Under guard (weir/guard.h) a buddy made by weir_buddy_create() merges and hands
+ * out again what was given back as late as it can, so that a number freed twice is
+ * told, with both stacks, from one that has a new owner.  A request that cannot be
+ * served otherwise has all of it; but runs may lie apart that would have been
+ * side by side.  With WEIR_BUDDY_TRAP reads and writes of free units are told, too.
  */
 #ifndef WEIR_BUDDY_H
 #define WEIR_BUDDY_H
@@ -42,6 +48,9 @@ struct weir_buddy;
 enum weir_buddy_flags {
 	WEIR_BUDDY_UNLOCKED = 1 << 0, /* the caller serialises all calls */
 	WEIR_BUDDY_INTERNAL = 1 << 1, /* left out of the leak report */
+	/* Units are anonymous pages of this process alone, which may lose what
+	 * they hold while they are free: under guard they trap then. */
+	WEIR_BUDDY_TRAP = 1 << 2,
 };
 
 /**
@@ -65,8 +74,8 @@ struct weir_buddy_config {
  *
  * Returns:   0; -EINVAL (unit_count 0 or above WEIR_BUDDY_UNITS_MAX, base
  *            without unit_bytes or the other way round, units that reach
- *            beyond the address space, an unknown flag, a reserved field
- *            set); -ENOMEM.
+ *            beyond the address space, WEIR_BUDDY_TRAP for units that are not
+ *            whole pages, an unknown flag, a reserved field set); -ENOMEM.
  * Ownership: the caller's until weir_buddy_destroy().  The units stay the
  *            caller's all the time and must outlive the buddy's use only.
  * Threads:   any thread.  Not async-signal-safe.
@@ -234,7 +243,7 @@ WEIR_API void weir_buddy_free_address(struct weir_buddy *buddy, void *address)
  * Threads:   as weir_buddy_alloc().
  * Cost:      as weir_buddy_free().
  * Errors:    on failure nothing is changed.  A unit that starts no run is a
- *            fault as in weir_buddy_free().
+ *            fault as in weir_buddy_free(); where the program goes on, -EINVAL.
  * Since:     0.1
  */
 WEIR_API int weir_buddy_resize(

@@ -45,6 +45,16 @@ struct weir_cache;
 typedef void (*weir_cache_hook_fn)(void *object, void *context);
 
 /**
+ * weir_cache_verify_fn - says whether an object is as init left it.
+ * @object:  one that was freed, after its dtor; only read.
+ * @context: the pointer given in the configuration.
+ *
+ * Returns true if it is, or in another state that a next use may begin with.
+ * Runs as the hooks do, but under guard alone.
+ */
+typedef bool (*weir_cache_verify_fn)(const void *object, void *context);
+
+/**
  * weir_cache_visit_fn - is shown one object in use.
  * @object:  may be freed in the call, alone of all objects of its cache.
  * @context: the pointer given with the function.
@@ -89,6 +99,8 @@ enum weir_cache_flags {
 	WEIR_CACHE_HANDLES = 1 << 2, /* weir_cache_handle(); a free costs some
 					80 instructions more, a slot 4 bytes
 					that stay when its memory goes back */
+	WEIR_CACHE_VERIFY = 1 << 3,  /* under guard, what init wrote is compared
+					when an object comes back */
 };
 
 /**
@@ -108,6 +120,13 @@ enum weir_cache_flags {
  * from use to use and through trims that leave it there.  What a use begins with
  * belongs in ctor.  A program must free an object with init's state intact; its
  * bytes are not touched while it is free.
+ *
+ * Whether that is so can be looked at under guard (weir/guard.h): in mode full for
+ * each object, in mode sample for some.  With WEIR_CACHE_VERIFY every byte that
+ * init wrote must be as init left it; where a use may change some for good, as a
+ * buffer that grew, verify is to say instead whether the object is well.  What is
+ * not is a fault, told with the stack that took the object; where the program goes
+ * on, fini does not run on it.
  */
 struct weir_cache_config {
 	size_t object_bytes;         /* 1 .. WEIR_CACHE_OBJECT_BYTES_MAX */
@@ -129,8 +148,9 @@ struct weir_cache_config {
 	size_t notify_at;    /* objects in use; 0: 7/8 of the limit */
 	weir_cache_notify_fn notify;
 	void *notify_context;
-	struct weir_quota *quota; /* its memory is charged to; NULL: none */
-	uint64_t reserved[4];     /* must be zero */
+	struct weir_quota *quota;    /* its memory is charged to; NULL: none */
+	weir_cache_verify_fn verify; /* under guard, of a freed object; NULL */
+	uint64_t reserved[3];        /* must be zero */
 };
 
 /** Largest object a cache takes; a region or a buffer serves larger ones. */
@@ -144,7 +164,8 @@ struct weir_cache_config {
  *
  * Returns:   0; -EINVAL (object_bytes 0 or too large, object_align not a power
  *            of two or above 4096, prealloc above limit, init together with
- *            WEIR_CACHE_ZERO, an unknown flag or level, a reserved field set);
+ *            WEIR_CACHE_ZERO, verify or WEIR_CACHE_VERIFY without init, an
+ *            unknown flag or level, a reserved field set);
  *            -ENOMEM (no memory, or 65,535 pools in being).
  * Ownership: the caller's until weir_cache_destroy().
  * Threads:   any thread.  Not async-signal-safe.
@@ -232,11 +253,12 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  * Threads:   any thread, not only the one that allocated.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      12 instructions at WEIR_CHECK_BATCH, 26 at WEIR_CHECK_EACH, 34
+ * Cost:      12 instructions at WEIR_CHECK_BATCH, 26 at WEIR_CHECK_EACH, 33
  *            there for small objects, 91 for those of 32 KiB and more; one
  *            short lock per magazine.
- * Errors:    a second free, a foreign, interior or misaligned pointer and an
- *            object of another cache are faults (weir/guard.h).
+ * Errors:    a second free, a foreign, interior or misaligned pointer, an
+ *            object of another cache and, where that is looked at, one whose
+ *            constructed state is broken are faults (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API void weir_cache_free(struct weir_cache *cache, void *object)
@@ -402,7 +424,7 @@ weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
  *
  * Ownership: as weir_cache_free().
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      8 instructions at WEIR_CHECK_BATCH, 24 at WEIR_CHECK_EACH, 32
+ * Cost:      8 instructions at WEIR_CHECK_BATCH, 24 at WEIR_CHECK_EACH, 31
  *            there for small objects; two more where the compiler cannot
  *            know that @object is not NULL.
  * Errors:    as weir_cache_free().

@@ -76,7 +76,9 @@ WEIR_BEGIN_DECLS
 	X(WRONG_SIZE, "wrong-size",                                           \
 	    "pass the size that was last asked for, or free without one")     \
 	X(WRONG_THREAD, "wrong-thread",                                       \
-	    "hand it off on its owner's thread and take it over on this one")
+	    "hand it off on its owner's thread and take it over on this one") \
+	X(BROKEN_STATE, "broken-state",                                       \
+	    "put back what init set up before the free, or leave it alone")
 /* clang-format on */
 
 enum weir_fault_class {
@@ -97,7 +99,8 @@ struct weir_fault {
 	const char *advice;  /* "find its two owners: ..." */
 	const char *json;    /* all of it, one JSON object without a newline */
 	/* Of an object under guard: */
-	const void *object; /* where it begins; NULL: none is concerned */
+	const void *object; /* where it begins; NULL: none is concerned, or
+			       numbers are */
 	size_t object_bytes;
 	bool goes_on; /* when the hook returns, so does the faulty call */
 };

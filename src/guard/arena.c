@@ -15,6 +15,7 @@
  */
 #include "guard/arena.h"
 
+#include "guard/runs.h"
 #include "guard/state.h"
 
 #define S weiri_guard_state
@@ -25,8 +26,8 @@ struct weiri_arena {
 	uintptr_t base; /* 0: free; atomic */
 	size_t bytes;
 	size_t live, high;
-	uint64_t ended; /* when, counted; 0: not yet */
-	uint8_t space;  /* index, of its stacks */
+	uint64_t ended;                /* when, counted; 0: not yet */
+	const struct weiri_runs *runs; /* of a range that is lent; NULL: none */
 	struct weiri_guarded record;
 };
 
@@ -65,22 +66,46 @@ arena_fill(struct weiri_arena *arena, const struct weiri_guard_pool *pool,
 {
 	enum weir_guard_mode mode = weiri_guard_mode(pool);
 	bool all = mode == WEIR_GUARD_FULL || WEIRI_LOAD(&S.rate) == 1;
+	size_t space = all ? WEIRI_GUARD_LARGE : WEIRI_GUARD_SMALL;
 
 	arena->bytes = bytes;
 	arena->live = arena->high = 0;
 	arena->ended = 0;
-	arena->space = all ? WEIRI_GUARD_LARGE : WEIRI_GUARD_SMALL;
+	arena->runs = NULL;
 	arena->record = (struct weiri_guarded){
 	    .area = base,
 	    .start = base,
 	    .pool = pool,
 	    .born_ns = weiri_os_now_ns(),
-	    .born_site = weiri_sites_keep(&S.space[arena->space].sites, stack),
+	    .born_site = weiri_sites_keep(&S.space[space].sites, stack),
+	    .sites = (uint8_t)(space + 1),
 	    .born_thread = weiri_guard_thread()->number,
 	    .named = pool->named,
 	    .state = WEIRI_GUARDED_LIVE,
 	    .mode = (uint8_t)mode,
 	};
+}
+
+struct weiri_arena *
+weiri_arena_lend(const struct weiri_guard_pool *pool, char *base, size_t bytes,
+    const struct weiri_runs *runs)
+{
+	struct weiri_arena *arena = arena_place();
+	struct weiri_stack stack;
+
+	if (arena == NULL)
+		return NULL;
+	if (arena->base != 0) {
+		void *gone = (void *)arena->base;
+
+		arena_set_base(arena, 0);
+		weiri_os_drop(gone, arena->bytes);
+	}
+	weiri_stack_here(&stack);
+	arena_fill(arena, pool, base, bytes, &stack);
+	arena->runs = runs;
+	arena_set_base(arena, (uintptr_t)base);
+	return arena;
 }
 
 struct weiri_arena *
@@ -130,7 +155,7 @@ weiri_arena_cut(struct weiri_arena *arena, size_t live, size_t high,
 
 	weiri_stack_here(&stack);
 	record->ended_site =
-	    weiri_sites_keep(&S.space[arena->space].sites, &stack);
+	    weiri_sites_keep(&S.space[record->sites - 1].sites, &stack);
 	record->ended_thread = self->number;
 	record->ended_ns = weiri_os_now_ns();
 	record->how = (uint8_t)how;
@@ -183,6 +208,8 @@ weiri_arena_view(const void *address, struct weiri_guarded *view)
 	if (arena == NULL)
 		return false;
 	*view = arena->record;
+	if (arena->runs != NULL)
+		return weiri_runs_view(arena->runs, address, view);
 	offset = (size_t)((const char *)address - view->start);
 	view->bytes = WEIRI_LOAD(&arena->live);
 	if (offset >= view->bytes && offset < WEIRI_LOAD(&arena->high)) {
@@ -190,12 +217,4 @@ weiri_arena_view(const void *address, struct weiri_guarded *view)
 		view->bytes = WEIRI_LOAD(&arena->high);
 	}
 	return true;
-}
-
-struct weiri_space *
-weiri_arena_space(const void *address)
-{
-	const struct weiri_arena *arena = arena_find(address);
-
-	return arena != NULL ? &S.space[arena->space] : NULL;
 }

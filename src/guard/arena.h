@@ -13,7 +13,7 @@
 
 struct weiri_arena;
 struct weiri_guarded;
-struct weiri_space;
+struct weiri_runs;
 
 /* A range begins; NULL: it is none of those that are to be under guard, or too
  * many are. */
@@ -33,14 +33,16 @@ void weiri_arena_cut(struct weiri_arena *arena, size_t live, size_t high,
 void weiri_arena_end(
     struct weiri_arena *arena, size_t bytes, enum weiri_guard_how how);
 
+/* Under the guard's lock, as the beginning of a range that stays its owner's, of
+ * which @runs knows who had what; weiri_arena_forget() ends it. */
+struct weiri_arena *weiri_arena_lend(const struct weiri_guard_pool *pool,
+    char *base, size_t bytes, const struct weiri_runs *runs);
+
 /* What the pool put there is its own again; nothing is known of it. */
 void weiri_arena_forget(struct weiri_arena *arena);
 
 /* Fills in what an access to @address, which trapped, is about; false if it is in
  * no arena.  Async-signal-safe. */
 bool weiri_arena_view(const void *address, struct weiri_guarded *view);
-
-/* Where the stacks are that a view names. */
-struct weiri_space *weiri_arena_space(const void *address);
 
 #endif /* WEIRI_GUARD_ARENA_H */

@@ -212,7 +212,7 @@ fault_report(
 	    .goes_on = site->goes_on,
 	};
 
-	if (report.object != NULL) {
+	if (report.object != NULL && !report.object->is_run) {
 		fault.object = report.object->start;
 		fault.object_bytes = report.object->bytes;
 	}

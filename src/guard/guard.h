@@ -85,6 +85,9 @@ weiri_guard_bare(const struct weiri_guard_pool *pool)
 	return pool != NULL && WEIRI_LOAD(&pool->bare);
 }
 
+/* Is what nothing can be put around to be handed out again late, at least? */
+extern bool weiri_guard_late __attribute__((visibility("hidden")));
+
 /* A request for @bytes of a pool that is bare, which the debug menu may want to
  * fail: as for want of memory, after the OOM hook.  No lock may be held. */
 WEIRI_COLD bool weiri_debug_refuses(
@@ -201,8 +204,17 @@ const struct weiri_guard_pool *weiri_guard_pool_of(const void *object);
 /* The bytes a live guarded object was asked for with; 0 for what is none. */
 size_t weiri_guard_bytes(const void *object);
 
-/* Is it one of @pool's that is live, at its start? */
-bool weiri_guard_is(const struct weiri_guard_pool *pool, const void *object);
+/* What an object holds at first in mode full: a pointer made of it traps. */
+#define WEIRI_GUARD_FRESH 0xa5
+
+/* Bytes of an object's record that are its pool's until the object ends. */
+#define WEIRI_GUARD_POCKET 64
+void *weiri_guard_pocket(const void *object);
+
+/* Of an object that was claimed: its pool demands it back in a state it is not in,
+ * which @detail says, from byte @at on.  Reports; returns if the program goes
+ * on. */
+void weiri_guard_tell_broken(const void *object, size_t at, const char *detail);
 
 /* All live objects of a pool end, without a word. */
 void weiri_guard_end_all(

@@ -47,6 +47,8 @@ struct weiri_guard_state weiri_guard_state = {
 
 #define S weiri_guard_state
 
+bool weiri_guard_late;
+
 /* ---- names ------------------------------------------------------------------- */
 
 /* Under the lock: the next entry whose pool is gone, or was never used. */
@@ -166,6 +168,9 @@ mode_set(const struct weir_guard_config *config)
 		return error;
 	}
 	WEIRI_STORE(&S.mode, config->mode);
+	WEIRI_STORE(&weiri_guard_late,
+	    config->mode >= WEIR_GUARD_FULL ||
+		(config->mode == WEIR_GUARD_SAMPLE && S.rate == 1));
 	memset(S.pools, 0, sizeof(S.pools));
 	if (config->pools != NULL)
 		strncpy(S.pools, config->pools, sizeof(S.pools) - 1);

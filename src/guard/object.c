@@ -36,64 +36,6 @@
 /* One sample of so many begins at the border. */
 #define OBJECT_LEFT 4
 
-struct weiri_space_range weiri_guard_range[WEIRI_GUARD_SPACES];
-bool weiri_guard_through;
-
-/* ---- finding --------------------------------------------------------------------- */
-
-/* Of an address in the page between two places: whose object is nearer? */
-static struct weiri_guarded *
-object_nearer(const struct weiri_space *space, struct weiri_guarded *behind,
-    const char *address)
-{
-	struct weiri_guarded *before = weiri_space_before(space, behind);
-	size_t past, short_of;
-
-	if (before == NULL || before->start == NULL)
-		return behind;
-	if (behind->start == NULL)
-		return before;
-	past = (size_t)(address - (before->start + before->bytes));
-	short_of = (size_t)(behind->start - address);
-	return past < short_of ? before : behind;
-}
-
-struct weiri_guarded *
-weiri_guard_find(const void *address, struct weiri_space **space)
-{
-	for (size_t i = 0; i < WEIRI_GUARD_SPACES; i++) {
-		struct weiri_guarded *guarded;
-
-		if ((uintptr_t)address -
-			WEIRI_LOAD(&weiri_guard_range[i].base) >=
-		    WEIRI_LOAD(&weiri_guard_range[i].bytes))
-			continue;
-		*space = &S.space[i];
-		guarded = weiri_space_find(*space, address);
-		if (guarded != NULL && (const char *)address < guarded->area)
-			guarded = object_nearer(*space, guarded, address);
-		if (guarded == NULL || guarded->start == NULL)
-			return NULL;
-		return guarded;
-	}
-	*space = &S.space[WEIRI_GUARD_THROUGH];
-	return weiri_through_find(*space, address);
-}
-
-bool
-weiri_guard_through_covers(const void *address)
-{
-	return weiri_through_find(&S.space[WEIRI_GUARD_THROUGH], address) !=
-	       NULL;
-}
-
-static uint8_t
-object_state(const struct weiri_guarded *guarded)
-{
-	/* Pairs with the release in object_begin(): O3. */
-	return __atomic_load_n(&guarded->state, __ATOMIC_ACQUIRE);
-}
-
 /* ---- telling later ----------------------------------------------------------------- */
 
 /* What was found under a lock and is not told yet: one, the others are lost. */
@@ -331,7 +273,7 @@ object_tell_misuse(const struct weiri_guard_pool *pool,
 	    .operation = "free",
 	};
 	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
-	uint8_t state = object_state(guarded);
+	enum weiri_guarded_state state = weiri_guarded_state(guarded);
 
 	if (state == WEIRI_GUARDED_LIVE && guarded->pool != pool &&
 	    WEIR_DETECTOR(guard_wrong_pool)) {
@@ -369,7 +311,7 @@ object_require(
 	*foreign = guarded == NULL;
 	if (guarded == NULL)
 		return NULL;
-	if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
+	if (weiri_guarded_state(guarded) == WEIRI_GUARDED_LIVE &&
 	    guarded->pool == pool && guarded->start == object)
 		return guarded;
 	if (WEIR_DETECTOR(guard_misuse))
@@ -451,18 +393,25 @@ object_bar(struct weiri_guarded *guarded, struct weiri_space *space)
 	weiri_mutex_unlock(&S.lock);
 }
 
+/* Who ended it, when, by which call. */
+static void
+object_note_end(struct weiri_guarded *guarded, struct weiri_space *space,
+    enum weiri_guard_how how)
+{
+	guarded->ended_site = object_site(guarded, space);
+	guarded->ended_thread = weiri_guard_thread()->number;
+	guarded->ended_ns = weiri_os_now_ns();
+	guarded->how = (uint8_t)how;
+}
+
 /* Claimed: all that is left to do. */
 static void
 object_end(struct weiri_guarded *guarded, struct weiri_space *space,
     enum weiri_guard_how how)
 {
-	const struct weiri_guard_thread *self = weiri_guard_thread();
 	bool through = space == &S.space[WEIRI_GUARD_THROUGH];
 
-	guarded->ended_site = object_site(guarded, space);
-	guarded->ended_thread = self->number;
-	guarded->ended_ns = weiri_os_now_ns();
-	guarded->how = (uint8_t)how;
+	object_note_end(guarded, space, how);
 	weiri_leaks_note(guarded);
 	if (guarded->mode == WEIRI_GUARD_MENU)
 		weiri_debug_verify(guarded);
@@ -499,7 +448,8 @@ weiri_guard_end_quietly(const struct weiri_guard_pool *pool, const void *object)
 	struct weiri_space *space = NULL;
 	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
 
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	if (guarded == NULL ||
+	    weiri_guarded_state(guarded) != WEIRI_GUARDED_LIVE ||
 	    guarded->pool != pool || guarded->start != object ||
 	    !object_claim(guarded))
 		return NULL;
@@ -524,6 +474,27 @@ weiri_guard_finish(const void *object, enum weiri_guard_how how)
 }
 
 void
+weiri_guard_tell_broken(const void *object, size_t at, const char *detail)
+{
+	struct weiri_space *space = NULL;
+	struct weiri_guarded *guarded = weiri_guard_find(object, &space);
+	const struct weiri_guard_name *name;
+
+	WEIR_ASSERT(guarded != NULL && guarded->state == WEIRI_GUARDED_ENDING);
+	name = weiri_guard_name_of(guarded);
+	object_note_end(guarded, space, WEIRI_GUARD_FREE);
+	weiri_guard_tell(guarded, (struct weiri_fault_site){
+				      .fault_class = WEIR_FAULT_BROKEN_STATE,
+				      .pool_kind = name->kind,
+				      .pool_name = name->name,
+				      .address = (const char *)object + at,
+				      .number = at,
+				      .operation = "free",
+				      .detail = detail,
+				  });
+}
+
+void
 weiri_guard_expect(const struct weiri_guard_pool *pool, const void *object)
 {
 	struct weiri_space *space = NULL;
@@ -532,48 +503,12 @@ weiri_guard_expect(const struct weiri_guard_pool *pool, const void *object)
 
 	if (guarded == NULL)
 		return;
-	own =
-	    object_state(guarded) == WEIRI_GUARDED_LIVE ? guarded->pool : pool;
-	if ((object_state(guarded) != WEIRI_GUARDED_LIVE ||
+	own = weiri_guarded_state(guarded) == WEIRI_GUARDED_LIVE ? guarded->pool
+								 : pool;
+	if ((weiri_guarded_state(guarded) != WEIRI_GUARDED_LIVE ||
 		guarded->start != object) &&
 	    WEIR_DETECTOR(guard_expect))
 		object_tell_misuse(own, guarded, object);
-}
-
-void *
-weiri_guard_shadow_of(const void *object)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
-
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
-	    guarded->start != object)
-		return NULL;
-	return guarded->shadow;
-}
-
-void *
-weiri_guard_shadow_around(const void *address)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(address, &space);
-
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
-	    (uintptr_t)address - (uintptr_t)guarded->start >= guarded->bytes)
-		return NULL;
-	return guarded->shadow;
-}
-
-const struct weiri_guarded *
-weiri_guard_ended(const void *object, const void *shadow)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
-
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_ENDED ||
-	    guarded->start != object || guarded->shadow != shadow)
-		return NULL;
-	return guarded;
 }
 
 void
@@ -599,46 +534,12 @@ weiri_guard_end_all(struct weiri_guard_pool *pool, enum weiri_guard_how how)
 		for (uint32_t n = 1; n < count; n++) {
 			struct weiri_guarded *guarded = &space->record[n];
 
-			if (object_state(guarded) == WEIRI_GUARDED_LIVE &&
+			if (weiri_guarded_state(guarded) ==
+				WEIRI_GUARDED_LIVE &&
 			    __atomic_load_n(&guarded->pool, __ATOMIC_RELAXED) ==
 				pool &&
 			    object_claim(guarded))
 				object_end(guarded, space, how);
 		}
 	}
-}
-
-/* ---- questions ---------------------------------------------------------------------------- */
-
-bool
-weiri_guard_is(const struct weiri_guard_pool *pool, const void *object)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
-
-	return guarded != NULL && object_state(guarded) == WEIRI_GUARDED_LIVE &&
-	       guarded->pool == pool && guarded->start == object;
-}
-
-const struct weiri_guard_pool *
-weiri_guard_pool_of(const void *object)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
-
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE)
-		return NULL;
-	return guarded->pool;
-}
-
-size_t
-weiri_guard_bytes(const void *object)
-{
-	struct weiri_space *space = NULL;
-	const struct weiri_guarded *guarded = weiri_guard_find(object, &space);
-
-	if (guarded == NULL || object_state(guarded) != WEIRI_GUARDED_LIVE ||
-	    guarded->start != object)
-		return 0;
-	return guarded->bytes;
 }

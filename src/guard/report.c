@@ -69,9 +69,12 @@ report_fill_object(struct weiri_report *report, const void *address)
 
 	if (object == NULL)
 		object = weiri_guard_find(address, &space);
-	else if (weiri_guard_find(object->start, &space) == NULL)
-		space = weiri_arena_space(object->start);
-	if (object == NULL || space == NULL || object->start == NULL)
+	else if (object->sites != 0)
+		space = &weiri_guard_state.space[object->sites - 1];
+	else
+		(void)weiri_guard_find(object->start, &space);
+	if (object == NULL || space == NULL ||
+	    (object->start == NULL && !object->is_run))
 		return;
 	report->object = object;
 	weiri_sites_get(&space->sites, object->born_site, &report->born);
@@ -80,7 +83,8 @@ report_fill_object(struct weiri_report *report, const void *address)
 		    &space->sites, object->ended_site, &report->ended);
 	report->made = weiri_guard_name_of(object)->made;
 	report->mode = report_mode[object->mode];
-	report_measure(report, address);
+	if (!object->is_run)
+		report_measure(report, address);
 }
 
 /* The memory around the fault, as far as it is there. */
@@ -89,6 +93,8 @@ report_fill_bytes(struct weiri_report *report, const void *address)
 {
 	const struct weiri_guarded *object = report->object;
 
+	if (object != NULL && object->is_run)
+		return;
 	if (object != NULL && object->kept_is &&
 	    object->state >= WEIRI_GUARDED_ENDED) {
 		for (size_t i = 0; i < sizeof(report->bytes); i++)
@@ -183,6 +189,24 @@ text_age(struct weiri_text *text, const struct weiri_report *report,
 }
 
 static void
+report_write_run(const struct weiri_report *report)
+{
+	const struct weiri_guarded *run = report->object;
+	struct report_line line;
+	struct weiri_text *text = line_begin(&line, "units ");
+
+	weiri_text_u64(text, (uintptr_t)run->shadow);
+	weiri_text_str(text, " .. ");
+	weiri_text_u64(text, (uintptr_t)run->shadow + run->bytes - 1);
+	weiri_text_str(text, " of ");
+	weiri_text_str(text, weiri_guard_name_of(run)->kind);
+	weiri_text_str(text, " \"");
+	weiri_text_str(text, weiri_guard_name_of(run)->name);
+	weiri_text_str(text, "\"");
+	line_end(&line);
+}
+
+static void
 report_write_object(const struct weiri_report *report)
 {
 	const struct weiri_guarded *object = report->object;
@@ -254,7 +278,9 @@ weiri_report_write(const struct weiri_report *report)
 	struct report_line line;
 	struct weiri_text *text;
 
-	if (report->object != NULL)
+	if (report->object != NULL && report->object->is_run)
+		report_write_run(report);
+	else if (report->object != NULL)
 		report_write_object(report);
 	text = line_begin(&line, "the call, thread ");
 	weiri_text_u64(text, weiri_os_thread_number());
@@ -315,10 +341,16 @@ json_object(struct weiri_text *text, const struct weiri_report *report)
 
 	weiri_json_key(text, "object");
 	weiri_text_char(text, '{');
-	weiri_json_address(text, "start", (uintptr_t)object->start);
-	weiri_json_number(text, "bytes", (int64_t)object->bytes);
-	weiri_json_string(text, "where", report->where);
-	weiri_json_number(text, "distance", report->distance);
+	if (object->is_run) {
+		weiri_json_number(
+		    text, "first", (int64_t)(uintptr_t)object->shadow);
+		weiri_json_number(text, "units", (int64_t)object->bytes);
+	} else {
+		weiri_json_address(text, "start", (uintptr_t)object->start);
+		weiri_json_number(text, "bytes", (int64_t)object->bytes);
+		weiri_json_string(text, "where", report->where);
+		weiri_json_number(text, "distance", report->distance);
+	}
 	weiri_json_string(text, "kind", name->kind);
 	weiri_json_string(text, "pool", name->name);
 	weiri_json_key(text, "taken");

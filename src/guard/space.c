@@ -30,6 +30,7 @@
  */
 #include "guard/space.h"
 
+#include "base/annotate.h"
 #include "base/bits.h"
 #include "os/guard.h"
 #include "os/os.h"
@@ -79,6 +80,9 @@ static const struct space_size space_packed = {
 };
 
 #define SPACE_PACKED_GRAIN ((size_t)128)
+
+/* Valgrind's search for leaks reads all records there may be. */
+#define SPACE_VALGRIND_RECORDS ((size_t)128 << 10)
 
 /* ---- the reservation -------------------------------------------------------- */
 
@@ -151,6 +155,12 @@ weiri_space_init(struct weiri_space *space, enum weiri_space_kind kind)
 
 	space->grain = packed ? SPACE_PACKED_GRAIN : weiri_os_page_bytes();
 	space->border = packed ? 0 : weiri_os_page_bytes();
+	while (weiri_annotate_is_valgrind() &&
+	       size.bytes / (space->grain + space->border) >
+		   SPACE_VALGRIND_RECORDS) {
+		size.bytes /= 2;
+		size.words = (uint32_t)weiri_max(size.words / 2, 256 << 10);
+	}
 	error = space_reserve(space, &size);
 
 	/* A process may be short of addresses (RLIMIT_AS); some will do. */

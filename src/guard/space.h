@@ -43,7 +43,12 @@ struct weiri_guarded {
 	bool quiet;    /* what its end finds is told later */
 	bool bad; /* some page traps no more after a report; never used again */
 	uint16_t debug; /* what was on the menu for it */
-	uint64_t sum;   /* of what it held at its end; 0: not kept */
+	/* Of what lies in no place: the space that has its stacks, plus 1. */
+	uint8_t sites;
+	/* No memory but numbers: from `shadow` on, as many as `bytes`. */
+	bool is_run;
+	bool all;     /* of a run: put there in a mode that puts all there */
+	uint64_t sum; /* of what it held at its end; 0: not kept */
 	uint8_t kept[WEIRI_GUARDED_KEPT];
 };
 

@@ -59,6 +59,14 @@ extern struct weiri_guard_state weiri_guard_state
 struct weiri_guarded *weiri_guard_find(
     const void *address, struct weiri_space **space);
 
+WEIRI_INLINE enum weiri_guarded_state
+weiri_guarded_state(const struct weiri_guarded *guarded)
+{
+	/* Pairs with the release in object_begin(): O3. */
+	return (enum weiri_guarded_state)__atomic_load_n(
+	    &guarded->state, __ATOMIC_ACQUIRE);
+}
+
 /* The name of a record's pool, which may be gone. */
 const struct weiri_guard_name *weiri_guard_name_of(
     const struct weiri_guarded *guarded);
@@ -77,9 +85,6 @@ struct weiri_fault_site;
 /* In the slack, and in what ended.  Unlikely in text, not the byte of any filler in
  * use. */
 #define WEIRI_GUARD_SLACK 0xb7
-
-/* What an object holds at first: a pointer made of it traps. */
-#define WEIRI_GUARD_FRESH 0xa5
 
 /* The first byte in [@from, @to) that does not hold the slack's pattern, or
  * NULL. */

@@ -6,7 +6,9 @@
  * and taken away by madvise().  A hundred thousand of them are one mapping, and
  * a marker costs half of what mprotect() does.  Where a kernel does not know
  * them pages are taken out by protection; then a process has its 65,530 mappings
- * at thirty thousand objects.
+ * at thirty thousand objects.  So it is under valgrind, too, which knows nothing of
+ * markers: its search for leaks reads what it takes for memory, and gets a signal
+ * for each page, which it takes milliseconds for.
  *
  * A program may have a handler of its own for SIGSEGV and SIGBUS, set before
  * ours.  It gets every fault that is not ours, in the way it asked for: with or
@@ -17,6 +19,8 @@
  */
 #include "os/guard.h"
 #include "os/impl.h"
+
+#include "base/annotate.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -83,7 +87,9 @@ weiri_os_bars_merge(void)
 	int way = WEIRI_LOAD(&guard_way);
 
 	if (way == GUARD_UNKNOWN) {
-		way = guard_try_markers() ? GUARD_MARKERS : GUARD_PROTECTION;
+		way = guard_try_markers() && !weiri_annotate_is_valgrind()
+			  ? GUARD_MARKERS
+			  : GUARD_PROTECTION;
 		WEIRI_STORE(&guard_way, way);
 	}
 	return way == GUARD_MARKERS;
@@ -273,17 +279,11 @@ guard_stack_init(void)
 	    pthread_key_create(&guard_stack_key, guard_stack_end) == 0;
 }
 
-void
-weiri_os_handler_stack(void)
+static void
+guard_stack_set(void)
 {
-	int saved = errno;
 	stack_t stack = {.ss_size = GUARD_STACK_BYTES};
-	stack_t before;
 
-	weiri_os_once(&guard_stack_once, guard_stack_init);
-	if (!guard_stack_key_made || sigaltstack(NULL, &before) != 0 ||
-	    (before.ss_flags & SS_DISABLE) == 0)
-		return;
 	stack.ss_sp = mmap(NULL, GUARD_STACK_BYTES, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack.ss_sp != MAP_FAILED &&
@@ -292,6 +292,18 @@ weiri_os_handler_stack(void)
 		(void)pthread_setspecific(guard_stack_key, NULL);
 		(void)munmap(stack.ss_sp, GUARD_STACK_BYTES);
 	}
+}
+
+void
+weiri_os_handler_stack(void)
+{
+	int saved = errno;
+	stack_t before;
+
+	weiri_os_once(&guard_stack_once, guard_stack_init);
+	if (guard_stack_key_made && sigaltstack(NULL, &before) == 0 &&
+	    (before.ss_flags & SS_DISABLE) != 0)
+		guard_stack_set();
 	errno = saved;
 }
 

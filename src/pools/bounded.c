@@ -29,6 +29,11 @@
  * thread-local storage; its low bits are dropped, so that a thread keeps its
  * place while its calls are not nested much deeper.
  *
+ * Under guard (weir/guard.h) each call starts elsewhere instead, so that an object
+ * is handed out again after most others, and its second free meets a set bit.
+ * More cannot be done: nothing may be written into free objects, and whoever else
+ * has mapped the pool knows nothing of the mode.
+ *
  * Which object an address is takes no division: the distance of two objects is
  * odd * 2^k, and odd has an inverse modulo 2^64.  offset * inverse, rotated
  * right by k, is the index if the offset is a multiple of the stride, and
@@ -141,8 +146,9 @@ bounded_take(bounded_bits *word, unsigned bit)
 {
 	bounded_bits mask = (bounded_bits)1 << bit;
 
-	/* Pairs with the release in bounded_give. */
-	return (__atomic_fetch_and(word, ~mask, __ATOMIC_ACQUIRE) & mask) != 0;
+	/* Acquires what bounded_give released, and releases the touch before it
+	 * to weir_bounded_check(), which reads this word first. */
+	return (__atomic_fetch_and(word, ~mask, __ATOMIC_ACQ_REL) & mask) != 0;
 }
 
 WEIRI_INLINE bool
@@ -321,9 +327,14 @@ weir_bounded_alloc_hint(struct weir_bounded *pool, size_t hint)
 	return bounded_get(pool, hint);
 }
 
+/* Of calls under guard: multiples of the golden ratio come around late. */
+static size_t bounded_turn;
+
 WEIRI_INLINE size_t
 bounded_stack_hint(void)
 {
+	if (BOUNDED_LATE())
+		return __atomic_fetch_add(&bounded_turn, 1, __ATOMIC_RELAXED);
 	return (uintptr_t)__builtin_frame_address(0) >> BOUNDED_STACK_SHIFT;
 }
 
@@ -362,8 +373,9 @@ bounded_examine_many(struct weir_bounded *pool, size_t at, unsigned from,
 	bounded_bits mask = bounded_pick_many(free, from, count);
 
 	bounded_touch(word, mask);
-	/* Pairs with the releases in bounded_give and bounded_flush. */
-	mask &= __atomic_fetch_and(&word->free, ~mask, __ATOMIC_ACQUIRE);
+	/* Acquires what bounded_give and bounded_flush released, and releases
+	 * the touch, as in bounded_take. */
+	mask &= __atomic_fetch_and(&word->free, ~mask, __ATOMIC_ACQ_REL);
 	for (; mask != 0; mask &= mask - 1)
 		objects[got++] = bounded_object_at(
 		    pool, (at << pool->span_shift) + bounded_lowest(mask));

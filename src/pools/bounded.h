@@ -23,10 +23,13 @@
 #if __STDC_HOSTED__
 #include "base/assert.h"
 #include "guard/fault.h"
+#include "guard/guard.h"
 
 #include <errno.h>
 #include <string.h>
+#define BOUNDED_LATE() WEIR_UNLIKELY(WEIRI_LOAD(&weiri_guard_late))
 #else
+#define BOUNDED_LATE() 0
 #define WEIRI_INLINE static inline __attribute__((always_inline))
 #define WEIRI_COLD __attribute__((cold, noinline))
 #define WEIRI_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -120,7 +120,7 @@ layout_make(struct weir_bounded *pool, const struct weir_bounded_config *config)
 	    (uint32_t)WEIR_BOUNDED_WORD_STRIDE_(count, config->flags);
 	pool->span_shift = (uint32_t)layout_log2(span);
 	pool->object_count = count;
-	pool->stride = WEIR_BOUNDED_STRIDE(bytes, align);
+	pool->stride = WEIR_BOUNDED_ROUND_(bytes, align);
 	pool->stride_shift = layout_log2(pool->stride & (0 - pool->stride));
 	pool->stride_inverse =
 	    layout_inverse(pool->stride >> pool->stride_shift);
@@ -128,9 +128,10 @@ layout_make(struct weir_bounded *pool, const struct weir_bounded_config *config)
 	pool->flags = config->flags;
 	pool->object_bytes = bytes;
 	pool->object_align = align;
-	pool->storage_bytes =
-	    WEIR_BOUNDED_BYTES(bytes, align, count, config->flags);
-	pool->objects_offset = pool->storage_bytes - count * pool->stride;
+	pool->objects_offset = WEIR_BOUNDED_ROUND_(
+	    sizeof(*pool) + (size_t)pool->word_count * pool->word_stride,
+	    align);
+	pool->storage_bytes = pool->objects_offset + count * pool->stride;
 }
 
 bool

@@ -45,6 +45,8 @@ weir_bounded_show(struct weir_bounded *pool, struct weir_bounded_view *view)
 	struct bounded_view *mine = (void *)view;
 
 	WEIR_ASSERT(weiri_bounded_live(pool));
+	/* From here on the options are in force, for all such pools. */
+	(void)weiri_guard_is_full();
 	memset(view, 0, sizeof(*view));
 	mine->bounded = pool;
 	mine->magic = BOUNDED_VIEW_MAGIC;

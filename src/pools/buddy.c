@@ -9,52 +9,30 @@
  *
  * The records of a buddy made by weir_buddy_create() lie apart from its handle:
  * the handle stays readable when it is freed, so a second destroy is reported,
- * while large records are unmapped.
+ * while large records are unmapped.  Such a one is under the guard, too: what is
+ * given back rests until the units are needed, so that its second free is known
+ * from that of the next owner (guard/runs.c).  To the core, units that rest are
+ * a run like any other; whoever asks how free units lie wakes them first.  One in
+ * the caller's storage is to need no memory but that, and is as it is.
  *
  * Invariants (weir_buddy_check()):
  *
  *   U1  The core's invariants B1 .. B5.
- *   U2  in_use + free units == unit_count; in_use <= peak.
+ *   U2  in_use + resting units + free units == unit_count; in_use <= peak.
  *
  * Lock: a leaf.  It is released before a fault is reported, since the hook may
  * leave by longjmp.  The figures are written under the lock, or by the one
  * caller of an unlocked buddy, and read without it: statistics must not need
  * the serialisation that an unlocked buddy's user provides for his own calls.
  */
-#include <weir/buddy.h>
+#include "pools/buddy.h"
 
 #include "config/config.h"
 #include "guard/fault.h"
-#include "os/os.h"
-#include "pages/buddy_core.h"
 #include "pages/pages.h"
-#include "watch/registry.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* Told apart from whatever lies where a destroyed buddy was. */
-#define BUDDY_MAGIC UINT32_C(0x62756464)
-#define BUDDY_DEAD UINT32_C(0x64656164)
-
-struct weir_buddy {
-	/* First what nobody reads in a freed record, whose first words its list
-	 * overwrites. */
-	char *base;
-	size_t unit_bytes;
-	void *records;
-	uint32_t magic;
-	bool locked;
-	bool created; /* handle and records are weir's */
-	struct weiri_mutex lock;
-	struct weiri_buddy_core core;
-	uint64_t in_use; /* units; this and the next: racing readers */
-	uint64_t peak;
-	uint64_t requests;
-	uint64_t failures;
-	size_t record_bytes;
-	struct weiri_pool pool;
-};
 
 /* Of the records behind a handle in the caller's storage. */
 #define BUDDY_HANDLE_BYTES                                         \
@@ -66,8 +44,8 @@ static_assert(WEIR_BUDDY_UNITS_MAX == WEIRI_BUDDY_UNITS_MAX,
 static_assert(WEIR_BUDDY_ORDERS == WEIRI_BUDDY_ORDERS,
     "the public orders are the core's");
 
-static WEIRI_COLD WEIRI_NORETURN void
-buddy_not_live(const struct weir_buddy *buddy)
+void
+weiri_buddy_not_live(const struct weir_buddy *buddy)
 {
 	bool known = buddy->magic == BUDDY_DEAD;
 
@@ -80,23 +58,6 @@ buddy_not_live(const struct weir_buddy *buddy)
 	    .detail =
 		known ? "it is used, but was destroyed" : "%p is no live buddy",
 	});
-}
-
-static void
-buddy_lock(struct weir_buddy *buddy)
-{
-	if (WEIR_UNLIKELY(buddy->magic != BUDDY_MAGIC) &&
-	    WEIR_DETECTOR(buddy_gone))
-		buddy_not_live(buddy);
-	if (WEIR_LIKELY(buddy->locked))
-		weiri_mutex_lock(&buddy->lock);
-}
-
-static void
-buddy_unlock(struct weir_buddy *buddy)
-{
-	if (WEIR_LIKELY(buddy->locked))
-		weiri_mutex_unlock(&buddy->lock);
 }
 
 /* ---- faults ------------------------------------------------------------ */
@@ -115,8 +76,9 @@ buddy_fault(const struct weir_buddy *buddy, enum weir_fault_class class,
 	});
 }
 
-/* The caller's @unit was none that he holds; no lock is held. */
-static WEIRI_COLD WEIRI_NORETURN void
+/* The caller's @unit was none that he holds; no lock is held.  Returns if the
+ * program goes on. */
+static WEIRI_COLD void
 buddy_fault_unit(
     const struct weir_buddy *buddy, enum weiri_buddy_result result, size_t unit)
 {
@@ -124,6 +86,16 @@ buddy_fault_unit(
 
 	switch (result) {
 	case WEIRI_BUDDY_FREE:
+		if (weiri_runs_tell(&buddy->runs, unit,
+			(struct weiri_fault_site){
+			    .fault_class = WEIR_FAULT_DOUBLE_FREE,
+			    .pool_kind = "buddy",
+			    .pool_name = buddy->pool.name,
+			    .address = address,
+			    .number = unit,
+			    .detail = "unit %u is free: its run ended by %s",
+			}))
+			return;
 		buddy_fault(buddy, WEIR_FAULT_DOUBLE_FREE, address, unit,
 		    "unit %u is free");
 	case WEIRI_BUDDY_INTERIOR:
@@ -194,13 +166,13 @@ buddy_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
 static void
 buddy_pool_fork_lock(struct weiri_pool *pool)
 {
-	buddy_lock(buddy_of(pool));
+	weiri_buddy_lock(buddy_of(pool));
 }
 
 static void
 buddy_pool_fork_unlock(struct weiri_pool *pool)
 {
-	buddy_unlock(buddy_of(pool));
+	weiri_buddy_unlock(buddy_of(pool));
 }
 
 static const struct weiri_pool_ops buddy_pool_ops = {
@@ -214,7 +186,9 @@ static const struct weiri_pool_ops buddy_pool_ops = {
 static bool
 buddy_config_valid(const struct weir_buddy_config *config)
 {
-	const unsigned known = WEIR_BUDDY_UNLOCKED | WEIR_BUDDY_INTERNAL;
+	const unsigned known =
+	    WEIR_BUDDY_UNLOCKED | WEIR_BUDDY_INTERNAL | WEIR_BUDDY_TRAP;
+	const size_t page = weiri_os_page_bytes();
 
 	if (config->unit_count == 0 ||
 	    config->unit_count > WEIR_BUDDY_UNITS_MAX)
@@ -223,6 +197,10 @@ buddy_config_valid(const struct weir_buddy_config *config)
 		return false;
 	if (config->unit_bytes >
 	    (UINTPTR_MAX - (uintptr_t)config->base) / config->unit_count)
+		return false;
+	if ((config->flags & WEIR_BUDDY_TRAP) != 0 &&
+	    (config->base == NULL || (uintptr_t)config->base % page != 0 ||
+		config->unit_bytes % page != 0))
 		return false;
 	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
 		if (config->reserved[i] != 0)
@@ -242,6 +220,9 @@ buddy_setup(struct weir_buddy *buddy, const char *name,
 	buddy->record_bytes = weiri_buddy_core_bytes(config->unit_count);
 	weiri_mutex_init(&buddy->lock);
 	weiri_buddy_core_init(&buddy->core, config->unit_count, records);
+	weiri_runs_init(&buddy->runs, config->unit_count,
+	    (config->flags & WEIR_BUDDY_TRAP) != 0 ? config->base : NULL,
+	    config->unit_bytes);
 	buddy->magic = BUDDY_MAGIC;
 	weiri_pool_register(&buddy->pool, WEIR_POOL_BUDDY, name,
 	    &buddy_pool_ops, (config->flags & WEIR_BUDDY_INTERNAL) != 0);
@@ -250,6 +231,9 @@ buddy_setup(struct weir_buddy *buddy, const char *name,
 static void
 buddy_teardown(struct weir_buddy *buddy)
 {
+	weiri_guard_leave(&buddy->guard);
+	buddy->guard = (struct weiri_guard_pool){0};
+	weiri_runs_finish(&buddy->runs);
 	weiri_pool_unregister(&buddy->pool);
 	weiri_mutex_destroy(&buddy->lock);
 	buddy->magic = BUDDY_DEAD;
@@ -277,6 +261,7 @@ weir_buddy_create(const char *name, const struct weir_buddy_config *config,
 	}
 	buddy->created = true;
 	buddy_setup(buddy, name, config, records);
+	weiri_guard_enter(&buddy->guard, "buddy", buddy->pool.name);
 	*out = buddy;
 	return 0;
 }
@@ -327,11 +312,97 @@ weir_buddy_finish(struct weir_buddy *buddy)
 
 /* ---- use --------------------------------------------------------------- */
 
+bool
+weiri_buddy_wake(struct weir_buddy *buddy, bool over)
+{
+	size_t first = weiri_runs_wake(&buddy->runs, over);
+	uint32_t count;
+
+	return first != WEIRI_RUNS_NONE && weiri_buddy_core_free(&buddy->core,
+					       first, &count) == WEIRI_BUDDY_OK;
+}
+
+/* Is the run that is to be taken to be under guard?  No lock is held. */
+WEIRI_INLINE bool
+buddy_is_due(struct weir_buddy *buddy)
+{
+	return WEIR_UNLIKELY(
+		   weiri_guard_mode(&buddy->guard) != WEIR_GUARD_OFF) &&
+	       weiri_runs_due(&buddy->runs, &buddy->guard);
+}
+
+/* Under the lock. */
+static uint32_t
+buddy_take(struct weir_buddy *buddy, size_t count, size_t align, bool due)
+{
+	uint32_t first = weiri_buddy_core_alloc(&buddy->core, count, align);
+
+	while (
+	    WEIR_UNLIKELY(first == WEIRI_BUDDY_NONE && buddy->runs.runs > 0 &&
+			  count <= buddy->core.unit_count) &&
+	    weiri_buddy_wake(buddy, false))
+		first = weiri_buddy_core_alloc(&buddy->core, count, align);
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->runs.record) != NULL) &&
+	    first != WEIRI_BUDDY_NONE)
+		weiri_runs_take(&buddy->runs, &buddy->guard, first, count, due,
+		    buddy->core.run_count == 1);
+	return first;
+}
+
+/* Under the lock. */
+static enum weiri_buddy_result
+buddy_give(struct weir_buddy *buddy, size_t first)
+{
+	uint32_t count;
+
+	switch (weiri_runs_state(&buddy->runs, first)) {
+	case WEIRI_RUNS_LIVE:
+		weiri_runs_rest(&buddy->runs, first);
+		while (weiri_buddy_wake(buddy, true))
+			;
+		return WEIRI_BUDDY_OK;
+	case WEIRI_RUNS_RESTING:
+		return WEIRI_BUDDY_FREE;
+	case WEIRI_RUNS_UNKNOWN:
+		break;
+	}
+
+	enum weiri_buddy_result result =
+	    weiri_buddy_core_free(&buddy->core, first, &count);
+
+	if (WEIR_UNLIKELY(weiri_runs_trap(&buddy->runs)) &&
+	    result == WEIRI_BUDDY_OK)
+		weiri_runs_freed(&buddy->runs, first, count);
+	return result;
+}
+
+/* Under the lock. */
+static enum weiri_buddy_result
+buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count)
+{
+	enum weiri_buddy_result result;
+	uint32_t before = 0;
+
+	if (weiri_runs_state(&buddy->runs, first) == WEIRI_RUNS_RESTING)
+		return WEIRI_BUDDY_FREE;
+	(void)weiri_buddy_core_query(&buddy->core, first, &before);
+	do {
+		result = weiri_buddy_core_resize(&buddy->core, first, count);
+	} while (
+	    WEIR_UNLIKELY(result == WEIRI_BUDDY_FULL && buddy->runs.runs > 0) &&
+	    weiri_buddy_wake(buddy, false));
+	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->runs.record) != NULL) &&
+	    result == WEIRI_BUDDY_OK)
+		weiri_runs_resize(&buddy->runs, first, before, count);
+	return result;
+}
+
 /* Under the lock. */
 static void
 buddy_set_in_use(struct weir_buddy *buddy)
 {
-	uint64_t in_use = buddy->core.unit_count - buddy->core.free_count;
+	uint64_t in_use = buddy->core.unit_count - buddy->core.free_count -
+			  buddy->runs.resting;
 
 	WEIRI_STORE(&buddy->in_use, in_use);
 	if (in_use > WEIRI_LOAD(&buddy->peak))
@@ -342,16 +413,17 @@ size_t
 weir_buddy_alloc_aligned(struct weir_buddy *buddy, size_t count, size_t align)
 {
 	uint32_t first = WEIRI_BUDDY_NONE;
+	bool due = buddy_is_due(buddy);
 
-	buddy_lock(buddy);
+	weiri_buddy_lock(buddy);
 	if (WEIR_LIKELY(count > 0 && weiri_is_pow2(align)))
-		first = weiri_buddy_core_alloc(&buddy->core, count, align);
+		first = buddy_take(buddy, count, align, due);
 	WEIRI_BUMP(&buddy->requests, 1);
 	if (WEIR_LIKELY(first != WEIRI_BUDDY_NONE))
 		buddy_set_in_use(buddy);
 	else
 		WEIRI_BUMP(&buddy->failures, 1);
-	buddy_unlock(buddy);
+	weiri_buddy_unlock(buddy);
 	return first != WEIRI_BUDDY_NONE ? first : WEIR_BUDDY_NONE;
 }
 
@@ -364,17 +436,14 @@ weir_buddy_alloc(struct weir_buddy *buddy, size_t count)
 void
 weir_buddy_free(struct weir_buddy *buddy, size_t first)
 {
-	uint32_t count;
-
 	if (first == WEIR_BUDDY_NONE)
 		return;
-	buddy_lock(buddy);
+	weiri_buddy_lock(buddy);
 
-	enum weiri_buddy_result result =
-	    weiri_buddy_core_free(&buddy->core, first, &count);
+	enum weiri_buddy_result result = buddy_give(buddy, first);
 
 	buddy_set_in_use(buddy);
-	buddy_unlock(buddy);
+	weiri_buddy_unlock(buddy);
 	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK) &&
 	    WEIR_DETECTOR(buddy_free_unit))
 		buddy_fault_unit(buddy, result, first);
@@ -385,18 +454,20 @@ weir_buddy_resize(struct weir_buddy *buddy, size_t first, size_t count)
 {
 	if (count == 0)
 		return -EINVAL;
-	buddy_lock(buddy);
+	weiri_buddy_lock(buddy);
 
 	enum weiri_buddy_result result =
-	    weiri_buddy_core_resize(&buddy->core, first, count);
+	    buddy_give_or_take(buddy, first, count);
 
 	buddy_set_in_use(buddy);
-	buddy_unlock(buddy);
+	weiri_buddy_unlock(buddy);
 	if (result == WEIRI_BUDDY_FULL)
 		return -ENOSPC;
 	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK) &&
-	    WEIR_DETECTOR(buddy_resize_unit))
+	    WEIR_DETECTOR(buddy_resize_unit)) {
 		buddy_fault_unit(buddy, result, first);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -448,107 +519,4 @@ weir_buddy_free_address(struct weir_buddy *buddy, void *address)
 		buddy_fault(buddy, WEIR_FAULT_MISALIGNED_POINTER, address, unit,
 		    "%p is not the start of unit %u");
 	weir_buddy_free(buddy, unit);
-}
-
-/* ---- inspection -------------------------------------------------------- */
-
-size_t
-weir_buddy_run(struct weir_buddy *buddy, size_t first)
-{
-	uint32_t count;
-
-	buddy_lock(buddy);
-
-	enum weiri_buddy_result result =
-	    weiri_buddy_core_query(&buddy->core, first, &count);
-
-	buddy_unlock(buddy);
-	return result == WEIRI_BUDDY_OK ? count : 0;
-}
-
-size_t
-weir_buddy_largest(struct weir_buddy *buddy)
-{
-	buddy_lock(buddy);
-
-	size_t count = weiri_buddy_core_longest(&buddy->core);
-
-	buddy_unlock(buddy);
-	return count;
-}
-
-int
-weir_buddy_stats(struct weir_buddy *buddy, struct weir_pool_stats *out)
-{
-	if (out->size != sizeof(*out))
-		return -EINVAL;
-	weiri_pool_stats(&buddy->pool, out);
-	return 0;
-}
-
-static void
-buddy_orders(
-    struct weir_buddy_orders *out, const struct weiri_buddy_tally *tally)
-{
-	*out = (struct weir_buddy_orders){
-	    .size = sizeof(*out),
-	    .fragmentation_permille = weiri_buddy_fragmentation(tally),
-	    .free_units = tally->free_units,
-	    .largest_units = tally->largest_units,
-	};
-	memcpy(out->free_blocks, tally->blocks, sizeof(out->free_blocks));
-}
-
-int
-weir_buddy_orders_read(struct weir_buddy *buddy, struct weir_buddy_orders *out)
-{
-	struct weiri_buddy_tally tally = {0};
-
-	if (out->size != sizeof(*out))
-		return -EINVAL;
-	buddy_lock(buddy);
-	weiri_buddy_core_tally(&buddy->core, &tally);
-	buddy_unlock(buddy);
-	buddy_orders(out, &tally);
-	return 0;
-}
-
-int
-weir_pages_orders_read(struct weir_buddy_orders *out)
-{
-	struct weiri_buddy_tally tally = {0};
-
-	if (out->size != sizeof(*out))
-		return -EINVAL;
-	weiri_pages_tally(&tally);
-	buddy_orders(out, &tally);
-	return 0;
-}
-
-bool
-weir_buddy_check(struct weir_buddy *buddy)
-{
-	buddy_lock(buddy);
-
-	const char *why = weiri_buddy_core_check(&buddy->core);
-	uint64_t in_use = WEIRI_LOAD(&buddy->in_use);
-
-	if (why == NULL &&
-	    in_use + buddy->core.free_count != buddy->core.unit_count)
-		why = "U2: units in use and free units are not all";
-	if (why == NULL && in_use > WEIRI_LOAD(&buddy->peak))
-		why = "U2: the peak is below the units in use";
-	buddy_unlock(buddy);
-	if (why == NULL)
-		return true;
-
-	char line[160];
-	struct weiri_text text = {line, sizeof(line), 0};
-
-	weiri_text_str(&text, "buddy ");
-	weiri_text_json(&text, buddy->pool.name);
-	weiri_text_str(&text, ": ");
-	weiri_text_str(&text, why);
-	weiri_message(WEIR_MESSAGE_ERROR, line);
-	return false;
 }

@@ -44,6 +44,7 @@ struct weir_cache {
 	bool long_take, long_put; /* never as the head's plain cases */
 	bool told;                /* of a handle of another cache */
 	bool born_bare;           /* no thread ever had a magazine */
+	bool keeps_state;         /* what init wrote is compared under guard */
 	uint32_t magic;
 
 	size_t object_bytes;
@@ -51,6 +52,7 @@ struct weir_cache {
 	void *context;
 	weir_cache_notify_fn notify;
 	void *notify_context;
+	weir_cache_verify_fn verify;
 	int notify_fd; /* 0: none */
 	struct weiri_pool pool;
 	struct weiri_depot_hooks hooks;

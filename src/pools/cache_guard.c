@@ -18,10 +18,102 @@
  *
  * What init set up is a slot's for as long as the slot is there.  While the slot
  * stands for an object, that has it instead: init and fini go with it.
+ *
+ * Whether a free leaves it as init did is looked at here, if the cache is to.
+ * Where bytes are compared, the object holds one value throughout before init,
+ * so that what init wrote is known from what it did not: the program may leave
+ * there whatever it likes.  The copy lies in the slot, which has no other use
+ * meanwhile but for its first word; what belongs there is in the guard's record.
  */
 #include "pools/cache.h"
 
+#include "base/annotate.h"
+#include "base/bits.h"
 #include "guard/guard.h"
+
+/* Of a copy, what the record has. */
+#define GUARD_HEAD sizeof(void *)
+
+static_assert(GUARD_HEAD <= WEIRI_GUARD_POCKET, "the record has room");
+
+/* ---- constructed state --------------------------------------------------- */
+
+/* To tools that watch memory it holds no value. */
+static void
+guard_blank(const struct weir_cache *cache, void *object)
+{
+	memset(object, WEIRI_GUARD_FRESH, cache->object_bytes);
+	weiri_annotate_undefined(object, cache->object_bytes);
+}
+
+/* What init left, of which the copy may be read whole. */
+static void
+guard_keep(const struct weir_cache *cache, unsigned char *slot,
+    const unsigned char *object)
+{
+	size_t head = weiri_min(cache->object_bytes, GUARD_HEAD);
+	void *pocket = weiri_guard_pocket(object);
+
+	memcpy(pocket, object, head);
+	memcpy(slot + head, object + head, cache->object_bytes - head);
+	weiri_annotate_defined(pocket, head);
+	weiri_annotate_defined(slot + head, cache->object_bytes - head);
+}
+
+/* The first byte that is not what init wrote there; object_bytes: none. */
+static size_t
+guard_compare(const struct weir_cache *cache, const unsigned char *slot,
+    const unsigned char *object)
+{
+	const unsigned char *head = weiri_guard_pocket(object);
+	size_t i = 0;
+
+	for (; i < cache->object_bytes; i++) {
+		unsigned char kept = i < GUARD_HEAD ? head[i] : slot[i];
+
+		if (kept != WEIRI_GUARD_FRESH && object[i] != kept)
+			break;
+	}
+	return i;
+}
+
+static bool
+guard_ask(const struct weir_cache *cache, const void *object)
+{
+	bool well;
+
+	if (cache->verify == NULL)
+		return true;
+	weiri_wait_enter();
+	well = cache->verify(object, cache->context);
+	weiri_wait_leave();
+	return well;
+}
+
+/* Is @object, which was claimed, as init left it?  Reports if not. */
+static bool
+guard_is_well(
+    const struct weir_cache *cache, const void *slot, const void *object)
+{
+	size_t at;
+
+	if (cache->keeps_state) {
+		at = guard_compare(cache, slot, object);
+		if (at < cache->object_bytes &&
+		    WEIR_DETECTOR(cache_state_bytes)) {
+			weiri_guard_tell_broken(object, at,
+			    "byte %u of the object, at %p, is not as init left "
+			    "it");
+			return false;
+		}
+	}
+	if (!guard_ask(cache, object) && WEIR_DETECTOR(cache_state_verify)) {
+		weiri_guard_tell_broken(object, 0,
+		    "object %p is not as init left it, says its verify");
+		return false;
+	}
+	return true;
+}
 
 /* ---- taking ------------------------------------------------------------ */
 
@@ -39,8 +131,12 @@ guard_attach(struct weir_cache *cache, void *slot, void *object)
 	if (cache->fini != NULL)
 		weiri_cache_run_hook(cache, cache->fini, slot);
 	*(void **)slot = object;
+	if (cache->keeps_state)
+		guard_blank(cache, object);
 	if (cache->init != NULL)
 		weiri_cache_run_hook(cache, cache->init, object);
+	if (cache->keeps_state)
+		guard_keep(cache, slot, object);
 	if (cache->ctor != NULL)
 		weiri_cache_run_hook(cache, cache->ctor, object);
 	return true;
@@ -117,7 +213,7 @@ weiri_cache_free_elsewhere(struct weir_cache *cache, void *object)
 		return;
 	if (cache->dtor != NULL)
 		weiri_cache_run_hook(cache, cache->dtor, object);
-	if (cache->fini != NULL)
+	if (guard_is_well(cache, slot, object) && cache->fini != NULL)
 		weiri_cache_run_hook(cache, cache->fini, object);
 	weiri_guard_end(object, WEIRI_GUARD_FREE);
 	guard_detach(cache, slot);

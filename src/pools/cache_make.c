@@ -97,8 +97,8 @@ cache_check_sizes(const char *name, const struct weir_cache_config *config)
 static int
 cache_check_config(const char *name, const struct weir_cache_config *config)
 {
-	const unsigned known =
-	    WEIR_CACHE_COUNT | WEIR_CACHE_ZERO | WEIR_CACHE_HANDLES;
+	const unsigned known = WEIR_CACHE_COUNT | WEIR_CACHE_ZERO |
+			       WEIR_CACHE_HANDLES | WEIR_CACHE_VERIFY;
 	size_t word;
 	int error = cache_check_sizes(name, config);
 
@@ -115,6 +115,14 @@ cache_check_config(const char *name, const struct weir_cache_config *config)
 	if (config->init != NULL && (config->flags & WEIR_CACHE_ZERO) != 0)
 		return cache_invalid_flags(name, config->flags,
 		    "no WEIR_CACHE_ZERO beside init, whose work it would undo");
+	if (config->init == NULL && (config->flags & WEIR_CACHE_VERIFY) != 0)
+		return cache_invalid_flags(name, config->flags,
+		    "no WEIR_CACHE_VERIFY without init, whose work it "
+		    "compares");
+	if (config->init == NULL && config->verify != NULL)
+		return weiri_cache_invalid(name, "verify",
+		    (uintptr_t)config->verify,
+		    "NULL without init, whose work it looks at", 0);
 	error = weiri_cache_check_policy(name, config, cache_limit(config));
 	if (error != 0)
 		return error;
@@ -274,6 +282,8 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	cache->ctor = config->ctor;
 	cache->dtor = config->dtor;
 	cache->context = config->context;
+	cache->verify = config->verify;
+	cache->keeps_state = (config->flags & WEIR_CACHE_VERIFY) != 0;
 	cache->notify = config->notify;
 	cache->notify_context = config->notify_context;
 	cache->notify_fd = config->notify_fd;

@@ -522,6 +522,26 @@ TEST(a_double_free_of_a_sample_at_level_batch_is_found_at_the_depot)
 	_exit(0); /* with objects out */
 }
 
+/* Both frees are in the magazine that comes to the depot. */
+TEST(a_double_free_of_a_sample_in_one_magazine_is_found_at_the_depot)
+{
+	struct weir_cache *cache;
+	void *object;
+
+	guard(WEIR_GUARD_SAMPLE, 20);
+	cache = make(&kinds[3]);
+	do
+		object = take(cache);
+	while (figures().live == 0);
+	CHECK_EQ(weir_guard_set_policy(WEIR_FAULT_COUNT, WEIR_GUARD_ABORT), 0);
+	EXPECT_ABORT("FAULT double-free: cache \"conn\": object 0x", {
+		weir_cache_free(cache, object);
+		weir_cache_free(cache, object);
+		(void)weir_cache_trim(cache);
+	});
+	_exit(0); /* with objects out */
+}
+
 TEST(samples_are_bounded_by_time)
 {
 	struct weir_guard_config config = {

@@ -5,6 +5,8 @@
  */
 #include "support/test.h"
 
+#include "base/annotate.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +87,25 @@ TEST(full_every_size_ends_to_the_byte)
 		weir_heap_destroy(heap);
 	}
 	CHECK_EQ(figures().live, 0);
+}
+
+/* A pointer made of it traps, and a length is larger than anything. */
+TEST(full_what_is_fresh_holds_a_pattern)
+{
+	unsigned char *object;
+
+	guard(WEIR_GUARD_FULL, 0);
+	object = weir_alloc(300);
+	CHECK_NOT_NULL(object);
+	/* A tool that watches memory knows that nobody wrote it. */
+	weiri_annotate_defined(object, 300);
+	for (size_t i = 0; i < 300; i++)
+		CHECK_EQ(object[i], 0xa5);
+	weir_free(object);
+	object = weir_calloc(3, 100);
+	for (size_t i = 0; i < 300; i++)
+		CHECK_EQ(object[i], 0);
+	weir_free(object);
 }
 
 /* What the compiler makes of it keeps the size as well. */

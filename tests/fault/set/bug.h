@@ -47,6 +47,7 @@
 	X(WILD, "an interior, misaligned, foreign or wild pointer "   \
 	    "freed")                                                  \
 	X(WRONG_POOL, "freed to the wrong pool or with a wrong size") \
+	X(STATE, "freed with its constructed state broken")           \
 	X(READ_FREED, "read after it was freed or ended")             \
 	X(WRITE_FREED, "written after it was freed or ended")         \
 	X(GONE, "a pool used or destroyed after its end")             \
@@ -227,6 +228,7 @@ struct weir_heap *bug_heap(const char *name);
 struct weir_region *bug_region(struct weir_region *parent);
 struct weir_region_vm *bug_region_vm(const char *name);
 struct weir_buffer_pool *bug_buffers(const char *name);
+void *bug_pages(size_t count); /* fresh ones, for good */
 struct weir_buddy *bug_buddy(const char *name, void *base, size_t unit_bytes);
 
 /* The name of every region made by bug_region(). */

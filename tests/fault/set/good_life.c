@@ -254,6 +254,35 @@ GOOD(good_buddy_runs)
 	weir_buddy_destroy(buddy);
 }
 
+/* The memory is the program's before and after, and what is out in between. */
+GOOD(good_buddy_pages)
+{
+	char *pages = bug_pages(64), *runs[8];
+	struct weir_buddy *buddy;
+
+	memset(pages, 'b', 64 * 4096);
+	NEED(weir_buddy_create("pages",
+		 &(struct weir_buddy_config){.unit_count = 64,
+		     .base = pages,
+		     .unit_bytes = 4096,
+		     .flags = WEIR_BUDDY_TRAP},
+		 &buddy) == 0);
+	for (int round = 0; round < 20; round++) {
+		for (size_t i = 0; i < 8; i++) {
+			runs[i] = weir_buddy_alloc_address(buddy, i % 4 + 1);
+			memset(runs[i], (int)i, (i % 4 + 1) * 4096);
+		}
+		NEED(weir_buddy_resize(
+			 buddy, weir_buddy_unit(buddy, runs[3]), 2) == 0);
+		for (size_t i = 0; i < 8; i++)
+			NEED(runs[i][0] == (char)i && runs[i][4095] == (char)i);
+		for (size_t i = 0; i < 8; i++)
+			weir_buddy_free_address(buddy, runs[i * 3 % 8]);
+	}
+	weir_buddy_destroy(buddy);
+	memset(pages, 'e', 64 * 4096);
+}
+
 static void
 take_and_give(void *context)
 {

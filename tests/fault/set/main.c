@@ -9,6 +9,8 @@
  *     fault_set --table                  rows of docs/SECURITY-MODEL.md
  *     fault_set --tool asan|valgrind [--sample N | --some] [NAME...]
  *                                        in mode `tool` (tool.c)
+ *     fault_set --rows                   bugs in each row, and programs in all
+ *     fault_set --cost                   what mode full costs (cost.c)
  *     fault_set --run NAME bug|twin      one program, in this process
  *
  * A program runs in a process of its own, started anew so that it reads its own
@@ -396,14 +398,32 @@ print_cell(enum bug_row row, enum bug_pool pool, const bool *known)
 		(void)printf(" |");
 }
 
+static const char *const rows[] = {
+#define X(symbol, text) text,
+    BUG_ROWS(X)
+#undef X
+};
+
+static int
+print_rows(void)
+{
+	size_t bugs[BUG_ROW_COUNT] = {0}, all = 0, programs_all = 0;
+
+	for (const struct bug_program *p = programs; p != NULL; p = p->next) {
+		programs_all++;
+		all += !p->good;
+		bugs[p->row] += !p->good;
+	}
+	for (unsigned row = 0; row < BUG_ROW_COUNT; row++)
+		if (bugs[row] > 0)
+			(void)printf("%s|%zu\n", rows[row], bugs[row]);
+	(void)printf("**all**|%zu\nprograms|%zu\n", all, programs_all);
+	return 0;
+}
+
 static int
 print_table(const char *self)
 {
-	static const char *const rows[] = {
-#define X(symbol, text) text,
-	    BUG_ROWS(X)
-#undef X
-	};
 	static const char *const pools[] = {
 #define X(symbol, text) text,
 	    BUG_POOLS(X)
@@ -484,6 +504,10 @@ main(int argc, char **argv)
 		return list();
 	if (argc == 2 && strcmp(argv[1], "--table") == 0)
 		return print_table(self);
+	if (argc == 2 && strcmp(argv[1], "--rows") == 0)
+		return print_rows();
+	if (argc == 2 && strcmp(argv[1], "--cost") == 0)
+		return run_cost();
 	if (argc >= 3 && strcmp(argv[1], "--tool") == 0)
 		return run_tool(self, argv + 2);
 	for (unsigned i = 0; argc >= 3 && i < BUG_MODE_COUNT; i++) {
@@ -497,8 +521,8 @@ main(int argc, char **argv)
 			return mode_is_known(mode) ? 0 : 77;
 	}
 	(void)fprintf(stderr,
-	    "usage: fault_set --list | --table | --mode A|S|D "
+	    "usage: fault_set --list | --table | --rows | --mode A|S|D "
 	    "[NAME...] | --knows A|S|D | --tool asan|valgrind | "
-	    "--run NAME bug|twin\n");
+	    "--cost | --run NAME bug|twin\n");
 	return 2;
 }

@@ -13,7 +13,7 @@ static _Alignas(4096) char units[UNITS * 4096];
 
 /* ---- buddies ------------------------------------------------------------------- */
 
-BUG(buddy_double_free, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"),
+BUG(buddy_double_free, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"), STACKS(BOTH),
     ALWAYS(NOW, "double-free"))
 {
 	struct weir_buddy *buddy = bug_buddy("db", NULL, 0);
@@ -26,7 +26,7 @@ BUG(buddy_double_free, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"),
 
 /* Both halves were merged since. */
 BUG(buddy_double_free_after_merge, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"),
-    ALWAYS(NOW, "double-free"))
+    STACKS(BOTH), ALWAYS(NOW, "double-free"))
 {
 	struct weir_buddy *buddy = bug_buddy("db", NULL, 0);
 	size_t first = weir_buddy_alloc(buddy, 8);
@@ -38,8 +38,9 @@ BUG(buddy_double_free_after_merge, ROW(DOUBLE_FREE), POOL(BUDDY), NAMES("db"),
 	weir_buddy_destroy(buddy);
 }
 
-/* A number is the same number to whoever has it. */
-BUG(buddy_stale_free, ROW(STALE_FREE), POOL(BUDDY), ALWAYS(NEVER, NULL))
+/* A number is the same number to whoever has it, but under guard it rests. */
+BUG(buddy_stale_free, ROW(STALE_FREE), POOL(BUDDY), NAMES("db"), STACKS(BOTH),
+    GUARDED(NOW, "double-free"))
 {
 	struct weir_buddy *buddy = bug_buddy("db", NULL, 0);
 	size_t stale = weir_buddy_alloc(buddy, 8), next;
@@ -49,6 +50,35 @@ BUG(buddy_stale_free, ROW(STALE_FREE), POOL(BUDDY), ALWAYS(NEVER, NULL))
 	BUG_HERE(weir_buddy_free(buddy, stale));
 	if (!bug || next != stale)
 		weir_buddy_free(buddy, next);
+	weir_buddy_destroy(buddy);
+}
+
+/* By address, and of a run that was made shorter. */
+BUG(buddy_stale_free_by_address, ROW(STALE_FREE), POOL(BUDDY), NAMES("pages"),
+    STACKS(BOTH), GUARDED(NOW, "double-free"))
+{
+	struct weir_buddy *buddy = bug_buddy("pages", units, 4096);
+	char *stale = weir_buddy_alloc_address(buddy, 8), *next;
+
+	NEED(weir_buddy_resize(buddy, weir_buddy_unit(buddy, stale), 2) == 0);
+	weir_buddy_free_address(buddy, stale);
+	next = weir_buddy_alloc_address(buddy, 2);
+	BUG_HERE(weir_buddy_free_address(buddy, stale));
+	if (!bug || next != stale)
+		weir_buddy_free_address(buddy, next);
+	weir_buddy_destroy(buddy);
+}
+
+BUG(buddy_stale_resize, ROW(CALL), POOL(BUDDY), NAMES("db"), STACKS(BOTH),
+    GUARDED(NOW, "double-free"))
+{
+	struct weir_buddy *buddy = bug_buddy("db", NULL, 0);
+	size_t stale = weir_buddy_alloc(buddy, 8), next;
+
+	weir_buddy_free(buddy, stale);
+	next = weir_buddy_alloc(buddy, 8);
+	BUG_HERE((void)weir_buddy_resize(buddy, stale, 2));
+	weir_buddy_free(buddy, next);
 	weir_buddy_destroy(buddy);
 }
 
@@ -96,6 +126,73 @@ BUG(buddy_wrong_buddy, ROW(WRONG_POOL), POOL(BUDDY), NAMES("low"),
 	weir_buddy_free_address(high, run);
 	weir_buddy_destroy(low);
 	weir_buddy_destroy(high);
+}
+
+/* Pages of the program's that may trap while they are free. */
+static struct weir_buddy *
+pages_buddy(void)
+{
+	struct weir_buddy *buddy;
+
+	NEED(weir_buddy_create("pages",
+		 &(struct weir_buddy_config){.unit_count = UNITS,
+		     .base = bug_pages(UNITS),
+		     .unit_bytes = 4096,
+		     .flags = WEIR_BUDDY_TRAP},
+		 &buddy) == 0);
+	return buddy;
+}
+
+BUG(buddy_read_freed, ROW(READ_FREED), POOL(BUDDY), NAMES("pages"),
+    STACKS(BOTH), GUARDED(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4);
+
+	memset(run, 1, 4 * 4096);
+	weir_buddy_free_address(buddy, run);
+	BUG_HERE(bug_read(run + 3 * 4096 + 7, 1));
+	weir_buddy_destroy(buddy);
+}
+
+BUG(buddy_write_freed, ROW(WRITE_FREED), POOL(BUDDY), NAMES("pages"),
+    STACKS(BOTH), GUARDED(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4), *next;
+
+	weir_buddy_free_address(buddy, run);
+	next = weir_buddy_alloc_address(buddy, 4);
+	memset(next, 1, 4 * 4096);
+	BUG_HERE(bug_write(run, 8));
+	weir_buddy_free_address(buddy, next);
+	weir_buddy_destroy(buddy);
+}
+
+/* What resize took off the end. */
+BUG(buddy_write_behind_shorter, ROW(OVERFLOW), POOL(BUDDY), NAMES("pages"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4);
+
+	NEED(weir_buddy_resize(buddy, weir_buddy_unit(buddy, run), 2) == 0);
+	bug_write(run + 2 * 4096 - 1, 1);
+	BUG_HERE(bug_write(run + 2 * 4096, 1));
+	weir_buddy_free_address(buddy, run);
+	weir_buddy_destroy(buddy);
+}
+
+BUG(buddy_overread, ROW(OVERREAD), POOL(BUDDY), NAMES("pages"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4);
+
+	bug_read(run, 4 * 4096);
+	BUG_HERE(bug_read(run + 4 * 4096, 1));
+	weir_buddy_free_address(buddy, run);
+	weir_buddy_destroy(buddy);
 }
 
 BUG(buddy_count_too_large, ROW(PRODUCT), POOL(BUDDY), ALWAYS(REFUSED, NULL))
@@ -228,17 +325,24 @@ BUG(bounded_wrong_pool, ROW(WRONG_POOL), POOL(BOUNDED), NAMES("isr"),
 	weir_bounded_finish(other);
 }
 
-BUG(bounded_stale_free, ROW(STALE_FREE), POOL(BOUNDED), ALWAYS(NEVER, NULL))
+/* The pool asks nobody what mode is in force; who shows it has started the
+ * library. */
+BUG(bounded_stale_free, ROW(STALE_FREE), POOL(BOUNDED), NAMES("isr"),
+    GUARDED(NOW, "double-free"))
 {
 	STORAGE(storage);
 	struct weir_bounded *pool = bounded(storage, sizeof(storage), "isr");
-	void *stale = weir_bounded_alloc(pool), *next;
+	struct weir_bounded_view view;
+	void *stale, *next;
 
+	weir_bounded_show(pool, &view);
+	stale = weir_bounded_alloc(pool);
 	weir_bounded_free(pool, stale);
 	next = weir_bounded_alloc(pool);
 	BUG_HERE(weir_bounded_free(pool, stale));
 	if (!bug || next != stale)
 		weir_bounded_free(pool, next);
+	weir_bounded_hide(&view);
 	weir_bounded_finish(pool);
 }
 

@@ -72,6 +72,9 @@ const char *find_mark(const char *mark);
 /* Is it among the names, which end with a NULL?  No names are all. */
 bool is_wanted(const struct bug_program *program, char **names);
 
+/* --cost; the exit status. */
+int run_cost(void);
+
 /* --tool; the exit status. */
 int run_tool(const char *self, char **arguments);
 

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 void
@@ -139,6 +140,16 @@ bug_buffers(const char *name)
 
 	NEED(weir_buffer_pool_create(name, NULL, &pool) == 0);
 	return pool;
+}
+
+void *
+bug_pages(size_t count)
+{
+	void *pages = mmap(NULL, count * 4096, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	NEED(pages != MAP_FAILED);
+	return pages;
 }
 
 struct weir_buddy *
