@@ -19,12 +19,12 @@
 WEIR_BEGIN_DECLS
 
 /** The layout of thread states, magazines and pool heads that is in line. */
-#define WEIR_ABI 1
+#define WEIR_ABI 2
 
 struct weir_local;
 
-/* The thread's state in layout 1; call weir_local(). */
-WEIR_API struct weir_local *weir_abi_1(void) WEIR_NOEXCEPT;
+/* The thread's state in layout 2; call weir_local(). */
+WEIR_API struct weir_local *weir_abi_2(void) WEIR_NOEXCEPT;
 
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic push
@@ -47,18 +47,18 @@ WEIR_API struct weir_local *weir_abi_1(void) WEIR_NOEXCEPT;
 static inline struct weir_local *
 weir_local(void) WEIR_NOEXCEPT
 {
-	return weir_abi_1();
+	return weir_abi_2();
 }
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif
 
 /*
- * Layout 1.  Offsets are bytes in struct weir_local.  The cursor of a pool is a
+ * Layout 2.  Offsets are bytes in struct weir_local.  The cursor of a pool is a
  * pointer into a 1 KiB-aligned magazine; it points at a word with bit 0 set
  * when the magazine is empty, and at the magazine's last word when it is full.
  */
-#define WEIR_ABI_CELLS 672
+#define WEIR_ABI_CELLS 480
 #define WEIR_ABI_REQUESTS_OFFSET ((size_t)WEIR_ABI_CELLS * 2 * 8)
 
 /* A word that counts: requests below, a countdown above (slab/local.h). */
@@ -164,20 +164,34 @@ due:
 #endif
 }
 
-/* Is the 8-aligned @address memory of the pool?  False tells only that a closer
- * look is needed; the address is not read. */
+/* Is an address @units of 64 KiB above the first tag memory of the pool?  False
+ * tells only that a closer look is needed; the address is not read. */
 WEIR_ABI_INLINE static inline bool
-weir_abi_owns(const struct weir_abi_head *head, const void *address)
+weir_abi_owns_unit(const struct weir_abi_head *head, uintptr_t units)
+{
+	if (WEIR_UNLIKELY(units >= WEIR_ABI_NEAR_COUNT))
+		return false;
+	return __atomic_load_n(&head->near_tags[units], __ATOMIC_RELAXED) ==
+	       head->tag;
+}
+
+/* The same of an @address, and whether it is 8-aligned. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_owns_word(const struct weir_abi_head *head, const void *address)
 {
 	uintptr_t away = (uintptr_t)address - head->near_base;
 
 	/* Rotated, bits that should be 0 make the number too large. */
 	away = away >> 3 | away << 61;
-	away >>= WEIR_ABI_NEAR_SHIFT - 3;
-	if (WEIR_UNLIKELY(away >= WEIR_ABI_NEAR_COUNT))
-		return false;
-	return __atomic_load_n(&head->near_tags[away], __ATOMIC_RELAXED) ==
-	       head->tag;
+	return weir_abi_owns_unit(head, away >> (WEIR_ABI_NEAR_SHIFT - 3));
+}
+
+/* And whatever its alignment. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_owns(const struct weir_abi_head *head, const void *address)
+{
+	return weir_abi_owns_unit(head,
+	    ((uintptr_t)address - head->near_base) >> WEIR_ABI_NEAR_SHIFT);
 }
 
 /*
@@ -223,7 +237,7 @@ weir_abi_retire_word(const struct weir_abi_head *head, void *object)
 	/* The word is what is read, so it must be the pool's. */
 	uint64_t *word = (uint64_t *)((uintptr_t)object - 8);
 
-	if (WEIR_UNLIKELY(!weir_abi_owns(head, word)))
+	if (WEIR_UNLIKELY(!weir_abi_owns_word(head, word)))
 		return false;
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	if (WEIR_UNLIKELY(*word != head->live))
@@ -238,6 +252,7 @@ weir_abi_retire_entry(const struct weir_abi_head *head, void *object)
 {
 	uint16_t live = (uint16_t)(uintptr_t)object;
 
+	/* Aligned or not: the entry of none but its start has its last bits. */
 	if (WEIR_UNLIKELY(!weir_abi_owns(head, object)))
 		return false;
 

@@ -199,8 +199,13 @@ void
 weiri_cache_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 {
 	struct weir_cache *cache = owner;
+	size_t index = weiri_slab_slot(slab, slot);
 
-	weiri_cache_mark(cache, slab, weiri_slab_slot(slab, slot), slot, false);
+	weiri_cache_mark(cache, slab, index, slot, false);
+	/* The slab's start has 0 for its last bits, as its entry would have: it
+	 * would look like an object in use. */
+	if (index == 0 && cache->state == WEIRI_CACHE_TABLE)
+		*(uint16_t *)(void *)slab->span.base = WEIR_ABI_TABLE_FREE;
 	if (cache->init != NULL)
 		cache->init(slot, cache->context);
 }

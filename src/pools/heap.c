@@ -12,13 +12,17 @@
  * foreign pointer, NULL, a depot without a cell and a heap that does not exist
  * yet all arrive in the slow path without a test of their own.
  *
+ * A free in the heap of the process is shorter: a table by tag, which has entries
+ * for its slabs only, answers whether they are and where slots start in one, and
+ * the cell follows from the tag.  Nothing else lies between the object's address
+ * and that of the cursor: what is taken next waits until it is known where this
+ * one goes, so each look-up on that way costs its whole latency, of each pair.
+ *
  * Checks at the call (level `each`) need two answers: does an object start
- * here, and is it free already?  The first is a multiplication: the distance to
- * the slab's first slot times the inverse of the slot size modulo 2^32, rotated,
- * is the slot's index if the distance is a multiple, and larger than any index
- * if not (Granlund and Montgomery, PLDI 1994), so one comparison answers for
- * interior and misaligned pointers alike.  Heaps do without slab colours for it.
- * The second is a mark in the object's first word:
+ * here, and is it free already?  The first is a multiplication and a comparison
+ * (weiri_heap_shape_of()), which answer for interior and misaligned pointers
+ * alike.  Heaps do without slab colours for it.  The second is a mark in the
+ * object's first word:
  *
  *     free:  word 0 = secret ^ address       live:  the program's
  *
@@ -36,7 +40,8 @@
  *   H3  Each page of a run has the run's descriptor in the page map; the
  *       counters of runs are the sums over their list.
  *   H4  A table's entry is 0, or leads to the smallest class that holds the
- *       sizes it stands for, or back to the class whose tag it stands for.
+ *       sizes it stands for, or back to the class whose tag it stands for; what
+ *       is kept by tag of where slots start is what the class has.
  *
  * Memory order: entries of the tables are relaxed.  A thread that sees an
  * offset early finds its own cell there, which is at the dummy; the slow path
@@ -48,14 +53,11 @@
 #include "base/bits.h"
 #include "guard/fault.h"
 #include "pages/near.h"
-#include "pools/region.h"
 
 #include <string.h>
 
 /* The functions; the macro of this name is for callers. */
 #undef weir_alloc
-
-struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS];
 
 /* ---- the mark ------------------------------------------------------------ */
 
@@ -79,23 +81,6 @@ weiri_heap_set_mark(const struct weir_heap *heap, void *slot)
 }
 
 /*
- * True if @object is where a slot starts in its slab.  Slots end with the slab,
- * so the remainder is a head before the first and the same in all slabs of a
- * class; an address in it wraps to the slab's end, where no slot starts.
- */
-WEIRI_INLINE bool
-heap_is_slot(const struct weiri_heap_shape *shape, const void *object)
-{
-	uint32_t distance =
-	    (uint32_t)((uintptr_t)object - shape->head) & shape->slab_mask;
-	uint32_t product = distance * shape->inverse;
-	uint32_t index =
-	    product >> shape->shift | product << (-(uint32_t)shape->shift & 31);
-
-	return index < shape->slots;
-}
-
-/*
  * The tag of a slab that may be of @heap, by the table of pages/near.h; 0 for
  * all that needs a closer look: other memory, far slabs, depots without a cell.
  */
@@ -114,18 +99,32 @@ heap_near_tag(const struct weir_heap *heap, const void *object)
 
 /* ---- cells --------------------------------------------------------------- */
 
-/* As weiri_cell_pop(), but the answer is in no need of another test. */
+/*
+ * As weiri_cell_pop(), but the answer is in no need of another test.
+ *
+ * In a program that takes and frees many sizes, a processor cannot know whether
+ * the free before has moved this cursor, and what the cursor leads to is one load
+ * more behind it.  So the word there is kept beside the cursor as well, and given
+ * out as soon as that is known; what the cursor says is looked at behind, in
+ * nobody's way.  Where the two differ, slow calls make the guess good.
+ */
 WEIRI_INLINE bool
 heap_pop(uint32_t offset, void **slot)
 {
 	uintptr_t **cell = weiri_local_cell(weiri_local(), offset);
+	uintptr_t *newest = weiri_cell_newest(cell);
+	uintptr_t word = *newest;
 	uintptr_t *cursor = WEIRI_LOAD(cell);
-	uintptr_t word = *cursor;
 
+	/* Or the compiler takes the one for the other, which is as good to it. */
+	__asm__("" : "+r"(word));
+	if (WEIR_UNLIKELY(*cursor != word))
+		return false;
 	if (WEIR_UNLIKELY(word & WEIRI_MAGAZINE_TAG))
 		return false;
 	if (WEIR_UNLIKELY(weir_abi_count(cell)))
 		return false;
+	*newest = cursor[-1];
 	WEIRI_STORE(cell, cursor - 1);
 	*slot = (void *)word;
 	heap_clear_mark(*slot);
@@ -133,94 +132,14 @@ heap_pop(uint32_t offset, void **slot)
 }
 
 WEIRI_INLINE bool
-heap_push(uint32_t offset, void *slot)
+heap_push(size_t offset, void *slot)
 {
-	return weiri_cell_push(weiri_local_cell(weiri_local(), offset), slot);
-}
+	uintptr_t **cell = weiri_local_cell(weiri_local(), offset);
 
-/* ---- faults -------------------------------------------------------------- */
-
-static WEIRI_COLD WEIRI_NORETURN void
-heap_fault(const struct weir_heap *heap, enum weir_fault_class fault_class,
-    const void *object, const char *other, const char *detail)
-{
-	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
-	    .pool_kind = "heap",
-	    .pool_name = heap->pool.name,
-	    .address = object,
-	    .other = other,
-	    .detail = detail});
-}
-
-/* A pointer into a slab: of another pool, of another heap, or of this one. */
-static WEIRI_COLD WEIRI_NORETURN void
-heap_report_slab(const struct weir_heap *heap, const struct weiri_slab *slab,
-    const void *object)
-{
-	const struct weiri_heap_bin *bin = weiri_heap_bin_of(&slab->span);
-
-	if (weiri_region_has_depot(slab->depot) &&
-	    WEIR_DETECTOR(heap_region_slab))
-		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
-		    slab->depot->name,
-		    "%p belongs to \"%s\", and ends with its region");
-	if ((bin == NULL || bin->heap != heap) &&
-	    WEIR_DETECTOR(heap_other_slab))
-		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
-		    slab->depot->name, "%p belongs to \"%s\"");
-	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0 &&
-	    WEIR_DETECTOR(heap_misaligned))
-		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
-		    "%p is not aligned as its objects are");
-	if (weiri_slab_index(slab, object) == SIZE_MAX &&
-	    WEIR_DETECTOR(heap_interior))
-		heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
-		    "%p is not the start of an object");
-	heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
-	    "object %p is free already");
-}
-
-/* Says what is wrong with a pointer that is no object of @heap. */
-static WEIRI_COLD WEIRI_NORETURN void
-heap_report(struct weir_heap *heap, const void *object)
-{
-	struct weiri_span *span = weiri_span_of(object);
-	const struct weiri_heap_run *run = weiri_heap_run_of(span);
-
-	weiri_heap_need(heap); /* for its name */
-	if (span == NULL && weiri_heap_run_gone(heap, object) &&
-	    WEIR_DETECTOR(heap_run_gone))
-		heap_fault(heap, WEIR_FAULT_DOUBLE_FREE, object, NULL,
-		    "object %p is free already");
-	if (span == NULL && WEIR_DETECTOR(heap_foreign))
-		heap_fault(heap, WEIR_FAULT_FOREIGN_POINTER, object, NULL,
-		    "%p is not memory of any pool");
-	if (span->kind == WEIRI_SPAN_SLAB)
-		heap_report_slab(heap, (const struct weiri_slab *)span, object);
-	if (run == NULL && WEIR_DETECTOR(heap_other_kind))
-		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object, NULL,
-		    "%p belongs to a region or a buffer, and ends with it");
-	if (run->heap != heap && WEIR_DETECTOR(heap_other_run))
-		heap_fault(heap, WEIR_FAULT_WRONG_POOL, object,
-		    run->heap->pool.name, "%p belongs to \"%s\"");
-	if ((uintptr_t)object % WEIR_HEAP_ALIGN != 0 &&
-	    WEIR_DETECTOR(heap_run_misaligned))
-		heap_fault(heap, WEIR_FAULT_MISALIGNED_POINTER, object, NULL,
-		    "%p is not aligned as its objects are");
-	heap_fault(heap, WEIR_FAULT_INTERIOR_POINTER, object, NULL,
-	    "%p is not the start of an object");
-}
-
-static WEIRI_COLD WEIRI_NORETURN void
-heap_report_size(const struct weir_heap *heap, const void *object, size_t bytes)
-{
-	weiri_fault(
-	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_WRONG_SIZE,
-		.pool_kind = "heap",
-		.pool_name = heap->pool.name,
-		.address = object,
-		.number = bytes,
-		.detail = "object %p was not taken with a size of %u"});
+	if (WEIR_UNLIKELY(!weiri_cell_push(cell, slot)))
+		return false;
+	*weiri_cell_newest(cell) = (uintptr_t)slot;
+	return true;
 }
 
 /* ---- which object is it? ------------------------------------------------- */
@@ -233,7 +152,7 @@ heap_find_slot(
 	struct weiri_heap_bin *bin = weiri_heap_bin_of(span);
 
 	if (bin == NULL || bin->heap != heap ||
-	    !heap_is_slot(&bin->shape, object))
+	    !weiri_heap_is_start(&bin->shape, object))
 		return NULL;
 	if (heap->each &&
 	    *(const uint64_t *)object == heap_mark(heap, object) &&
@@ -279,7 +198,10 @@ heap_take_slow(struct weiri_heap_bin *bin, size_t bytes, size_t align)
 		__atomic_fetch_add(&bin->sample_count, 1, __ATOMIC_RELAXED);
 		__atomic_fetch_add(&bin->sample_bytes, bytes, __ATOMIC_RELAXED);
 		slot = weiri_depot_get_slow(&bin->depot);
+		/* The thread may have come to its state there. */
+		cell = weiri_local_cell(weiri_local(), bin->depot.fast_offset);
 	}
+	weiri_cell_note(cell);
 	return weiri_heap_take_due(bin, slot, bytes, align);
 }
 
@@ -305,8 +227,9 @@ heap_alloc_from(
 	return heap_take_slow(bin, bytes, align);
 }
 
+/* The size comes first, as it does in weir_alloc(): no register is moved. */
 static WEIRI_NOINLINE void *
-heap_alloc_slow(struct weir_heap *heap, size_t bytes)
+heap_alloc_slow(size_t bytes, struct weir_heap *heap)
 {
 	weiri_heap_need(heap);
 	if (bytes > heap->class_max)
@@ -319,13 +242,13 @@ WEIRI_INLINE void *
 heap_alloc(struct weir_heap *heap, size_t bytes)
 {
 	if (WEIR_UNLIKELY(bytes > WEIRI_HEAP_QUICK_BYTES))
-		return heap_alloc_slow(heap, bytes);
+		return heap_alloc_slow(bytes, heap);
 
 	void *slot = NULL;
 
 	if (WEIR_UNLIKELY(
 		!heap_pop(WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]), &slot)))
-		return heap_alloc_slow(heap, bytes);
+		return heap_alloc_slow(bytes, heap);
 	return slot;
 }
 
@@ -391,6 +314,8 @@ heap_free_slow(struct weir_heap *heap, void *object)
 		if (heap->each)
 			*(uint64_t *)object = heap_mark(heap, object);
 		weiri_depot_put(&bin->depot, object);
+		weiri_cell_note(
+		    weiri_local_cell(weiri_local(), bin->depot.fast_offset));
 		return;
 	}
 
@@ -399,7 +324,7 @@ heap_free_slow(struct weir_heap *heap, void *object)
 	if (WEIR_LIKELY(run != NULL))
 		weiri_heap_run_free(run);
 	else if (!weiri_heap_free_guarded(heap, object, WEIRI_GUARD_FREE))
-		heap_report(heap, object);
+		weiri_heap_report(heap, object);
 }
 
 /* At level `each`, for an address in a slab of @heap with this tag. */
@@ -409,7 +334,7 @@ heap_free_checked(
 {
 	uint64_t mark = heap_mark(heap, object);
 
-	if (WEIR_UNLIKELY(!heap_is_slot(&weiri_heap_shape[tag], object)))
+	if (WEIR_UNLIKELY(!weiri_heap_is_start(&weiri_heap_shape[tag], object)))
 		return false;
 	if (WEIR_UNLIKELY(*(const uint64_t *)object == mark))
 		return false;
@@ -437,8 +362,45 @@ heap_free(struct weir_heap *heap, void *object)
 		heap_free_slow(heap, object);
 }
 
+/* What heap_free_own() left. */
 static WEIRI_NOINLINE void
-heap_free_sized_slow(struct weir_heap *heap, void *object, size_t bytes)
+heap_free_default(void *object)
+{
+	if (object != NULL)
+		heap_free(&weiri_heap_default, object);
+}
+
+/* In the heap of the process, at level `each`, out of a slab of 64 KiB.  A size
+ * that is known leads to @offset, which is to be that of the object's tag. */
+WEIRI_INLINE bool
+heap_free_own(void *object, bool sized, size_t offset)
+{
+	const struct weir_heap *heap = &weiri_heap_default;
+	uintptr_t unit =
+	    ((uintptr_t)object - heap->near_base) >> WEIRI_NEAR_SHIFT;
+	uint64_t mark = heap_mark(heap, object);
+	size_t tag;
+
+	if (WEIR_UNLIKELY(unit >= WEIRI_NEAR_COUNT))
+		return false;
+	tag = WEIRI_LOAD(&weiri_near_tag[unit]);
+	if (WEIR_UNLIKELY(
+		!weiri_heap_is_short_start(&weiri_heap_own[tag], object)))
+		return false;
+	if (WEIR_UNLIKELY(*(const uint64_t *)object == mark))
+		return false;
+	if (sized && WEIR_UNLIKELY(tag * sizeof(uintptr_t *) != offset))
+		return false;
+	if (WEIR_UNLIKELY(
+		!heap_push(sized ? offset : tag * sizeof(uintptr_t *), object)))
+		return false;
+	/* Behind the push, so that what goes the slow way is as it was. */
+	*(uint64_t *)object = mark;
+	return true;
+}
+
+static WEIRI_NOINLINE void
+heap_free_sized_slow(void *object, size_t bytes, struct weir_heap *heap)
 {
 	if (object == NULL)
 		return;
@@ -453,31 +415,23 @@ heap_free_sized_slow(struct weir_heap *heap, void *object, size_t bytes)
 	if ((bin != NULL ? !heap_bin_serves(bin, bytes)
 			 : run != NULL && run->bytes != bytes) &&
 	    WEIR_DETECTOR(heap_wrong_size))
-		heap_report_size(heap, object, bytes);
+		weiri_heap_report_size(heap, object, bytes);
 	heap_free_slow(heap, object);
 }
 
 /* Where the heap does not check at the call, the size alone leads to the cell,
  * and the magazine's check will find one that was wrong. */
-WEIRI_INLINE void
-heap_free_sized(struct weir_heap *heap, void *object, size_t bytes)
+WEIRI_INLINE bool
+heap_free_as(struct weir_heap *heap, void *object, uint32_t offset)
 {
-	if (WEIR_LIKELY(bytes <= WEIRI_HEAP_QUICK_BYTES)) {
-		uint32_t offset = WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]);
+	if (!heap->each)
+		return object != NULL && heap_push(offset, object);
 
-		if (!heap->each) {
-			if (object != NULL && heap_push(offset, object))
-				return;
-		} else {
-			size_t tag = heap_near_tag(heap, object);
+	size_t tag = heap_near_tag(heap, object);
 
-			if (WEIRI_LOAD(&heap->tag_offset[tag]) ==
-				(offset | WEIRI_HEAP_EACH) &&
-			    heap_free_checked(heap, object, tag, offset))
-				return;
-		}
-	}
-	heap_free_sized_slow(heap, object, bytes);
+	return WEIRI_LOAD(&heap->tag_offset[tag]) ==
+		   (offset | WEIRI_HEAP_EACH) &&
+	       heap_free_checked(heap, object, tag, offset);
 }
 
 /* ---- realloc ------------------------------------------------------------- */
@@ -515,7 +469,7 @@ heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
 	if (WEIR_UNLIKELY(run == NULL)) {
 		if (weiri_heap_realloc_guarded(heap, object, bytes, &moved))
 			return moved;
-		heap_report(heap, object);
+		weiri_heap_report(heap, object);
 	}
 	if (bytes > heap->class_max)
 		return weiri_heap_run_resize(run, bytes);
@@ -524,6 +478,8 @@ heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
 
 /* ---- the heap of the process --------------------------------------------- */
 
+/* Where it straddles a line more, a pair of calls costs half a nanosecond. */
+WEIRI_ALIGNED(WEIRI_CACHE_LINE)
 void *
 weir_alloc(size_t bytes)
 {
@@ -543,8 +499,9 @@ weir_alloc_class(unsigned index)
 
 	if (WEIR_UNLIKELY(
 		!heap_pop(WEIRI_LOAD(&heap->class_offset[class]), &slot)))
-		return heap_alloc_slow(heap,
-		    index > 0xff ? index >> 8 : weir_heap_class_bytes(class));
+		return heap_alloc_slow(
+		    index > 0xff ? index >> 8 : weir_heap_class_bytes(class),
+		    heap);
 	return slot;
 }
 
@@ -566,16 +523,28 @@ weir_realloc(void *object, size_t bytes)
 	return heap_realloc(&weiri_heap_default, object, bytes);
 }
 
+WEIRI_ALIGNED(WEIRI_CACHE_LINE)
 void
 weir_free(void *object)
 {
-	heap_free(&weiri_heap_default, object);
+	if (WEIR_UNLIKELY(!heap_free_own(object, false, 0)))
+		heap_free_default(object);
 }
 
 void
 weir_free_sized(void *object, size_t bytes)
 {
-	heap_free_sized(&weiri_heap_default, object, bytes);
+	struct weir_heap *heap = &weiri_heap_default;
+
+	if (WEIR_LIKELY(bytes <= WEIRI_HEAP_QUICK_BYTES)) {
+		size_t offset = WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]);
+
+		if (WEIR_LIKELY(heap_free_own(object, true, offset)))
+			return;
+		if (!heap->each && object != NULL && heap_push(offset, object))
+			return;
+	}
+	heap_free_sized_slow(object, bytes, heap);
 }
 
 size_t
@@ -591,13 +560,13 @@ weir_usable_size(const void *object)
 	if (WEIR_UNLIKELY(guarded != 0))
 		return guarded;
 	if (heap == NULL)
-		heap_report(&weiri_heap_default, object);
+		weiri_heap_report(&weiri_heap_default, object);
 
 	const struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
 	const struct weiri_heap_run *run = heap_find_run(heap, span, object);
 
 	if (bin == NULL && run == NULL)
-		heap_report(heap, object);
+		weiri_heap_report(heap, object);
 	return bin != NULL ? bin->depot.slot_bytes : run->span.bytes;
 }
 
@@ -636,5 +605,9 @@ weir_heap_free(struct weir_heap *heap, void *object)
 void
 weir_heap_free_sized(struct weir_heap *heap, void *object, size_t bytes)
 {
-	heap_free_sized(heap, object, bytes);
+	if (WEIR_LIKELY(bytes <= WEIRI_HEAP_QUICK_BYTES) &&
+	    heap_free_as(
+		heap, object, WEIRI_LOAD(&heap->quick[(bytes + 15) / 16])))
+		return;
+	heap_free_sized_slow(object, bytes, heap);
 }

@@ -3,8 +3,9 @@
  * heap.h - heaps from the inside: between heap.c, heap_run.c and heap_pool.c.
  *
  * heap.c holds the calls a program makes often, heap_run.c what is larger than
- * a class, heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c creation and end,
- * heap_check.c figures and the walk, heap_guard.c objects under guard.
+ * a class, heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c
+ * creation and end, heap_check.c figures and the walk, heap_guard.c objects under
+ * guard, heap_report.c what to say of a wrong pointer.
  */
 #ifndef WEIRI_POOLS_HEAP_H
 #define WEIRI_POOLS_HEAP_H
@@ -28,14 +29,22 @@
 /* In tag_offset, beside a cell's offset, which is a multiple of 8. */
 #define WEIRI_HEAP_EACH 1u
 
-/* How to tell from an address whether a slot starts there. */
+/*
+ * How to tell from an offset into a slab whether a slot starts there: the offset
+ * times step, modulo 2^64, is below `below` then and only then.  With no slots,
+ * as where nothing was set, it never is.
+ */
 struct weiri_heap_shape {
-	uint32_t inverse;   /* of the odd part of slot_bytes, modulo 2^32 */
+	uint64_t step, below;
 	uint32_t slab_mask; /* slabs are aligned to their size */
-	uint16_t head;      /* of a slab, before its slots */
-	uint16_t shift;     /* slot_bytes has this many factors 2 */
-	uint32_t slots;     /* in a slab */
 };
+
+/* The same modulo 2^32, for slabs of 64 KiB. */
+struct weiri_heap_starts {
+	uint32_t step, below;
+};
+
+#define WEIRI_HEAP_SHORT_MASK UINT32_C(0xffff)
 
 /* A class that was used: made at its first request, lives as the heap does. */
 struct weiri_heap_bin {
@@ -118,9 +127,31 @@ static_assert(WEIRI_CELLS * sizeof(uintptr_t *) <= UINT16_MAX,
 extern struct weir_heap weiri_heap_default
     __attribute__((visibility("hidden")));
 
-/* By tag of the page map, for slabs of heaps. */
+/* By tag of the page map, for slabs of heaps; of the default heap at level
+ * `each`, those of 64 KiB, with a place for every tag there is. */
 extern struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS]
     __attribute__((visibility("hidden")));
+extern struct weiri_heap_starts weiri_heap_own[UINT16_MAX + 1]
+    __attribute__((visibility("hidden")));
+
+/* Of a class; the second if its slabs have 64 KiB, else without slots. */
+struct weiri_heap_shape weiri_heap_shape_of(uint32_t slot_bytes);
+struct weiri_heap_starts weiri_heap_starts_of(uint32_t slot_bytes);
+
+WEIRI_INLINE bool
+weiri_heap_is_start(const struct weiri_heap_shape *shape, const void *address)
+{
+	uint32_t offset = (uint32_t)(uintptr_t)address & shape->slab_mask;
+
+	return offset * shape->step < shape->below;
+}
+
+WEIRI_INLINE bool
+weiri_heap_is_short_start(
+    const struct weiri_heap_starts *starts, const void *address)
+{
+	return (uint16_t)(uintptr_t)address * starts->step < starts->below;
+}
 
 /* Makes the default heap ready at its first use; any other was destroyed, and
  * that is said. */
@@ -174,6 +205,16 @@ struct weiri_heap_bin *weiri_heap_bin_of(const struct weiri_span *span);
 /* For the registry: fills the figures of a heap. */
 void weiri_heap_fill_stats(
     struct weiri_pool *pool, struct weir_pool_stats *out);
+
+/* ---- faults ------------------------------------------------------------- */
+
+/* Says what is wrong with a pointer that is no object of @heap. */
+WEIRI_COLD WEIRI_NORETURN void weiri_heap_report(
+    struct weir_heap *heap, const void *object);
+
+/* And with the size of an object that is freed. */
+WEIRI_COLD WEIRI_NORETURN void weiri_heap_report_size(
+    const struct weir_heap *heap, const void *object, size_t bytes);
 
 /* ---- limit -------------------------------------------------------------- */
 

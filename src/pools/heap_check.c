@@ -151,6 +151,24 @@ heap_check_runs(const struct weir_heap *heap)
 	return NULL;
 }
 
+/* What free knows of the slabs with the bin's tag. */
+static bool
+heap_check_starts(
+    const struct weir_heap *heap, const struct weiri_heap_bin *bin)
+{
+	struct weiri_heap_starts starts = {0, 0};
+	const struct weiri_heap_shape *shape =
+	    &weiri_heap_shape[bin->depot.index];
+	const struct weiri_heap_starts *own = &weiri_heap_own[bin->depot.index];
+
+	if (heap == &weiri_heap_default && heap->each)
+		starts = weiri_heap_starts_of(bin->depot.slot_bytes);
+	return shape->step == bin->shape.step &&
+	       shape->below == bin->shape.below &&
+	       shape->slab_mask == bin->shape.slab_mask &&
+	       own->step == starts.step && own->below == starts.below;
+}
+
 /* H4, for one bin. */
 static const char *
 heap_check_tables(
@@ -171,6 +189,8 @@ heap_check_tables(
 	}
 	if ((heap->tag_offset[bin->depot.index] & ~WEIRI_HEAP_EACH) != offset)
 		return "H4: a tag leads to another class";
+	if (!heap_check_starts(heap, bin))
+		return "H4: a tag has the slots of another class";
 	return NULL;
 }
 

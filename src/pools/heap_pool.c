@@ -30,6 +30,8 @@
 #define HEAP_SLAB_SLOTS 4
 
 struct weir_heap weiri_heap_default;
+struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS];
+struct weiri_heap_starts weiri_heap_own[UINT16_MAX + 1];
 
 /* ---- the map from sizes to classes ---------------------------------------- */
 
@@ -71,8 +73,8 @@ heap_slab_open(struct weiri_slab *slab, void *owner)
 {
 	struct weiri_heap_bin *bin = owner;
 
-	/* What heap_is_slot() believes: no colours. */
-	WEIR_ASSERT(slab->first == slab->span.base + bin->shape.head);
+	/* What weiri_heap_is_start() believes: no colours. */
+	WEIR_ASSERT(slab->first == slab->span.base);
 	if (!weiri_heap_charge(bin->heap, slab->span.bytes))
 		return false;
 	weiri_heap_compact_others(bin);
@@ -114,7 +116,7 @@ weiri_heap_bin_of(const struct weiri_span *span)
 }
 
 /* Of the smallest slab that wastes an eighth at most and holds a few slots, the
- * bytes.  All classes have one of 64 or 128 KiB. */
+ * bytes.  All classes have one of 64 to 256 KiB. */
 static uint32_t
 heap_slab_bytes(uint32_t slot_bytes)
 {
@@ -126,39 +128,78 @@ heap_slab_bytes(uint32_t slot_bytes)
 	return bytes;
 }
 
-/* The inverse by Newton's iteration: each step doubles the bits that are right,
- * and an odd number is its own inverse modulo 8. */
-static struct weiri_heap_shape
-heap_shape(uint32_t slot_bytes)
+/*
+ * With step = floor(2^w / slot) + 1, step * slot is 2^w + e, where e is at least 1
+ * and at most the slot.  Offset i * slot + r times step is i * e + r * step modulo
+ * 2^w: for r = 0, where slots start, at most (slots - 1) * e, and else at least
+ * step, which is more: slots * e is a slab at most, and a slab times a slot less
+ * than 2^w.  It does not wrap, as what is missing to 2^w is at least
+ * step - (i + 1) * e.  The remainder behind the last slot is shorter than one and
+ * starts with slots * e, which is too many.  (Lemire, Kaser and Kurz, Software:
+ * Practice and Experience 49, 2019.)
+ */
+struct weiri_heap_shape
+weiri_heap_shape_of(uint32_t slot_bytes)
 {
 	uint32_t slab_bytes = heap_slab_bytes(slot_bytes);
-	uint32_t shift = (uint32_t)__builtin_ctz(slot_bytes);
-	uint32_t odd = slot_bytes >> shift;
-	uint32_t inverse = odd;
+	uint64_t slots = slab_bytes / slot_bytes;
+	/* A power of two does not divide 2^64 - 1 either; all else is the same. */
+	uint64_t step = UINT64_MAX / slot_bytes + 1;
+	uint64_t error = step * slot_bytes;
 
-	for (int bits = 3; bits < 32; bits *= 2)
-		inverse *= 2 - odd * inverse;
-	WEIR_ASSERT(odd * inverse == 1);
+	if (error == 0) {
+		step++;
+		error = slot_bytes;
+	}
 	return (struct weiri_heap_shape){
-	    .inverse = inverse,
+	    .step = step,
+	    .below = (slots - 1) * error + 1,
 	    .slab_mask = slab_bytes - 1,
-	    .head = (uint16_t)(slab_bytes % slot_bytes),
-	    .shift = (uint16_t)shift,
-	    .slots = slab_bytes / slot_bytes,
 	};
+}
+
+struct weiri_heap_starts
+weiri_heap_starts_of(uint32_t slot_bytes)
+{
+	uint32_t slab_bytes = heap_slab_bytes(slot_bytes);
+	uint32_t step = (uint32_t)((UINT64_C(1) << 32) / slot_bytes) + 1;
+	uint32_t error = step * slot_bytes;
+
+	if (slab_bytes - 1 != WEIRI_HEAP_SHORT_MASK)
+		return (struct weiri_heap_starts){0, 0};
+	return (struct weiri_heap_starts){
+	    .step = step,
+	    .below = (slab_bytes / slot_bytes - 1) * error + 1,
+	};
+}
+
+/* Has free know the slabs with the bin's tag, or nothing of them. */
+static void
+heap_bin_tag(const struct weiri_heap_bin *bin, struct weiri_heap_shape shape,
+    struct weiri_heap_starts starts)
+{
+	const struct weir_heap *heap = bin->heap;
+
+	if (bin->depot.cell == WEIRI_CELL_NONE)
+		return;
+	/* As heap_free_own() takes the one for the other. */
+	WEIR_ASSERT(bin->depot.cell == bin->depot.index);
+	weiri_heap_shape[bin->depot.index] = shape;
+	if (heap == &weiri_heap_default && heap->each)
+		weiri_heap_own[bin->depot.index] = starts;
 }
 
 static int
 heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
 {
 	uint32_t slot_bytes = heap->class_bytes[index];
-	struct weiri_heap_shape shape = heap_shape(slot_bytes);
+	struct weiri_heap_shape shape = weiri_heap_shape_of(slot_bytes);
 	struct weiri_depot_config config = {
 	    .kind = "heap",
 	    .name = heap->pool.name,
 	    .slot_bytes = slot_bytes,
 	    .slab_bytes = (size_t)shape.slab_mask + 1,
-	    .head_bytes = shape.head,
+	    .uncoloured = true,
 	    .slot_align = weiri_heap_slot_align(slot_bytes),
 	    .limit = SIZE_MAX,
 	    .state_bytes = !heap->each,
@@ -178,8 +219,8 @@ heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
 
 	/* Before anyone can have an object of it: what leads others to the bin
 	 * leads them to its shape. */
-	if (error == 0 && bin->depot.cell != WEIRI_CELL_NONE)
-		weiri_heap_shape[bin->depot.index] = shape;
+	if (error == 0)
+		heap_bin_tag(bin, shape, weiri_heap_starts_of(slot_bytes));
 	return error;
 }
 
@@ -226,6 +267,9 @@ weiri_heap_bin_need(struct weir_heap *heap, size_t index)
 		heap_bin_publish(heap, bin);
 		return bin;
 	}
+	/* The tag will be another's. */
+	heap_bin_tag(bin, (struct weiri_heap_shape){0, 0, 0},
+	    (struct weiri_heap_starts){0, 0});
 	weiri_depot_finish(&bin->depot);
 	weiri_meta_free(bin, sizeof(*bin));
 	return other;

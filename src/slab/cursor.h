@@ -12,7 +12,7 @@
 #include "slab/depot.h"
 
 WEIRI_INLINE uintptr_t **
-weiri_local_cell(struct weir_local *local, uint32_t offset)
+weiri_local_cell(struct weir_local *local, size_t offset)
 {
 	return (uintptr_t **)(void *)((char *)local + offset);
 }
@@ -49,6 +49,25 @@ WEIRI_INLINE uint64_t *
 weiri_cell_requests(uintptr_t **cell)
 {
 	return (uint64_t *)(void *)((char *)cell + WEIR_ABI_REQUESTS_OFFSET);
+}
+
+/* A guess at the word at the cell's cursor, where its owner keeps one. */
+WEIRI_INLINE uintptr_t *
+weiri_cell_newest(uintptr_t **cell)
+{
+	return (uintptr_t *)(void *)((char *)cell +
+				     offsetof(struct weir_local, newest));
+}
+
+/* Makes it good, after calls that move the cursor without.  The state of threads
+ * that have none is everybody's, and never written. */
+WEIRI_INLINE void
+weiri_cell_note(uintptr_t **cell)
+{
+	uintptr_t *cursor = WEIRI_LOAD(cell);
+
+	if (cursor != WEIRI_CURSOR_DUMMY)
+		*weiri_cell_newest(cell) = *cursor;
 }
 
 /* One slot, or NULL (limit reached, or no memory).  No lock may be held. */

@@ -30,17 +30,8 @@
  *   D8  Slabs with every slot at rest are the last of partial, idle_count of
  *       them; the first to be given back, found without a search.
  *
- * Size: a thread that takes the lock for each eight objects of a depot it uses
- * now and then holds little; one that does it ten thousand times a second should
- * carry more at a time.  So the magazines of a depot start small, double while
- * trips come fast, and halve when they come seldom.  An empty magazine takes the
- * size of the day on its way to be filled; full ones of other sizes are used up
- * as they are.
- *
- * Limits: what an idle thread's loaded magazine withholds, nobody can take.  In
- * a limited depot all of them together have limit / 16 slots at most.  A thread
- * that comes to load one gets half of what is left of that: n busy threads end
- * up with an (n + 1)th each, and one that comes too late uses the lock.
+ * How large magazines are, and how much of a limited depot may be in them, is
+ * rounds.c.
  *
  * The lock is a leaf: no hook, no page request, no other lock under it.
  * Memory order: a slot that changes threads does so through the depot's lock,
@@ -49,17 +40,9 @@
 #include "base/bits.h"
 #include "guard/guard.h"
 #include "slab/cursor.h"
+#include "slab/rounds.h"
 #include "slab/shard.h"
 #include "slab/stock.h"
-
-/* WEIRI_WINDOW_TRIPS faster than the one cost over a ten-thousandth of a
- * processor; slower than the other, the thread can as well take them more
- * often. */
-#define DEPOT_WINDOW_FAST_NS UINT64_C(16000000)
-#define DEPOT_WINDOW_SLOW_NS UINT64_C(16000000000)
-
-/* So many trips of a window that wait are too many for one lock. */
-#define DEPOT_WINDOW_WAITS (2 * WEIRI_WINDOW_TRIPS / 4)
 
 /* ---- magazines ---------------------------------------------------------- */
 
@@ -74,77 +57,6 @@ depot_magazine_new(const struct weiri_depot *depot)
 	return magazine;
 }
 
-/* Before loading one: how many rounds it may have; 0: none may be loaded. */
-static unsigned
-depot_withhold(struct weiri_depot *depot)
-{
-	size_t want = WEIRI_LOAD(&depot->rounds);
-	int64_t withheld = WEIRI_LOAD(&depot->withheld);
-	size_t rounds;
-
-	do {
-		int64_t free = WEIRI_LOAD(&depot->withheld_max) - withheld;
-
-		if (free <= 0)
-			return 0;
-
-		size_t left = (size_t)free;
-
-		rounds = weiri_max(
-		    left / 2, weiri_min(left, WEIRI_ROUNDS_LIMITED_MIN));
-		rounds = weiri_min(rounds, want);
-	} while (!__atomic_compare_exchange_n(&depot->withheld, &withheld,
-	    withheld + (int64_t)rounds, true, __ATOMIC_RELAXED,
-	    __ATOMIC_RELAXED));
-	return (unsigned)rounds;
-}
-
-/* A magazine of @has rounds gives way to one of @wants; false if that would be
- * too many, as the one it has may be since the limit was lowered. */
-static bool
-depot_withhold_other(struct weiri_depot *depot, unsigned has, unsigned wants)
-{
-	int64_t more = (int64_t)wants - (int64_t)has;
-	int64_t withheld = WEIRI_LOAD(&depot->withheld);
-
-	do {
-		if (more > WEIRI_LOAD(&depot->withheld_max) - withheld)
-			return false;
-	} while (!__atomic_compare_exchange_n(&depot->withheld, &withheld,
-	    withheld + more, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return true;
-}
-
-/* ---- the size of magazines ----------------------------------------------- */
-
-/* No lock: should two threads be here at once, one of them is not heard. */
-static WEIRI_COLD void
-depot_adapt(struct weiri_depot *depot)
-{
-	uint64_t now_ns = weiri_os_now_ns();
-	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->window_ns);
-
-	/* Puts wait for the lock as well as gets do. */
-	if (WEIRI_LOAD(&depot->window_waits) >= DEPOT_WINDOW_WAITS)
-		weiri_shards_make(depot, 0);
-	WEIRI_STORE(&depot->window_waits, 0);
-	WEIRI_STORE(&depot->window_trips, 0);
-	size_t rounds = WEIRI_LOAD(&depot->rounds);
-
-	WEIRI_STORE(&depot->window_ns, now_ns);
-	if (took_ns < DEPOT_WINDOW_FAST_NS)
-		rounds = weiri_min(rounds * 2, depot->rounds_max);
-	else if (took_ns > DEPOT_WINDOW_SLOW_NS)
-		rounds = weiri_max(rounds / 2, depot->rounds_min);
-	WEIRI_STORE(&depot->rounds, (uint16_t)rounds);
-}
-
-void
-weiri_depot_cool(struct weiri_depot *depot)
-{
-	WEIRI_STORE(&depot->rounds, depot->rounds_min);
-}
-
 /* ---- get ---------------------------------------------------------------- */
 
 /* A get that came to the lock and was counted. */
@@ -154,7 +66,7 @@ depot_end_miss(struct weiri_depot *depot)
 	if (WEIR_UNLIKELY(
 		WEIRI_LOAD(&depot->window_trips) >= WEIRI_WINDOW_TRIPS) &&
 	    depot->cell != WEIRI_CELL_NONE)
-		depot_adapt(depot);
+		weiri_rounds_adapt(depot);
 }
 
 /* One that was not: how it ended. */
@@ -227,7 +139,7 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	unsigned rounds = weiri_spare_count(WEIRI_LOAD(spare));
 
 	/* Above its share, it goes the way of a stolen one. */
-	if (rounds == 0 || !depot_withhold_other(depot, old_rounds, rounds))
+	if (rounds == 0 || !weiri_rounds_change(depot, old_rounds, rounds))
 		return false;
 
 	/* Out of the cell before it is in the spare: never in both. */
@@ -250,6 +162,7 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	weiri_stock_note_given(depot, full, rounds);
 	weiri_stock_note_peak(depot);
 	weiri_local_load(local, depot->cell, weiri_magazine_top(full));
+	weiri_rounds_count_swap(depot);
 	return true;
 }
 
@@ -329,7 +242,7 @@ depot_take_empty(struct weiri_depot *depot, struct weir_local *local)
 	if (empty == NULL)
 		return NULL;
 
-	unsigned rounds = depot_withhold(depot);
+	unsigned rounds = weiri_rounds_withhold(depot);
 
 	if (rounds == 0) {
 		depot_put_empty(depot, empty);
@@ -345,7 +258,7 @@ static void *
 depot_load_found(struct weiri_depot *depot, struct weir_local *local,
     unsigned rounds, struct weiri_magazine *found, size_t count)
 {
-	if (depot_withhold_other(depot, rounds, weiri_magazine_rounds(found))) {
+	if (weiri_rounds_change(depot, rounds, weiri_magazine_rounds(found))) {
 		weiri_stock_note_given(depot, found, count);
 		depot_load(depot, local, weiri_magazine_bottom(found) + count);
 		return NULL;
@@ -590,7 +503,7 @@ depot_make_room(struct weiri_depot *depot, struct weir_local *local)
 	if (empty == NULL)
 		return false;
 
-	unsigned rounds = depot_withhold(depot);
+	unsigned rounds = weiri_rounds_withhold(depot);
 
 	if (rounds == 0) {
 		depot_put_empty(depot, empty);

@@ -56,8 +56,13 @@ struct weiri_depot_hooks {
 	/* A slot comes into being, and ends with its slab. */
 	void (*slot_init)(struct weiri_slab *slab, void *slot, void *owner);
 	void (*slot_fini)(struct weiri_slab *slab, void *slot, void *owner);
+	/* The memory of a resting slot was given back, and is there again: zeros.
+	 * Under the lock.  Slots divide a page. */
+	void (*slot_again)(struct weiri_slab *slab, void *slot, void *owner);
 	/* A full magazine of @slots came into the stock. */
 	void (*stocked)(void *owner, size_t slots);
+	/* A pass of weir_maintain() has done with the depot. */
+	void (*maintained)(void *owner);
 };
 
 struct weiri_depot_config {
@@ -70,6 +75,7 @@ struct weiri_depot_config {
 	size_t rounds;     /* a magazine grows to; 0: by slot_bytes */
 	size_t limit;      /* slots in being; SIZE_MAX: none */
 	size_t head_bytes; /* of a slab, before its slots; the owner's */
+	bool uncoloured;   /* slot 0 of each slab where the head ends */
 	bool state_bytes;  /* a state byte per slot in the slab header */
 	bool verify;       /* slots of a magazine that comes in (state_bytes) */
 	bool counted;      /* count requests exactly; see cursor.h */
@@ -89,6 +95,7 @@ struct weiri_depot {
 	uint16_t rounds_max;  /* what a magazine grows to */
 	bool counted;
 	bool countdown;
+	bool uncoloured;
 	bool state_bytes;
 	bool verify;
 	uint32_t slot_bytes;
@@ -114,8 +121,9 @@ struct weiri_depot {
 	uint64_t recall;      /* weiri_local_round: until it, all is due back */
 	uint64_t given;       /* lower bound of gets, the loaded slots in it */
 	uint64_t peak;
-	uint16_t rounds;     /* what magazines are given now */
-	uint16_t rounds_min; /*   and at first */
+	uint16_t rounds;       /* what magazines are given now */
+	uint16_t rounds_min;   /*   and at first */
+	uint32_t window_swaps; /* for a spare, since; see window_ns */
 
 	/* Under the lock, which is a leaf: no hook, no page request under it. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_mutex lock;
@@ -145,9 +153,11 @@ struct weiri_depot {
 	uint64_t lost;                  /* slots at most, by fork */
 	uint64_t retire_misses;         /* misses at weiri_depot_retire() */
 	uint64_t turn_misses;           /* misses when the epoch began */
-	uint32_t visitors;              /* under weiri_local_lock() */
-	bool leaving;                   /*   takes no more of them */
-	uint64_t window_ns;    /* when the rounds were last thought over */
+	uint64_t turn_outside;          /* outside at most, in this epoch */
+	bool large;         /* slots are many times what the last one needed */
+	uint32_t visitors;  /* under weiri_local_lock() */
+	bool leaving;       /*   takes no more of them */
+	uint64_t window_ns; /* when the rounds were last thought over */
 	uint32_t window_trips; /* misses since */
 	uint32_t window_waits; /* trips since that found the lock taken */
 
@@ -306,6 +316,11 @@ size_t weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
 /* Slots of it are about to be used: their pages will be there. */
 WEIRI_COLD void weiri_slab_unvoid(
     struct weiri_slab *slab, const uintptr_t *words, size_t count);
+/* Pages of it in which all slots rest are given back; under the lock, of slabs
+ * that have no init hook, or one to make slots again. */
+void weiri_slab_void(struct weiri_slab *slab);
+/* Did the memory of this slot, which is no larger than a page, go? */
+bool weiri_slab_is_voided(const struct weiri_slab *slab, const void *slot);
 /* K1 of compact.c. */
 bool weiri_slab_check_voided(const struct weiri_slab *slab);
 /* Lets one slot rest; false if the depot has it already. */

@@ -113,6 +113,7 @@ weiri_depot_init(
 				       config->wait->policy == WEIRI_WAIT_TURN),
 	    .countdown = config->countdown,
 	    .quota = config->quota,
+	    .uncoloured = config->uncoloured,
 	    .state_bytes = config->state_bytes,
 	    .verify = config->verify,
 	    .slot_bytes = (uint32_t)config->slot_bytes,

@@ -40,10 +40,10 @@ struct weiri_magazine weiri_magazine_dummy = {
     .word = {[WEIRI_MAGAZINE_LAST] = WEIRI_MAGAZINE_TAG},
 };
 
-static_assert(WEIRI_CELLS == 672, "the initialiser below fills every cell");
+static_assert(WEIRI_CELLS == 480, "the initialiser below fills every cell");
 
 struct weir_local weiri_local_none = {
-    .cursor = {D336, D336},
+    .cursor = {D336, D56, D56, D8, D8, D8, D8},
     .link = WEIRI_LIST_INITIALIZER(weiri_local_none.link),
 };
 
@@ -172,7 +172,7 @@ weiri_local_own(void)
 }
 
 struct weir_local *
-weir_abi_1(void) WEIR_NOEXCEPT
+weir_abi_2(void) WEIR_NOEXCEPT
 {
 	struct weir_local *local = weiri_local_own();
 

@@ -56,6 +56,8 @@ struct weir_local {
 	uintptr_t spare[WEIRI_CELLS];
 	/* Written by the owner; counted for depots that count. */
 	uint64_t requests[WEIRI_CELLS];
+	/* The owner's only: what is most likely at the cursor; see heap_pop(). */
+	uintptr_t newest[WEIRI_CELLS];
 	struct weiri_list link;
 	uint64_t round; /* of maintain.c, when the thread saw to its cells */
 	struct weiri_local_call call[WEIRI_LOCAL_CALLS]; /* outermost first */
@@ -63,10 +65,14 @@ struct weir_local {
 	/* A call without hooks, of the cell at that offset; see local_copy. */
 	uint32_t copy_offset, copy_slots;
 	uint32_t padding0;
-	uint64_t padding[19];
+	uint64_t padding[115];
 };
 
 static_assert(sizeof(struct weir_local) == 16384, "fills a metadata class");
+/* By where words lie in a page processors tell loads from the stores before
+ * them: those of one cell, and of cells near it, lie apart there. */
+static_assert(WEIRI_CELLS * sizeof(uint64_t) % 4096 == 4096 - 256,
+    "32 cells from one array to the next");
 static_assert(
     offsetof(struct weir_local, cursor) == 0 &&
 	offsetof(struct weir_local, requests) == WEIR_ABI_REQUESTS_OFFSET,

@@ -40,6 +40,10 @@ slab_colour(struct weiri_depot *depot, size_t slots)
 	size_t left =
 	    depot->slab_bytes - depot->head_bytes - slots * depot->slot_bytes;
 	size_t step = weiri_max(depot->slot_align, WEIRI_CACHE_LINE);
+
+	if (depot->uncoloured)
+		return 0;
+
 	uint64_t turn =
 	    __atomic_fetch_add(&depot->colours, 1, __ATOMIC_RELAXED);
 

@@ -152,7 +152,7 @@ weiri_stock_take_back(struct weiri_depot *depot,
 /* In the child of a fork: counts afresh what may have been torn. */
 void weiri_stock_recount_spares(struct weiri_depot *depot);
 
-/* After so many misses the rounds of magazines are thought over; depot.c. */
+/* After so many misses the rounds of magazines are thought over; rounds.c. */
 #define WEIRI_WINDOW_TRIPS 16
 
 /* Locked: a get that came to the lock. */

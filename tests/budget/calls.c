@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * calls.c - the hot calls of a cache, each from a function of its own.
+ * calls.c - the hot calls of caches and heaps, each from a function of its own.
  *
  * run.sh counts the instructions under callgrind and tells the calls apart by
  * the function they are made from, so each case below has a pair of them.  They
@@ -13,6 +13,10 @@
  */
 #include <weir/cache.h>
 #include <weir/handle.h>
+#include <weir/heap.h>
+
+/* The function: what a constant size comes to is a case of its own. */
+#undef weir_alloc
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -31,10 +35,18 @@
 static __typeof__(weir_cache_create) *budget_weir_cache_create;
 static __typeof__(weir_cache_alloc) *budget_weir_cache_alloc;
 static __typeof__(weir_cache_free) *budget_weir_cache_free;
+static __typeof__(weir_cache_stats) *budget_weir_cache_stats;
 static __typeof__(weir_cache_alloc_bulk) *budget_weir_cache_alloc_bulk;
 static __typeof__(weir_cache_free_bulk) *budget_weir_cache_free_bulk;
 static __typeof__(weir_cache_handle) *budget_weir_cache_handle;
 static __typeof__(weir_cache_resolve) *budget_weir_cache_resolve;
+static __typeof__(weir_heap_create) *budget_weir_heap_create;
+static __typeof__(weir_heap_alloc) *budget_weir_heap_alloc;
+static __typeof__(weir_heap_free) *budget_weir_heap_free;
+static __typeof__(weir_alloc) *budget_weir_alloc;
+static __typeof__(weir_alloc_class) *budget_weir_alloc_class;
+static __typeof__(weir_free) *budget_weir_free;
+static __typeof__(weir_free_sized) *budget_weir_free_sized;
 
 static void
 budget_find(void *library, const char *name, void *pointer)
@@ -59,10 +71,18 @@ budget_load(const char *path)
 	FIND(weir_cache_create);
 	FIND(weir_cache_alloc);
 	FIND(weir_cache_free);
+	FIND(weir_cache_stats);
 	FIND(weir_cache_alloc_bulk);
 	FIND(weir_cache_free_bulk);
 	FIND(weir_cache_handle);
 	FIND(weir_cache_resolve);
+	FIND(weir_heap_create);
+	FIND(weir_heap_alloc);
+	FIND(weir_heap_free);
+	FIND(weir_alloc);
+	FIND(weir_alloc_class);
+	FIND(weir_free);
+	FIND(weir_free_sized);
 #undef FIND
 }
 #else
@@ -136,6 +156,52 @@ handles_stale(struct weir_cache *cache, struct weir_handle handle)
 	return CALL(weir_cache_resolve)(cache, handle);
 }
 
+/* Each of a heap's calls twice: to be counted, and from elsewhere.  An argument
+ * without a use would give the function another name. */
+#define HEAP(name, alloc, free)                                   \
+	ALONE static void *name##_alloc(size_t bytes)             \
+	{                                                         \
+		void *object;                                     \
+                                                                  \
+		__asm__ volatile("" : : "r"(bytes));              \
+		DIFFERENT(name##_alloc);                          \
+		object = (alloc);                                 \
+		__asm__ volatile("" : "+r"(object));              \
+		return object;                                    \
+	}                                                         \
+	ALONE static void *name##_take(size_t bytes)              \
+	{                                                         \
+		void *object;                                     \
+                                                                  \
+		__asm__ volatile("" : : "r"(bytes));              \
+		DIFFERENT(name##_take);                           \
+		object = (alloc);                                 \
+		__asm__ volatile("" : "+r"(object));              \
+		return object;                                    \
+	}                                                         \
+	ALONE static void name##_free(void *object, size_t bytes) \
+	{                                                         \
+		__asm__ volatile("" : : "r"(bytes));              \
+		(free);                                           \
+		DIFFERENT(name##_free);                           \
+	}                                                         \
+	ALONE static void name##_give(void *object, size_t bytes) \
+	{                                                         \
+		__asm__ volatile("" : : "r"(bytes));              \
+		(free);                                           \
+		DIFFERENT(name##_give);                           \
+	}
+
+static struct weir_heap *budget_heap, *budget_heap_batch;
+
+HEAP(heap, CALL(weir_alloc)(bytes), CALL(weir_free)(object))
+HEAP(constant, CALL(weir_alloc_class)(weir_heap_class(64) | 64 << 8),
+    CALL(weir_free_sized)(object, bytes))
+HEAP(heap_each, CALL(weir_heap_alloc)(budget_heap, bytes),
+    CALL(weir_heap_free)(budget_heap, object))
+HEAP(heap_batch, CALL(weir_heap_alloc)(budget_heap_batch, bytes),
+    CALL(weir_heap_free)(budget_heap_batch, object))
+
 #ifndef BUDGET_DLOPEN
 /*
  * In line: what these functions have is the call, a return and, as programs do
@@ -172,22 +238,39 @@ INLINE(table)
 
 /* ---- to be counted --------------------------------------------------------- */
 
+static uint64_t
+budget_misses(struct weir_cache *cache)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	if (CALL(weir_cache_stats)(cache, &stats) != 0)
+		abort();
+	return stats.misses;
+}
+
 static struct weir_cache *
 budget_cache(const struct weir_cache_config *config)
 {
-	enum { WARM = 4000 };
+	enum { WARM = 4000, TURNS = 20, TURNS_MAX = 2000, LARGE = 1024 };
 	static void *objects[WARM];
 	struct weir_cache *cache;
+	uint64_t misses = 0, before;
+	int turn = 0;
 
 	if (CALL(weir_cache_create)("budget", config, &cache) != 0)
 		abort();
-	/* Magazines grow while trips come fast; then one is used in part. */
-	for (int turn = 0; turn < 20; turn++) {
+	/* Magazines grow while trips come fast, which on a busy machine takes
+	 * its time: to 126 slots of small objects.  Then one is used in part. */
+	do {
+		before = misses;
 		for (int i = 0; i < WARM; i++)
 			objects[i] = CALL(weir_cache_alloc)(cache);
 		for (int i = 0; i < WARM; i++)
 			CALL(weir_cache_free)(cache, objects[i]);
-	}
+		misses = budget_misses(cache);
+	} while (++turn < TURNS ||
+		 (config->object_bytes < LARGE && turn < TURNS_MAX &&
+		     misses - before > WARM / 100));
 	for (int i = 0; i < 60; i++)
 		if (CALL(weir_cache_alloc)(cache) == NULL)
 			abort();
@@ -269,6 +352,49 @@ budget_handles(void)
 	}
 }
 
+/* As budget_cache(), of one class; the compiler is not to know which. */
+#define HEAP_PAIRS(name)                                         \
+	static void name##_pairs(void)                           \
+	{                                                        \
+		enum { WARM = 4000 };                            \
+		static void *objects[WARM];                      \
+		size_t bytes = 64;                               \
+                                                                 \
+		__asm__ volatile("" : "+r"(bytes));              \
+		for (int turn = 0; turn < 20; turn++) {          \
+			for (int i = 0; i < WARM; i++)           \
+				objects[i] = name##_take(bytes); \
+			for (int i = 0; i < WARM; i++)           \
+				name##_give(objects[i], bytes);  \
+		}                                                \
+		for (int i = 0; i < 60; i++)                     \
+			if (name##_take(bytes) == NULL)          \
+				abort();                         \
+		name##_give(name##_take(bytes), bytes);          \
+		for (int i = 0; i < ROUNDS; i++)                 \
+			name##_free(name##_alloc(bytes), bytes); \
+	}
+
+HEAP_PAIRS(heap)
+HEAP_PAIRS(constant)
+HEAP_PAIRS(heap_each)
+HEAP_PAIRS(heap_batch)
+
+static void
+budget_heaps(void)
+{
+	static const struct weir_heap_config batch = {
+	    .check = WEIR_CHECK_BATCH};
+
+	if (CALL(weir_heap_create)("each", NULL, &budget_heap) != 0 ||
+	    CALL(weir_heap_create)("batch", &batch, &budget_heap_batch) != 0)
+		abort();
+	heap_pairs();
+	constant_pairs();
+	heap_each_pairs();
+	heap_batch_pairs();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -286,5 +412,6 @@ main(int argc, char **argv)
 	byte_pairs();
 	budget_bulk();
 	budget_handles();
+	budget_heaps();
 	return 0;
 }

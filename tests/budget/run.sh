@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Counts the instructions of the hot calls of a cache under callgrind and holds
+# Counts the instructions of the hot calls of caches and heaps under callgrind and holds
 # them against the budget below: linked statically, shared, and loaded by name.
 #
 #     run.sh COMPILER STATIC SHARED DLOPEN LIBRARY
@@ -33,7 +33,7 @@ budget() {
 		weir_cache_alloc'word_alloc            18    24
 		weir_cache_free'word_free              26    38
 		weir_cache_alloc'table_alloc           24    34
-		weir_cache_free'table_free             34    47
+		weir_cache_free'table_free             33    47
 		weir_cache_alloc'byte_alloc            83   120
 		weir_cache_free'byte_free              91   130
 		# in line
@@ -42,7 +42,16 @@ budget() {
 		word_alloc_at'                         15    21  -1
 		word_free_at'                          24    36  -2
 		table_alloc_at'                        21    30  -1
-		table_free_at'                         32    44  -2
+		table_free_at'                         31    44  -2
+		# a heap: its size known when the program runs, or compiled
+		weir_alloc'heap_alloc                  24    30
+		weir_free'heap_free                    28    40
+		weir_alloc_class'constant_alloc        24    30
+		weir_free_sized'constant_free          38    60
+		weir_heap_alloc'heap_each_alloc        25    30
+		weir_heap_free'heap_each_free          38    60
+		weir_heap_alloc'heap_batch_alloc       25    30
+		weir_heap_free'heap_batch_free         24    40
 		# handles
 		weir_cache_alloc'handles_alloc         18    24
 		weir_cache_free'handles_free          104   135

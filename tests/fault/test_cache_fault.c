@@ -107,6 +107,25 @@ TEST(cache_interior_pointers_up_to_the_last_byte_of_a_slab_die)
 	weir_cache_destroy(cache);
 }
 
+/* Where the state of small objects is: its first entries are those of none. */
+TEST(cache_pointers_to_the_start_of_a_slab_die)
+{
+	struct weir_cache *cache = cache_named("conn", 32, 0);
+	char *object = weir_cache_alloc(cache);
+	char *slab = (char *)((uintptr_t)object & ~(uintptr_t)0xffff);
+
+	CHECK(slab + 1024 < object);
+	for (int at = 0; at < 1024; at += 16)
+		EXPECT_ABORT("FAULT interior-pointer: cache \"conn\": 0x",
+		    { weir_cache_free(cache, slab + at); });
+	EXPECT_ABORT("FAULT misaligned-pointer: cache \"conn\": 0x",
+	    { weir_cache_free(cache, slab + 1); });
+	EXPECT_ABORT("FAULT misaligned-pointer: cache \"conn\": 0x",
+	    { weir_cache_free(cache, object + 1); });
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
 TEST(cache_object_of_another_cache_dies_and_names_both)
 {
 	struct weir_cache *conns = cache_named("conn", 200, 0);

@@ -248,6 +248,10 @@ TEST(heap_walker_tells_what_is_wrong)
 	    heap->quick[112 / WEIR_HEAP_ALIGN] = 0);
 	BREAKS("H4: a tag leads to another class", weir_heap_check(heap),
 	    heap->tag_offset[bin->depot.index] = 0);
+	BREAKS("H4: a tag has the slots of another class",
+	    weir_heap_check(heap), weiri_heap_shape[bin->depot.index].below++);
+	BREAKS("H4: a tag has the slots of another class",
+	    weir_heap_check(heap), weiri_heap_own[bin->depot.index].below++);
 	BREAKS("D2: resting", weir_heap_check(heap), bin->depot.resting++);
 	weir_heap_free(heap, small);
 	weir_heap_free(heap, large);

@@ -140,16 +140,44 @@ TEST(heap_interior_and_misaligned_pointers_die)
 	weir_heap_destroy(heap);
 }
 
-/* Where a slab has a remainder, it lies before the first slot. */
-TEST(heap_pointers_before_the_first_slot_of_a_slab_die)
+/* The heap of the process has a way of its own to look at a pointer. */
+TEST(heap_of_the_process_interior_and_misaligned_pointers_die)
 {
-	struct weir_heap *heap = heap_named("jobs", WEIR_CHECK_EACH);
-	char *object = weir_heap_alloc(heap, 7168);
-	char *slab = (char *)((uintptr_t)object & ~(uintptr_t)0xffff);
+	FOR_SIZES(i)
+	{
+		char *object = (weir_alloc)(sizes[i]);
 
-	CHECK_EQ((size_t)(object - slab) % 7168, 65536 % 7168);
-	for (char *at = slab; at < slab + 65536 % 7168; at += 16)
-		EXPECT_ABORT("interior-pointer", { weir_heap_free(heap, at); });
+		memset(object, 0, sizes[i]);
+		if (sizes[i] > 16)
+			EXPECT_ABORT(
+			    "FAULT interior-pointer: heap \"default\": 0x",
+			    { weir_free(object + 16); });
+		EXPECT_ABORT("FAULT misaligned-pointer: heap \"default\": 0x",
+		    { weir_free(object + 8); });
+		EXPECT_ABORT("FAULT misaligned-pointer: heap \"default\": 0x",
+		    { weir_free(object + 1); });
+		weir_free(object);
+	}
+}
+
+/* Where a slab has a remainder, it lies behind the last slot. */
+TEST(heap_pointers_behind_the_last_slot_of_a_slab_die)
+{
+	enum { SLAB = 65536, SLOT = 7168, END = SLAB / SLOT * SLOT };
+	struct weir_heap *heap = heap_named("jobs", WEIR_CHECK_EACH);
+	char *object = weir_heap_alloc(heap, SLOT);
+	char *own = weir_alloc(SLOT);
+	char *slab = (char *)((uintptr_t)object & ~(uintptr_t)(SLAB - 1));
+	char *own_slab = (char *)((uintptr_t)own & ~(uintptr_t)(SLAB - 1));
+
+	CHECK_EQ((object - slab) % SLOT, 0);
+	for (int at = END; at < SLAB; at += 128) {
+		EXPECT_ABORT("interior-pointer: heap \"jobs\"",
+		    { weir_heap_free(heap, slab + at); });
+		EXPECT_ABORT("interior-pointer: heap \"default\"",
+		    { weir_free(own_slab + at); });
+	}
+	weir_free(own);
 	weir_heap_free(heap, object);
 	weir_heap_destroy(heap);
 }
