@@ -185,8 +185,8 @@ region_fill(struct peer_region *region, const struct region_plan *plan,
 
 /* Ends what the slot holds and fills it anew. */
 static BENCH_INLINE void
-region_turn(struct region_slot *slot, enum region_load load, unsigned plan,
-    bool reset, bool whole)
+region_turn(struct region_slot *slot, enum region_load load,
+    const struct region_plan *plan, bool reset, bool whole)
 {
 	if (reset) {
 		peer_region_reset(slot->region, slot->last);
@@ -195,8 +195,33 @@ region_turn(struct region_slot *slot, enum region_load load, unsigned plan,
 		slot->region = (struct peer_region *)bench_check(
 		    peer_region_open((unsigned)load));
 	}
-	slot->last = region_fill(slot->region,
-	    &region_plans[load][plan % REGION_PLANS], NULL, whole);
+	slot->last = region_fill(slot->region, plan, NULL, whole);
+}
+
+static BENCH_INLINE const struct region_plan *
+region_plan_of(enum region_load load, unsigned turn)
+{
+	return &region_plans[load][turn % REGION_PLANS];
+}
+
+/* By pointers, so that little but the peer's work is counted and timed. */
+static BENCH_INLINE unsigned
+region_turns(enum region_load load, unsigned live, unsigned at, unsigned turns,
+    bool reset)
+{
+	const struct region_plan *plan = region_plans[load];
+	const struct region_plan *plan_end = plan + REGION_PLANS;
+	struct region_slot *slot = &region_slots[at];
+	struct region_slot *slot_end = region_slots + live;
+
+	for (; turns > 0; turns--) {
+		region_turn(slot, load, plan, reset, false);
+		if (++slot == slot_end)
+			slot = region_slots;
+		if (++plan == plan_end)
+			plan = region_plans[load];
+	}
+	return (unsigned)(slot - region_slots);
 }
 
 /* Two bodies, so that neither asks what the other does. */
@@ -204,22 +229,14 @@ static BENCH_NOINLINE unsigned
 region_chunk_close(
     enum region_load load, unsigned live, unsigned at, unsigned turns)
 {
-	for (unsigned i = 0; i < turns; i++) {
-		region_turn(&region_slots[at], load, i, false, false);
-		at = at + 1 == live ? 0 : at + 1;
-	}
-	return at;
+	return region_turns(load, live, at, turns, false);
 }
 
 static BENCH_NOINLINE unsigned
 region_chunk_reset(
     enum region_load load, unsigned live, unsigned at, unsigned turns)
 {
-	for (unsigned i = 0; i < turns; i++) {
-		region_turn(&region_slots[at], load, i, true, false);
-		at = at + 1 == live ? 0 : at + 1;
-	}
-	return at;
+	return region_turns(load, live, at, turns, true);
 }
 
 static unsigned
@@ -318,7 +335,7 @@ region_resident(enum region_load load)
 	region_open_all(load, REGION_LIVE_MAX, true);
 	for (unsigned i = 0; i < REGION_FILLED_AGAIN * REGION_LIVE_MAX; i++)
 		region_turn(&region_slots[i % REGION_LIVE_MAX], load,
-		    i % REGION_LIVE_MAX, false, true);
+		    region_plan_of(load, i % REGION_LIVE_MAX), false, true);
 	for (unsigned i = 0; i < REGION_LIVE_MAX; i++)
 		asked += region_plans[load][i % REGION_PLANS].bytes;
 	bench_emit(region_names[load], "rss_ratio",
@@ -341,7 +358,7 @@ spike_turns(double *ns, unsigned turns)
 		uint64_t begun = bench_now();
 
 		region_turn(&region_slots[i % SPIKE_LIVE], REGION_REQUEST,
-		    i / SPIKE_LIVE, true, true);
+		    region_plan_of(REGION_REQUEST, i / SPIKE_LIVE), true, true);
 		ns[i] = (double)(bench_now() - begun);
 	}
 }

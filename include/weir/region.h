@@ -113,9 +113,9 @@ typedef void (*weir_region_soft_fn)(
  * A failing request asks the nearest region upwards that has an oom handler.
  */
 struct weir_region_config {
-	size_t first_bytes;     /* first block: rounded up to 512, 768, 1 KiB,
-			     * 1.5, 2, 3 .. 64 KiB; 0: what the kind learned,
-			     * else 4 KiB */
+	size_t first_bytes;     /* first block: rounded up, by an eighth and by
+			     * 512 bytes at most up to 16 KiB, then to 24, 32,
+			     * 48, 64; 0: what the kind learned, else 4 KiB */
 	size_t block_bytes_max; /* blocks double up to this, a power of two from
 				 * 1 KiB to 1 MiB, not below first_bytes; 0:
 				 * 32 KiB, or 64 for a larger first_bytes */
@@ -236,6 +236,9 @@ weir_region_alloc(struct weir_region *region, size_t bytes) WEIR_NOEXCEPT
 	if (WEIR_UNLIKELY(bytes > (size_t)(region->end - object)))
 		return weir_abi_region_1(region, bytes, WEIR_REGION_ALIGN);
 #ifdef __GNUC__
+	/* Nor is it NULL: the caller's test is one of the slow way only. */
+	if (object == NULL)
+		__builtin_unreachable();
 	/* A constant size is rounded by the compiler.  Else rounding the sum
 	 * is one instruction less than rounding the size. */
 	if (!__builtin_constant_p(bytes))
@@ -278,6 +281,10 @@ weir_region_alloc_aligned(
 			  align - 1 > WEIR_REGION_ALIGN_MAX - 1 || pad > room ||
 			  bytes > room - pad))
 		return weir_abi_region_1(region, bytes, align);
+#ifdef __GNUC__
+	if (next == NULL)
+		__builtin_unreachable();
+#endif
 	region->next =
 	    next + pad +
 	    ((bytes + (WEIR_REGION_ALIGN - 1)) & ~(WEIR_REGION_ALIGN - 1));
@@ -431,7 +438,8 @@ WEIR_API bool weir_region_check(const struct weir_region *region) WEIR_NOEXCEPT;
  * Runs the cleanups, newest first, then gives all memory back.
  *
  * Ownership: every pointer into the region, and the region, are stale.
- * Threads:   the region's owner; the blocks go to this thread's magazines.
+ * Threads:   the region's owner.  The blocks go to this thread's magazines, and
+ *            what these have too much of to any thread that makes regions.
  * Cost:      tens of nanoseconds, and as weir_region_reset().
  * Errors:    faults (weir/guard.h): a pointer that is no region, a call from
  *            one of its own cleanups, a second destroy.  The last is

@@ -53,6 +53,26 @@ enum weir_region_order {
 	WEIR_REGION_BY_PEAK = 2,  /* highest bytes_peak first */
 };
 
+/**
+ * weir_region_rename() - give a live region another name.
+ * @region: a live region.
+ * @name:   cut after 47 bytes; NULL: that of the kind.
+ *
+ * For what is known only once the region is there: which route a request takes,
+ * what a pool's tag says.  weir_region_config.name costs less.
+ *
+ * Returns:   true; false when the region keeps the name it had: there are 256
+ *            different names already, or there is no memory for another.
+ * Ownership: copied, once for all regions of the name, and never freed.
+ * Threads:   the region's owner; whoever lists regions meanwhile sees the old
+ *            name or the new one.
+ * Cost:      some instructions for each byte of @name; no lock.
+ * Errors:    a destroyed region is a fault (weir/guard.h).
+ * Since:     0.1
+ */
+WEIR_API bool weir_region_rename(struct weir_region *region, const char *name)
+    WEIR_NOEXCEPT;
+
 /** Of weir_region_top(): regions of the calling thread only. */
 #define WEIR_REGION_MINE 1u
 

@@ -10,10 +10,11 @@
  *     of this thread gave back, still warm, and neither the page lock nor the
  *     system is involved.
  *   - The first block is as large as the kind's regions lately were, so most of
- *     them never need a second (region_kind.c).
+ *     them never need a second (region_kind.c); those that do need little, so
+ *     the second is small.
  *   - A region that ends leaves its header in its first block as the next one
  *     wants it.  To begin is then to take a slot and write what tells this
- *     region from the last: eight words.
+ *     region from the last: seven words.
  *   - Blocks double up to 32 KiB by default and stop there.  One block per
  *     32 KiB of objects is a cost that disappears beside writing those objects,
  *     and what a region leaves unused at its end stays small.
@@ -35,7 +36,7 @@
  *       peak_bytes; a budget's sum is that of the regions under it, and at most
  *       its limit.
  *   R4  Each large object's pages map to its descriptor.
- *   R5  Armed handles are doubly linked, cancelled ones singly, and all lie
+ *   R5  Armed handles are doubly linked, cancelled ones in a ring, and all lie
  *       between a block's header and its end.
  *   R6  next_class <= max_class, and a block of max_class holds an object of
  *       large_bytes, or it has no pages of its own to go to.
@@ -103,7 +104,6 @@ static void
 region_construct(struct weiri_region *region, struct weiri_region_kind *kind)
 {
 	bool shared;
-	unsigned bin = region->first.block_class;
 	size_t bytes = region->first.bytes;
 	uint64_t charge = weiri_region_block_charge(&region->first);
 
@@ -117,8 +117,13 @@ region_construct(struct weiri_region *region, struct weiri_region_kind *kind)
 	WEIRI_STORE(&region->peak_bytes, charge);
 	region->live = WEIRI_REGION_LIVE_ONE + weiri_region_live_bytes(charge);
 	region->attention = shared ? WEIRI_IS_SHARED : 0;
-	region->cell =
-	    (uint16_t)weiri_region_supply_now()->first[bin].fast_offset;
+	/* One in the caller's memory is no slot. */
+	region->cell = WEIRI_CELL_NONE;
+	if (region->first.kind == WEIRI_BLOCK_FIRST)
+		region->cell = (uint16_t)weiri_region_first_depot(
+		    weiri_region_supply_now(), region->first.block_class)
+				   ->fast_offset;
+	WEIRI_STORE(&region->name, NULL);
 	WEIRI_STORE(&region->misses, 0);
 	WEIRI_STORE(&region->failures, 0);
 	region->max_class = WEIRI_REGION_MAX_DEFAULT;
@@ -143,7 +148,10 @@ region_begin(struct weiri_region *region, const char *name, const void *site)
 {
 	region->bump.next = (char *)(region + 1);
 	WEIRI_STORE(&region->birth, WEIRI_LOAD(&weiri_region_tick));
-	WEIRI_STORE(&region->name, name);
+	if (name != NULL) {
+		WEIRI_STORE(&region->name, name);
+		region->attention |= WEIRI_IS_NAMED;
+	}
 	WEIRI_STORE(&region->site, site);
 	/* Pairs with the acquires of who lists regions (region_watch.c). */
 	__atomic_store_n(&region->magic,
@@ -162,11 +170,26 @@ region_enter(const struct weiri_region *region)
 	return 0;
 }
 
-WEIRI_INLINE bool
-region_is_ready(
-    const struct weiri_region *region, const struct weiri_region_kind *kind)
+/* A header at rest that another thread left, of the same kind, is as this one
+ * would have left it but for what tells the thread. */
+static void
+region_come_home(struct weiri_region *region)
 {
-	return region->kind == kind && region->owner == weiri_local();
+	bool shared;
+
+	WEIRI_STORE(&region->owner, weiri_local());
+	region->counts = weiri_region_kind_line(region->kind, &shared);
+	region->attention = shared ? WEIRI_IS_SHARED : 0;
+}
+
+/* Has the first block say what a region of @kind says that has not begun. */
+static void
+region_prepare(struct weiri_region *region, struct weiri_region_kind *kind)
+{
+	if (region->kind != kind || region->owner == NULL)
+		region_construct(region, kind);
+	else if (region->owner != weiri_local())
+		region_come_home(region);
 }
 
 /* ---- create ----------------------------------------------------------- */
@@ -180,8 +203,8 @@ region_take_first(struct weiri_region_kind *kind, unsigned bin, unsigned least)
 
 	if (WEIR_UNLIKELY(region == NULL) && bin > least)
 		region = weiri_region_first_take(least);
-	if (region != NULL && (!region_is_ready(region, kind)))
-		region_construct(region, kind);
+	if (WEIR_LIKELY(region != NULL))
+		region_prepare(region, kind);
 	return region;
 }
 
@@ -300,7 +323,7 @@ region_create_shaped(struct weiri_region_kind *kind,
 		region = region_make_shaped(kind, shape);
 		if (WEIR_UNLIKELY(region == NULL) && parent != NULL &&
 		    weiri_region_rules_oom(weiri_region_of(parent),
-			WEIRI_REGION_BIN_BYTES(shape->first_bin)) &&
+			weiri_region_bin_bytes(shape->first_bin)) &&
 		    /* The handler may have reset it. */
 		    weiri_region_rules_share(weiri_region_of(parent)))
 			region = region_make_shaped(kind, shape);
@@ -343,10 +366,10 @@ region_create_slow(struct weir_region_kind *kind,
 		return -ENOMEM;
 	bin = WEIRI_LOAD(&record->first_bin);
 	if (WEIR_UNLIKELY(weiri_guard_bare(&record->guard)) &&
-	    weiri_debug_refuses(&record->guard, WEIRI_REGION_BIN_BYTES(bin)))
+	    weiri_debug_refuses(&record->guard, weiri_region_bin_bytes(bin)))
 		return region_fail(
 		    record, config != NULL ? config->parent : NULL);
-	if (!light || (limit != 0 && limit < WEIRI_REGION_BIN_BYTES(bin)))
+	if (!light || (limit != 0 && limit < weiri_region_bin_bytes(bin)))
 		return region_create_config(record, config, site, out);
 	region = region_take_first(record, bin, 0);
 	if (WEIR_UNLIKELY(region == NULL)) {
@@ -373,8 +396,6 @@ region_create_fast(struct weir_region_kind *kind,
 	struct weir_local *local = weiri_local();
 	struct weiri_region *region;
 
-	if (kind == NULL)
-		kind = &weiri_region_kind_default;
 	record = __atomic_load_n(&kind->record, __ATOMIC_ACQUIRE);
 	if (WEIR_UNLIKELY(record == NULL))
 		return region_create_slow(kind, config, site, out);
@@ -412,15 +433,33 @@ region_create_light(struct weir_region_kind *kind,
     const struct weir_region_config *config, const void *site,
     struct weir_region **out)
 {
+	if (kind == NULL)
+		kind = &weiri_region_kind_default;
 	return region_create_fast(kind, config, site, out);
 }
 
-int
+static WEIRI_NOINLINE int
+region_create_default(const void *site, struct weir_region **out)
+{
+	return region_create_fast(&weiri_region_kind_default, NULL, site, out);
+}
+
+/* To know its caller is no reason for a frame in a function that calls others as
+ * its last step only. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define REGION_NO_FRAME __attribute__((optimize("omit-frame-pointer")))
+#else
+#define REGION_NO_FRAME
+#endif
+
+REGION_NO_FRAME int
 weir_region_create(struct weir_region_kind *kind,
     const struct weir_region_config *config, struct weir_region **out)
 {
 	const void *site = __builtin_return_address(0);
 
+	if (config == NULL && WEIR_UNLIKELY(kind == NULL))
+		return region_create_default(site, out);
 	if (config == NULL)
 		return region_create_fast(kind, NULL, site, out);
 	if (config->site != NULL)

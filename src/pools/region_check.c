@@ -60,9 +60,10 @@ region_check_block(struct weiri_region_block *block)
 	case WEIRI_BLOCK_FIRST:
 		if (block->block_class < WEIRI_REGION_FIRSTS &&
 		    block->bytes ==
-			WEIRI_REGION_BIN_BYTES(block->block_class) &&
-		    region_is_slot(
-			span, &supply->first[block->block_class], base))
+			weiri_region_bin_bytes(block->block_class) &&
+		    region_is_slot(span,
+			weiri_region_first_depot(supply, block->block_class),
+			base))
 			return NULL;
 		return "R2: a first block is no slot of its depot";
 	case WEIRI_BLOCK_DEPOT:
@@ -105,6 +106,17 @@ region_check_blocks(struct weiri_region *region, uint64_t *bytes)
 	return NULL;
 }
 
+/* As weiri_region_large_of(), but another's is no fault. */
+static const struct weiri_region *
+region_of_large(const struct weiri_region_pages *pages)
+{
+	const struct weiri_region *region = pages->region;
+
+	while (region != NULL && !weiri_region_is_live(region))
+		region = region->parent;
+	return region;
+}
+
 static const char *
 region_check_larges(struct weiri_region *region, uint64_t *bytes)
 {
@@ -126,7 +138,7 @@ region_check_larges(struct weiri_region *region, uint64_t *bytes)
 		    weiri_span_of(span->base) != span ||
 		    weiri_span_of(span->base + span->bytes - 1) != span)
 			return "R4: pages do not map to their descriptor";
-		if (weiri_region_large_of(region, span->base) != pages)
+		if (region_of_large(pages) != region)
 			return "R4: a large object's region is another";
 		*bytes += span->bytes;
 	}
@@ -169,12 +181,16 @@ region_check_cleanups(struct weiri_region *region)
 			cleanup->run != WEIRI_CLEANUP_MARK))
 			return "R5: the list of cleanups is broken";
 	}
-	for (const struct weir_region_cleanup *cleanup = region->cancelled;
-	     cleanup != NULL; cleanup = cleanup->context) {
+	const struct weir_region_cleanup *cleanup = region->cancelled;
+
+	while (cleanup != NULL) {
 		if (!region_owns_handle(region, cleanup))
 			return "R5: a cancelled cleanup is not in the region";
 		if (cleanup->run != WEIRI_CLEANUP_CANCELLED)
 			return "R5: a cleanup to use again is not cancelled";
+		cleanup = cleanup->context;
+		if (cleanup == region->cancelled)
+			break;
 	}
 	return NULL;
 }

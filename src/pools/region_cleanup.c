@@ -11,8 +11,9 @@
  *
  * Armed handles are on a doubly linked list, newest first, so cancel takes a
  * few stores wherever the handle stands; cancelled ones are used again, so a
- * long-lived region that adds and cancels does not grow.  Spent handles are
- * not: their owner cannot know that the cleanup ran and may cancel it.
+ * long-lived region that adds and cancels does not grow, nor one that others
+ * are merged into.  Spent handles are not: their owner cannot know that the
+ * cleanup ran and may cancel it.
  *
  * Savepoints stand on the same list (region_mark.c).
  */
@@ -39,12 +40,10 @@ region_cleanup_fault(const struct weiri_region *region,
 static inline struct weir_region_cleanup *
 region_cleanup_take(struct weiri_region *region)
 {
-	struct weir_region_cleanup *cleanup = region->cancelled;
-
-	if (WEIR_LIKELY(cleanup == NULL))
-		return weir_region_alloc(&region->bump, sizeof(*cleanup));
-	region->cancelled = cleanup->context;
-	return cleanup;
+	if (WEIR_LIKELY(region->cancelled == NULL))
+		return weir_region_alloc(
+		    &region->bump, sizeof(struct weir_region_cleanup));
+	return weiri_region_cancelled_pop(&region->cancelled);
 }
 
 static inline void
@@ -131,8 +130,7 @@ region_cleanup_retire(
     struct weiri_region *region, struct weir_region_cleanup *cleanup)
 {
 	cleanup->run = WEIRI_CLEANUP_CANCELLED;
-	cleanup->context = region->cancelled;
-	region->cancelled = cleanup;
+	weiri_region_cancelled_push(&region->cancelled, cleanup);
 	region->attention |= WEIRI_HAS_CLEANUPS;
 }
 

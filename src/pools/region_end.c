@@ -143,7 +143,7 @@ static bool
 region_want_kept(const struct weiri_region *region, unsigned *block_class)
 {
 	const struct weiri_region_kind *kind = region->kind;
-	size_t want = WEIRI_REGION_BIN_BYTES(WEIRI_LOAD(&kind->keep_bin));
+	size_t want = weiri_region_bin_bytes(WEIRI_LOAD(&kind->keep_bin));
 
 	if (!WEIRI_LOAD(&kind->learned) || want <= region->first.bytes)
 		return false;
@@ -235,8 +235,8 @@ region_reset_memory(struct weiri_region *region)
 {
 	if (!(region->attention & WEIRI_IS_SHARED)) {
 		WEIRI_BUMP(&region->counts->resets, 1);
-		weiri_region_kind_note(region->kind, region->counts,
-		    weiri_region_bin(region_used(region)));
+		weiri_region_kind_note(
+		    region->counts, weiri_region_bin(region_used(region)));
 	}
 	if (region->attention & ~(uint32_t)WEIRI_RESET_KEEPS)
 		region_clear(region);
@@ -261,7 +261,8 @@ region_reset_slow(struct weiri_region *region)
 
 /* Runs the cleanups of a region that has nothing below it; true if it has
  * nothing then but what @others says.  A region that a cleanup makes below it
- * ends before the next runs, which is for the slow ways. */
+ * ends before the next runs, which is for the slow ways, as is what else a
+ * cleanup may make of it. */
 static bool
 region_run_cleanups(struct weiri_region *region, uint32_t others)
 {
@@ -317,7 +318,7 @@ weir_region_reset(struct weir_region *bump)
 
 		region_restart(region);
 		WEIRI_BUMP(&region->counts->resets, 1);
-		weiri_region_kind_note(region->kind, region->counts, bin);
+		weiri_region_kind_note(region->counts, bin);
 	}
 }
 
@@ -340,8 +341,7 @@ weiri_region_leave(struct weiri_region *region, size_t used)
 	if (WEIR_UNLIKELY(region->attention & WEIRI_IS_SHARED))
 		weiri_region_kind_end_shared(region->counts);
 	else
-		weiri_region_kind_note(
-		    region->kind, region->counts, weiri_region_bin(used));
+		weiri_region_kind_note(region->counts, weiri_region_bin(used));
 }
 
 /* What a region at rest is made plain of with a few stores; with anything else
@@ -349,12 +349,13 @@ weiri_region_leave(struct weiri_region *region, size_t used)
 #define REGION_PLAIN                                                          \
 	(uint32_t)(WEIRI_HAS_BLOCKS | WEIRI_HAS_LARGES | WEIRI_HAS_CLEANUPS | \
 		   WEIRI_HAS_CHILDREN | WEIRI_HAS_LIMIT | WEIRI_HAS_KEPT |    \
-		   WEIRI_HAS_SPARES | WEIRI_IS_COUNTED)
+		   WEIRI_HAS_SPARES | WEIRI_IS_COUNTED | WEIRI_IS_NAMED)
 
 static void
 region_make_plain(struct weiri_region *region)
 {
 	region->attention = 0;
+	WEIRI_STORE(&region->name, NULL);
 	region->start = (char *)(region + 1);
 	WEIRI_STORE(&region->peak_bytes, region->charged_bytes);
 	WEIRI_STORE(&region->misses, 0);
@@ -420,42 +421,46 @@ region_may_be_read(const struct weiri_region *region)
 static WEIRI_COLD void
 region_destroy_full(struct weiri_region *region, size_t bin)
 {
-	struct weiri_region_kind *kind = region->kind;
 	struct weiri_region_counts *counts = region->counts;
 
 	weiri_region_first_give(region);
-	weiri_region_kind_note(kind, counts, bin);
+	weiri_region_kind_note(counts, bin);
 }
 
-/* Of a region with one block and nothing else but a limit.  Calls only as its
- * last step: it needs no frame. */
+/* Of a region with one block and nothing else; attention is 0.  Calls only as
+ * its last step: it needs no frame. */
 WEIRI_INLINE void
 region_destroy_plain(
     struct weiri_region *region, struct weir_local *local, uint64_t magic)
 {
 	struct weiri_region_counts *counts = region->counts;
-	struct weiri_region_kind *kind = region->kind;
 	size_t bin = weiri_region_first_bin(
 	    (size_t)(region->bump.next - (char *)region));
 
-	region->attention = 0;
 	region_rest(region, magic);
 	WEIRI_STORE(&counts->live, WEIRI_LOAD(&counts->live) - region->live);
 	if (WEIR_UNLIKELY(!weiri_cell_push(
 		weiri_local_cell(local, region->cell), region)))
 		region_destroy_full(region, bin);
 	else
-		weiri_region_kind_note(kind, counts, bin);
+		weiri_region_kind_note(counts, bin);
 }
 
-/* With cleanups, blocks, large objects; nothing that concerns others. */
+/* With a limit, a name, cleanups, blocks, large objects; nothing that concerns
+ * others. */
 static WEIRI_NOINLINE void
 region_destroy_lone(struct weiri_region *region, struct weir_local *local)
 {
-	if (WEIR_LIKELY(region_run_cleanups(region, WEIRI_HAS_LIMIT)))
-		region_destroy_plain(region, local, WEIRI_LOAD(&region->magic));
-	else
+	if (WEIR_UNLIKELY(!region_run_cleanups(region, REGION_PLAIN))) {
 		region_destroy_slow(region);
+	} else if (region->attention &
+		   ~(uint32_t)(WEIRI_HAS_LIMIT | WEIRI_IS_NAMED)) {
+		weiri_region_finish(region);
+	} else {
+		region->attention = 0;
+		WEIRI_STORE(&region->name, NULL);
+		region_destroy_plain(region, local, WEIRI_LOAD(&region->magic));
+	}
 }
 
 void
@@ -471,13 +476,11 @@ weir_region_destroy(struct weir_region *bump)
 	    WEIR_LIKELY((magic = WEIRI_LOAD(&region->magic)) ==
 			weiri_region_magic(region, WEIRI_REGION_LIVE)) &&
 	    WEIR_LIKELY(region->owner == local)) {
-		uint32_t attention = region->attention;
-
-		if (WEIR_LIKELY(!(attention & ~(uint32_t)WEIRI_HAS_LIMIT))) {
+		if (WEIR_LIKELY(region->attention == 0)) {
 			region_destroy_plain(region, local, magic);
 			return;
 		}
-		if (WEIR_LIKELY(!(attention & ~REGION_PLAIN))) {
+		if (WEIR_LIKELY(!(region->attention & ~REGION_PLAIN))) {
 			region_destroy_lone(region, local);
 			return;
 		}

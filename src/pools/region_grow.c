@@ -18,6 +18,9 @@ static_assert(offsetof(struct weiri_region_fixed, magic) ==
 /* Sizes above it cannot be meant; rounding up stays clear of wrap-around. */
 #define REGION_OBJECT_MAX ((size_t)1 << 46)
 
+/* Of a first block that was learned, the next one's size. */
+#define GROW_BRIM_PART 16
+
 /* ---- charges ----------------------------------------------------------- */
 
 void *
@@ -103,13 +106,39 @@ weiri_region_block_more(struct weiri_region *region, unsigned block_class)
 }
 
 /*
+ * True of a region whose first block is what its kind learned: most of those that
+ * need more than that need little more.
+ */
+static bool
+region_is_brimming(const struct weiri_region *region)
+{
+	const struct weiri_region_kind *kind = region->kind;
+
+	return region->newest == &region->first &&
+	       region->first.kind == WEIRI_BLOCK_FIRST &&
+	       !(region->attention & WEIRI_IS_SHAPED) &&
+	       WEIRI_LOAD(&kind->learned) &&
+	       region->first.block_class >= WEIRI_LOAD(&kind->first_bin);
+}
+
+/* The class whose turn it is.  Behind a small one, blocks double again. */
+static unsigned
+region_turn(const struct weiri_region *region)
+{
+	if (!region_is_brimming(region))
+		return region->next_class;
+	return (unsigned)weiri_min(region->next_class,
+	    weiri_region_class(region->first.bytes / GROW_BRIM_PART));
+}
+
+/*
  * A block of at least @least: the size whose turn it is, or what the budgets or
  * the memory left allow.  NULL when not even @least is to be had.
  */
 static struct weiri_region_block *
 region_take_block(struct weiri_region *region, unsigned least)
 {
-	unsigned want = (unsigned)weiri_max(region->next_class, least);
+	unsigned want = (unsigned)weiri_max(region_turn(region), least);
 
 	if (WEIR_UNLIKELY(
 		region->attention & (WEIRI_HAS_LIMIT | WEIRI_HAS_RULES))) {

@@ -43,7 +43,8 @@ guard_let_pass(struct weiri_region_kind *kind)
 	if (WEIRI_LOAD(&kind->cell) == WEIRI_CELL_NONE &&
 	    !weiri_guard_bare(&kind->guard))
 		WEIRI_STORE(&kind->cell,
-		    weiri_region_supply_now()->first[bin].fast_offset);
+		    weiri_region_first_depot(weiri_region_supply_now(), bin)
+			->fast_offset);
 }
 
 void

@@ -9,7 +9,8 @@
  * those depots any more, so what is in them stays in memory until the clock of
  * maintenance finds it (slab/maintain.c), if anybody runs that.  Regions know
  * sooner: both events are seen here ("stirred"), and from then on the depots are
- * looked at whenever a kind learns, once in 32 ends of a thread.
+ * looked at whenever a kind learns, once in 32 ends of a thread.  Regions of the
+ * size of before may be live for long: a kind that learns asks after them.
  *
  * A depot whose stock was not asked between two looks gives all of it back, and
  * then the magazines that no thread used since the look before; one whose stock
@@ -57,11 +58,29 @@ weiri_region_idle_moved(unsigned bin)
 	idle_stir_blocks(supply);
 }
 
+bool
+weiri_region_idle_left(unsigned bin)
+{
+	struct weiri_region_supply *supply = weiri_region_supply_now();
+	struct weiri_depot *depot = weiri_region_first_depot(supply, bin);
+	bool quiet;
+
+	if (WEIRI_LOAD(&depot->inside) == 0)
+		return WEIRI_LOAD(&depot->outside) != 0;
+	if (WEIRI_LOAD(&supply->looks[bin]) != 0)
+		return true;
+	weiri_mutex_lock(&depot->lock);
+	quiet = weiri_depot_misses(depot) == WEIRI_LOAD(&supply->misses[bin]);
+	weiri_mutex_unlock(&depot->lock);
+	if (quiet)
+		idle_stir(supply, bin);
+	return quiet;
+}
+
 void
 weiri_region_idle_gave(const struct weiri_region_kind *kind, uint64_t bytes)
 {
-	uint64_t usual =
-	    WEIRI_REGION_BIN_BYTES((uint64_t)WEIRI_LOAD(&kind->keep_bin));
+	uint64_t usual = weiri_region_bin_bytes(WEIRI_LOAD(&kind->keep_bin));
 
 	if (bytes >= IDLE_SURGE_BYTES && bytes / IDLE_SURGE_TIMES >= usual)
 		idle_stir_blocks(weiri_region_supply_now());
@@ -100,7 +119,7 @@ idle_give(struct weiri_region_supply *supply, unsigned index, size_t most)
 
 	weiri_mutex_lock(&depot->lock);
 	quiet = weiri_depot_misses(depot) == supply->misses[index];
-	supply->misses[index] = weiri_depot_misses(depot);
+	WEIRI_STORE(&supply->misses[index], weiri_depot_misses(depot));
 	weiri_mutex_unlock(&depot->lock);
 	excess = idle_excess(depot, quiet);
 	if (!quiet || excess > most) {

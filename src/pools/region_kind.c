@@ -14,9 +14,9 @@
  *
  * Number and memory of the live regions change together, so they share a word:
  *
- *      63            36 35                                0
+ *      63            37 36                                0
  *     +----------------+----------------------------------+
- *     | live regions   | 256 B they hold                  |   2^28, 16 TiB
+ *     | live regions   | 64 B they hold                   |   2^27, 8 TiB
  *     +----------------+----------------------------------+
  *
  * A line's word wraps when regions end on another thread than they began on;
@@ -33,9 +33,11 @@
  *     first_bin   of first blocks from now on: first_percent ended within it
  *     keep_bin    what a reset keeps: likewise with keep_percent
  *
- * Both rise at once and fall only when half of what is beyond the quantile would
- * be within the smaller size, too: a kind between two sizes does not flutter,
- * which would leave regions of either size idle in every magazine.
+ * A kind between two sizes must not flutter, which would leave regions of either
+ * size idle in every magazine.  So both fall only when half of what is beyond the
+ * quantile would be within the smaller size, too, and rise at once only when
+ * twice as much is beyond the size that is in force; otherwise when that is too
+ * small for the second time in a row.
  *
  * A kind's record is made by its first region without a lock, as the supply
  * is (region_supply.c), and is never freed: statistics may be reading it, and
@@ -54,21 +56,6 @@
 
 #define REGION_FIRST_PERCENT 90
 #define REGION_KEEP_PERCENT 75
-
-#define B1(bin) (bin)
-#define B2(bin) B1(bin), B1(bin)
-#define B4(bin) B2(bin), B2(bin)
-#define B8(bin) B4(bin), B4(bin)
-#define B16(bin) B8(bin), B8(bin)
-#define B32(bin) B16(bin), B16(bin)
-#define B64(bin) B32(bin), B32(bin)
-/* The two sizes of a doubling, @n times 256 bytes apart. */
-#define BINS(n, bin) B##n(bin), B##n((bin) + 1)
-
-/* Of 0 .. 256 times 256 bytes. */
-const uint8_t weiri_region_bins[(WEIR_REGION_FIRST_MAX >> 8) + 1] = {0, 0, 0,
-    BINS(1, 1), BINS(2, 3), BINS(4, 5), BINS(8, 7), BINS(16, 9), BINS(32, 11),
-    BINS(64, 13)};
 
 struct weir_region_kind weiri_region_kind_default = WEIR_REGION_KIND("region");
 
@@ -197,40 +184,79 @@ kind_quantile(const struct weiri_region_kind *kind, unsigned percent)
 	return bin;
 }
 
-/* What takes the place of @now; see the essay. */
+/* What takes the place of @now; *is_short: that was a little too small.  See the
+ * essay. */
 static unsigned
-kind_settle(
-    const struct weiri_region_kind *kind, unsigned now, unsigned percent)
+kind_settle(const struct weiri_region_kind *kind, unsigned now,
+    unsigned percent, bool *is_short)
 {
+	unsigned beyond = 100 - percent;
 	unsigned bin = kind_quantile(kind, percent);
+	bool was_short = *is_short;
 
+	*is_short = false;
 	if (bin < now)
-		bin = (unsigned)weiri_min(
-		    kind_quantile(kind, percent + (100 - percent) / 2), now);
+		return (unsigned)weiri_min(
+		    kind_quantile(kind, percent + beyond / 2), now);
+	if (bin > now && !was_short && percent > beyond &&
+	    kind_quantile(kind, percent - beyond) <= now) {
+		*is_short = true;
+		return now;
+	}
 	return bin;
 }
 
+/* First blocks are of another bin from now on, unless there is no memory for a
+ * depot of them. */
 static void
-kind_decide(struct weiri_region_kind *kind)
+kind_move(struct weiri_region_kind *kind, unsigned bin)
 {
-	unsigned first = (unsigned)weiri_min(
-	    kind_settle(kind, kind->first_bin, kind->first_percent),
-	    WEIRI_REGION_FIRSTS - 1);
-	unsigned keep = kind_settle(kind, kind->keep_bin, kind->keep_percent);
+	const struct weiri_depot *depot = weiri_region_first_make(bin, false);
 
+	if (WEIR_UNLIKELY(depot == NULL))
+		return;
+	weiri_region_idle_moved(kind->first_bin);
+	kind->left |= UINT64_C(1) << kind->first_bin;
+	kind->left &= ~(UINT64_C(1) << bin);
+	WEIRI_STORE(&kind->first_bin, (uint8_t)bin);
+	WEIRI_STORE(&kind->cell, depot->fast_offset);
+}
+
+/* What a reset keeps, kinds without resets need not know. */
+static void
+kind_decide(struct weiri_region_kind *kind, bool resets)
+{
+	unsigned first = kind_settle(
+	    kind, kind->first_bin, kind->first_percent, &kind->first_short);
+
+	first = (unsigned)weiri_min(first, WEIRI_REGION_FIRSTS - 1);
 	if (first != kind->first_bin)
-		weiri_region_idle_moved(kind->first_bin);
-	WEIRI_STORE(&kind->first_bin, (uint8_t)first);
-	WEIRI_STORE(&kind->keep_bin, (uint8_t)keep);
-	WEIRI_STORE(
-	    &kind->cell, weiri_region_supply_now()->first[first].fast_offset);
+		kind_move(kind, first);
+	if (resets)
+		WEIRI_STORE(&kind->keep_bin,
+		    (uint8_t)kind_settle(kind, kind->keep_bin,
+			kind->keep_percent, &kind->keep_short));
 	WEIRI_STORE(&kind->learned, true);
 }
 
-void
-weiri_region_kind_learn(
-    struct weiri_region_kind *kind, struct weiri_region_counts *counts)
+/* Regions of before end when they end. */
+static void
+kind_look_back(struct weiri_region_kind *kind)
 {
+	for (uint64_t left = kind->left; left != 0; left &= left - 1) {
+		unsigned bin = (unsigned)__builtin_ctzll(left);
+
+		if (!weiri_region_idle_left(bin))
+			kind->left &= ~(UINT64_C(1) << bin);
+	}
+}
+
+void
+weiri_region_kind_learn(struct weiri_region_counts *counts)
+{
+	struct weiri_region_kind *kind = WEIRI_CONTAINER_OF(
+	    counts - counts->line, struct weiri_region_kind, line[0]);
+
 	WEIRI_BUMP(&counts->told, WEIRI_REGION_EPOCH);
 	WEIRI_STORE(&counts->due, WEIRI_REGION_EPOCH);
 	weiri_region_tick_now();
@@ -238,7 +264,9 @@ weiri_region_kind_learn(
 	 * the release below. */
 	if (!__atomic_exchange_n(&kind->learning, true, __ATOMIC_ACQUIRE)) {
 		kind_add(kind, &counts->ends);
-		kind_decide(kind);
+		kind_decide(kind, WEIRI_LOAD(&counts->resets) != 0);
+		if (WEIR_UNLIKELY(kind->left != 0))
+			kind_look_back(kind);
 		__atomic_store_n(&kind->learning, false, __ATOMIC_RELEASE);
 	}
 	counts->ends = (struct weiri_region_ends){0};
@@ -289,7 +317,8 @@ region_kind_fill(struct weiri_pool *pool, struct weir_pool_stats *out)
 	out->misses = sum.misses;
 	out->failures = sum.failures;
 	out->requests = made + sum.misses + sum.failures;
-	out->bytes_mapped = (sum.live & REGION_BYTES_MASK) << 8;
+	out->bytes_mapped = (sum.live & REGION_BYTES_MASK)
+			    << WEIRI_REGION_LIVE_UNIT;
 	out->bytes_in_use = out->bytes_mapped;
 }
 
@@ -320,15 +349,20 @@ kind_percent(uint8_t percent, uint8_t otherwise)
 static WEIRI_COLD struct weiri_region_kind *
 region_kind_make(struct weir_region_kind *kind)
 {
-	struct weiri_region_kind *record = weiri_meta_need(sizeof(*record));
+	const struct weiri_depot *depot =
+	    weiri_region_first_make(WEIRI_REGION_FIRST_BIN, true);
+	struct weiri_region_kind *record;
 	void *seen = NULL;
 
+	if (depot == NULL)
+		return NULL;
+	record = weiri_meta_need(sizeof(*record));
 	if (record == NULL)
 		return NULL;
 	record->first_bin = record->keep_bin = WEIRI_REGION_FIRST_BIN;
-	record->cell = weiri_region_supply_now()
-			   ->first[WEIRI_REGION_FIRST_BIN]
-			   .fast_offset;
+	record->cell = depot->fast_offset;
+	for (uint32_t i = 0; i <= REGION_LINES; i++)
+		record->line[i].line = i;
 	record->first_percent =
 	    kind_percent(kind->first_percent, REGION_FIRST_PERCENT);
 	record->keep_percent =

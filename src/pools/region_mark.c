@@ -41,7 +41,7 @@ struct region_mark {
 	struct weir_region_cleanup handle; /* context: the region */
 	char *next, *end;                  /* of the bump */
 	struct weiri_region_block *newest;
-	struct weir_region_cleanup *cancelled; /* before the mark */
+	struct weir_region_cleanup *cancelled; /* ring of before the mark */
 	uint32_t number;
 	uint32_t users; /* savepoints handed out */
 	uint16_t stamp;
@@ -189,16 +189,11 @@ weiri_region_mark_end(
     struct weiri_region *region, struct weir_region_cleanup *handle)
 {
 	struct region_mark *mark = mark_of(&handle->link);
-	struct weir_region_cleanup *cancelled = mark->cancelled, *next;
 
 	if (!mark_is_own(region, mark))
 		return;
 	region->first.marks = mark->number - 1;
-	for (; cancelled != NULL; cancelled = next) {
-		next = cancelled->context;
-		cancelled->context = region->cancelled;
-		region->cancelled = cancelled;
-	}
+	weiri_region_cancelled_join(&region->cancelled, mark->cancelled);
 }
 
 /* ---- rewind -------------------------------------------------------------- */
@@ -240,18 +235,17 @@ mark_undo_life(struct weiri_region *region, struct region_mark *mark)
 static void
 mark_undo_cancelled(struct weiri_region *region, struct region_mark *mark)
 {
-	struct weir_region_cleanup *cancelled = region->cancelled, *next;
 	const char *start = weiri_region_block_objects(mark->newest);
 
-	for (; cancelled != NULL; cancelled = next) {
-		next = cancelled->context;
-		if (!mark->in_newest || (const char *)cancelled < start ||
-		    (const char *)cancelled >= mark->next)
-			continue;
-		cancelled->context = mark->cancelled;
-		mark->cancelled = cancelled;
+	while (region->cancelled != NULL) {
+		struct weir_region_cleanup *cancelled =
+		    weiri_region_cancelled_pop(&region->cancelled);
+
+		if (mark->in_newest && (const char *)cancelled >= start &&
+		    (const char *)cancelled < mark->next)
+			weiri_region_cancelled_push(
+			    &mark->cancelled, cancelled);
 	}
-	region->cancelled = NULL;
 }
 
 static uint64_t

@@ -77,7 +77,6 @@ array_fault(const struct weiri_region *region, enum weir_fault_class class,
 static struct weiri_region_block *
 array_block_in(const struct weiri_slab *slab, const char *object)
 {
-	const struct weiri_region_supply *supply = weiri_region_supply_now();
 	size_t slot;
 	void *base;
 
@@ -87,11 +86,9 @@ array_block_in(const struct weiri_slab *slab, const char *object)
 	if (slot >= WEIRI_LOAD(&slab->carved))
 		return NULL;
 	base = weiri_slab_address(slab, slot);
-	if (slab->depot >= supply->first &&
-	    slab->depot < supply->first + WEIRI_REGION_FIRSTS)
+	if (weiri_region_depot_is_first(slab->depot))
 		return &((struct weiri_region *)base)->first;
-	if (slab->depot >= supply->block &&
-	    slab->depot < supply->block + WEIRI_REGION_DEPOTS)
+	if (weiri_region_depot_is_later(slab->depot))
 		return base;
 	return NULL;
 }

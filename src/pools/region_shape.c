@@ -103,7 +103,8 @@ shape_first(struct weiri_region_shape *shape,
     const struct weir_region_config *config,
     const struct weiri_region_kind *kind)
 {
-	unsigned most = 2 * (shape->max_class + 1);
+	unsigned most = weiri_region_bin(weiri_min(
+	    WEIRI_REGION_CLASS_BYTES(shape->max_class), WEIR_REGION_FIRST_MAX));
 
 	if (config->first_bytes == 0) {
 		shape->first_bin = WEIRI_LOAD(&kind->first_bin);
@@ -119,7 +120,7 @@ shape_first(struct weiri_region_shape *shape,
 	}
 	/* A small limit shrinks the first block rather than refuse it. */
 	while (config->limit_bytes != 0 && shape->first_bin > 0 &&
-	       WEIRI_REGION_BIN_BYTES(shape->first_bin) > config->limit_bytes)
+	       weiri_region_bin_bytes(shape->first_bin) > config->limit_bytes)
 		shape->first_bin--;
 	return 0;
 }

@@ -12,7 +12,7 @@
 
 /* First blocks of kinds that learned nothing yet, 4 KiB: small enough for many
  * idle regions and large enough for a request of a few dozen objects. */
-#define WEIRI_REGION_FIRST_BIN 6
+#define WEIRI_REGION_FIRST_BIN 24
 
 static_assert(WEIRI_REGION_CLASS_BYTES(WEIRI_REGION_MAX_DEFAULT) == 32 << 10 &&
 		  WEIRI_REGION_BIN_BYTES(WEIRI_REGION_FIRST_BIN) == 4 << 10,

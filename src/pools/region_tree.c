@@ -269,10 +269,7 @@ tree_merge_blocks(struct weiri_region *parent, struct weiri_region *child)
 		parent->bump = child->bump;
 	tree_splice(&parent->larges, &child->larges);
 	tree_splice(&parent->cleanups, &child->cleanups);
-	/* Of two lists of cancelled handles one is given up: joining them would
-	 * take a walk to the end of either. */
-	if (parent->cancelled == NULL)
-		parent->cancelled = child->cancelled;
+	weiri_region_cancelled_join(&parent->cancelled, child->cancelled);
 	parent->attention |=
 	    WEIRI_HAS_BLOCKS |
 	    (child->attention & (WEIRI_HAS_LARGES | WEIRI_HAS_CLEANUPS));

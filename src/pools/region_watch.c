@@ -136,8 +136,11 @@ weiri_region_walk(weiri_region_visit_fn visit, void *context)
 		return;
 	weiri_region_tick_now();
 	for (unsigned bin = 0; bin < WEIRI_REGION_FIRSTS; bin++) {
-		struct weiri_depot *depot = &supply->first[bin];
+		struct weiri_depot *depot =
+		    weiri_region_first_depot(supply, bin);
 
+		if (depot == NULL)
+			continue;
 		weiri_mutex_lock(&depot->lock);
 		watch_slabs(&depot->full, &walk);
 		watch_slabs(&depot->partial, &walk);

@@ -24,14 +24,14 @@ trap 'rm -rf "$work"' EXIT
 # objects from a pointer that moves through a block.
 budget() {
 	cat <<-'END'
-		request_turn          1400  142
-		request_limit_turn    1420  145
-		request_reset_turn    1370  137
-		tiny_turn              280    -
-		tiny_reset_turn        207    -
+		request_turn          1340  138
+		request_limit_turn    1370  141
+		request_reset_turn    1300  134
+		tiny_turn              272    -
+		tiny_reset_turn        203    -
 		# a thousand objects each
-		fastpath_turn        17300    -
-		fastpath_reset_turn  17250    -
+		fastpath_turn        15700    -
+		fastpath_reset_turn  15650    -
 	END
 }
 

@@ -61,6 +61,17 @@ make(apr_pool_t *parent, const char *name)
 	return pool;
 }
 
+TEST(apr_tag_is_the_name_of_the_region)
+{
+	struct weir_region_info info;
+
+	CHECK_EQ(apr_pool_initialize(), APR_SUCCESS);
+	CHECK_EQ(weir_region_top(WEIR_REGION_BY_BYTES, 0, &info, 1), 1);
+	CHECK_STR(info.name, "apr_global_pool");
+	CHECK_STR(info.kind, "apr_pool");
+	apr_pool_terminate();
+}
+
 TEST(apr_pools_end_children_first_and_newest_first)
 {
 	CHECK_EQ(apr_pool_initialize(), APR_SUCCESS);

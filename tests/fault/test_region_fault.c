@@ -301,6 +301,27 @@ TEST(check_finds_what_is_broken)
 	weir_region_destroy(region);
 }
 
+/* The walk tells it and is no use of the object, which would be a fault. */
+TEST(check_finds_a_large_object_of_another_region)
+{
+	struct weir_region *region = create(), *other = create();
+	struct weiri_region_pages *pages;
+
+	CHECK_NOT_NULL(weir_region_alloc(region, 100000));
+	pages = WEIRI_CONTAINER_OF(weiri_region_of(region)->larges.next,
+	    struct weiri_region_pages, span.link);
+	if (!pages->guarded) {
+		pages->region = weiri_region_of(other);
+		CHECK(!weir_region_check(region));
+		pages->region = NULL;
+		CHECK(!weir_region_check(region));
+		pages->region = weiri_region_of(region);
+	}
+	CHECK(weir_region_check(region));
+	weir_region_destroy(other);
+	weir_region_destroy(region);
+}
+
 /* ---- memory that fails ---------------------------------------------------- */
 
 static unsigned cleanups_run;
@@ -360,6 +381,8 @@ check_nothing_out(void)
 		    weiri_region_supply_depot(weiri_region_supply, i);
 		struct weiri_depot_stats stats;
 
+		if (depot == NULL)
+			continue;
 		weiri_depot_stats(depot, &stats);
 		CHECK_EQ(stats.in_use, 0);
 		if (!weiri_depot_check(depot, &why))

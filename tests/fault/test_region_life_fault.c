@@ -345,6 +345,8 @@ expect_gone(struct weir_region *gone, struct weir_region *live)
 	    "cleanup for 0x", { (void)!weir_region_cleanup_reserve(gone); });
 	EXPECT_ABORT(
 	    "cleanup for 0x", { weir_region_cleanup_cancel(gone, cleanup); });
+	EXPECT_ABORT(
+	    "name for 0x", { (void)weir_region_rename(gone, "late"); });
 	EXPECT_ABORT("object from 0x", { (void)!weir_region_alloc(gone, 1); });
 	EXPECT_ABORT("reset of 0x", { weir_region_reset(gone); });
 	EXPECT_ABORT("FAULT double-destroy", { weir_region_destroy(gone); });

@@ -202,6 +202,19 @@ TEST(configurations_out_of_range_are_refused)
 	}
 }
 
+/* The size of first blocks after one of @bytes. */
+static size_t
+next_size(size_t bytes)
+{
+	size_t power = WEIR_REGION_FIRST_MIN;
+
+	while (power * 2 <= bytes)
+		power *= 2;
+	if (bytes < 16384)
+		return bytes + (power / 8 < 512 ? power / 8 : 512);
+	return bytes == power ? power / 2 * 3 : power * 2;
+}
+
 TEST(sizes_are_rounded_up_and_default_first_yields_to_a_small_cap)
 {
 	struct weir_region *region =
@@ -210,14 +223,15 @@ TEST(sizes_are_rounded_up_and_default_first_yields_to_a_small_cap)
 	CHECK_EQ(figures(region).bytes_charged, 1536);
 	weir_region_destroy(region);
 	region = create(&(struct weir_region_config){.first_bytes = 1537});
-	CHECK_EQ(figures(region).bytes_charged, 2048);
+	CHECK_EQ(figures(region).bytes_charged, 1664);
 	weir_region_destroy(region);
 	region = create(&(struct weir_region_config){.block_bytes_max = 1024});
 	CHECK_EQ(figures(region).bytes_charged, 1024);
 	weir_region_destroy(region);
 	/* Each size, and the next above the one before. */
-	for (size_t i = 0, last = 0; last < WEIR_REGION_FIRST_MAX; i++) {
-		size_t bytes = (size_t)(256 * (2 + i % 2)) << i / 2;
+	for (size_t last = 0; last < WEIR_REGION_FIRST_MAX;) {
+		size_t bytes =
+		    last == 0 ? WEIR_REGION_FIRST_MIN : next_size(last);
 
 		for (size_t first = last + 1; first <= bytes;
 		     first += bytes - last - 1) {

@@ -96,3 +96,21 @@ TEST(cleanup_without_room_is_refused)
 	weir_region_fixed_finish(region);
 	CHECK_STR(trace, "");
 }
+
+TEST(alignment_above_the_limit_is_refused_where_there_is_room_for_it)
+{
+	static char buffer[4 * WEIR_REGION_ALIGN_MAX];
+	struct weir_region *region =
+	    weir_region_fixed_init(buffer, sizeof(buffer));
+	char *object;
+
+	CHECK_NULL(
+	    weir_region_alloc_aligned(region, 8, 2 * WEIR_REGION_ALIGN_MAX));
+	CHECK_NULL(weir_region_alloc_aligned(region, 8, 0));
+	CHECK_NULL(weir_region_alloc_aligned(region, 8, 24));
+	CHECK_EQ(weir_region_fixed_failures(region), 3);
+	object = weir_region_alloc_aligned(region, 8, WEIR_REGION_ALIGN_MAX);
+	CHECK_NOT_NULL(object);
+	CHECK_EQ((uintptr_t)object % WEIR_REGION_ALIGN_MAX, 0);
+	weir_region_fixed_finish(region);
+}

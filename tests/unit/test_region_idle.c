@@ -24,10 +24,13 @@ pages_held(void)
 	uint64_t bytes = stats.bytes_in_spans + stats.bytes_retained;
 
 	/* Pages of slabs in use whose memory went back stay charged. */
-	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++)
-		bytes -= WEIRI_PAGE *
-			 weiri_region_supply_depot(weiri_region_supply_now(), i)
-			     ->voided;
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++) {
+		const struct weiri_depot *depot =
+		    weiri_region_supply_depot(weiri_region_supply_now(), i);
+
+		if (depot != NULL)
+			bytes -= WEIRI_PAGE * depot->voided;
+	}
 	return bytes;
 }
 
@@ -62,6 +65,44 @@ TEST(a_kind_that_takes_another_size_leaves_nothing)
 	CHECK_LE(pages_held(), (uint64_t)LIVE * LEARNED / 4 * 5);
 	for (int i = 0; i < LIVE; i++)
 		weir_region_destroy(regions[i]);
+}
+
+static void
+end_small_ones(struct weir_region_kind *kind, int count)
+{
+	for (int i = 0; i < count; i++) {
+		struct weir_region *region;
+
+		CHECK_EQ(weir_region_create(kind, NULL, &region), 0);
+		fill(region, 500);
+		weir_region_destroy(region);
+	}
+}
+
+/* Regions that were live when their kind took another size, and long after; they
+ * end among so many others that it does not take the old one again. */
+TEST(a_kind_asks_after_blocks_of_before)
+{
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
+	enum { LIVE = 100 };
+	static struct weir_region_kind kind = WEIR_REGION_KIND("before");
+	static struct weir_region *regions[LIVE];
+	uint64_t before;
+
+	for (int i = 0; i < 3 * LIVE; i++) {
+		weir_region_destroy(regions[i % LIVE]);
+		make(&kind, &regions[i % LIVE]);
+	}
+	end_small_ones(&kind, 1000);
+	before = pages_held();
+	CHECK_LE((uint64_t)LIVE * LEARNED, before);
+	for (int i = 0; i < LIVE; i++) {
+		weir_region_destroy(regions[i]);
+		end_small_ones(&kind, 40);
+	}
+	end_small_ones(&kind, 400);
+	CHECK_LE(pages_held(), before / 4);
 }
 
 TEST(a_spike_is_gone_after_64_resets)
@@ -128,6 +169,7 @@ TEST(blocks_that_go_through_shards_are_in_use)
 		CHECK_NOT_NULL(held[i] = weiri_depot_get(depot));
 	for (int i = 0; i < FREED; i++)
 		weiri_depot_put(depot, held[i]);
+	CHECK_NOT_NULL(weiri_region_first_make(0, true));
 	weiri_region_idle_moved(0);
 	stock = depot->full_slots;
 	CHECK_GT(stock, FREED / 2);

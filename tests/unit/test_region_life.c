@@ -404,6 +404,53 @@ TEST(merged_region_leaves_everything_to_its_parent)
 	}
 }
 
+/* Adds so many cleanups and cancels them all. */
+static void
+cancel_some(struct weir_region *region, int count)
+{
+	struct weir_region_cleanup *handles[16];
+	char letter[] = "-";
+
+	for (int i = 0; i < count; i++)
+		handles[i] = weir_region_cleanup_add(region, note, letter);
+	for (int i = 0; i < count; i++)
+		weir_region_cleanup_cancel(region, handles[i]);
+}
+
+TEST(merged_region_brings_the_handles_it_had_to_use_again)
+{
+	NOT_UNDER_GUARD("what a cancelled handle leaves is not used again");
+
+	enum { CHILDREN = 3, EACH = 5, ALL = (CHILDREN + 1) * EACH };
+	struct weir_region *root = create(NULL);
+	struct weir_region_cleanup *used[ALL];
+	char letter[] = "x";
+	const char *next;
+
+	cancel_some(root, EACH);
+	for (int i = 0; i < CHILDREN; i++) {
+		struct weir_region *child = create_below(root);
+
+		cancel_some(child, EACH);
+		weir_region_merge(root, child);
+		CHECK(weir_region_check(root));
+	}
+	next = root->next;
+	for (int i = 0; i < ALL; i++) {
+		used[i] = weir_region_cleanup_add(root, note, letter);
+		CHECK_NOT_NULL(used[i]);
+		for (int j = 0; j < i; j++)
+			CHECK(used[j] != used[i]);
+	}
+	CHECK_PTR(root->next, next);
+	CHECK(weir_region_check(root));
+	/* There were no more of them. */
+	CHECK_NOT_NULL(weir_region_cleanup_add(root, note, letter));
+	CHECK(root->next != next);
+	weir_region_destroy(root);
+	CHECK_EQ(strlen(trace), ALL + 1);
+}
+
 TEST(merged_region_takes_its_own_budget_off_what_was_below_it)
 {
 	struct weir_region *root, *child, *below;

@@ -2,6 +2,8 @@
 /*
  * test_region_threads.c - regions on threads and between them.
  */
+#include "pools/region.h"
+
 #include "region_common.h"
 
 #include <sched.h>
@@ -62,6 +64,152 @@ TEST(regions_end_on_other_threads_than_they_began_on)
 		CHECK_LE(stats.in_use_peak, stats.hits);
 	}
 }
+
+/* ---- made here, ended there ------------------------------------------------ */
+
+/* Regions on their way from the thread that makes them to the one that ends
+ * them. */
+#define ON_THE_WAY 16
+#define PASSED 20000
+
+struct way {
+	struct weir_region *region[ON_THE_WAY];
+	unsigned sent, received;
+};
+
+static void
+thread_makes(struct way *way, struct weir_region_kind *kind)
+{
+	/* Of four blocks each. */
+	static const struct weir_region_config config = {.first_bytes = 1024};
+
+	for (unsigned i = 0; i < PASSED; i++) {
+		struct weir_region *region;
+
+		CHECK_EQ(weir_region_create(kind, &config, &region), 0);
+		for (int j = 0; j < 20; j++)
+			CHECK_NOT_NULL(weir_region_alloc(region, 500));
+		weir_region_hand_off(region);
+		while (i - __atomic_load_n(&way->received, __ATOMIC_ACQUIRE) >=
+		       ON_THE_WAY)
+			sched_yield();
+		way->region[i % ON_THE_WAY] = region;
+		__atomic_store_n(&way->sent, i + 1, __ATOMIC_RELEASE);
+	}
+}
+
+static void
+thread_ends_them(struct way *way)
+{
+	for (unsigned i = 0; i < PASSED; i++) {
+		struct weir_region *region;
+
+		while (__atomic_load_n(&way->sent, __ATOMIC_ACQUIRE) == i)
+			sched_yield();
+		region = way->region[i % ON_THE_WAY];
+		__atomic_store_n(&way->received, i + 1, __ATOMIC_RELEASE);
+		weir_region_take_over(region);
+		weir_region_destroy(region);
+	}
+}
+
+static void
+thread_at_either_end(unsigned index, void *context)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("passed");
+
+	if (index == 0)
+		thread_makes(context, &kind);
+	else
+		thread_ends_them(context);
+}
+
+/* What slots there are, in each depot. */
+static void
+count_slots(uint64_t slots[WEIRI_REGION_SUPPLIES])
+{
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++) {
+		struct weiri_depot *depot =
+		    weiri_region_supply_depot(weiri_region_supply_now(), i);
+
+		slots[i] = 0;
+		if (depot == NULL)
+			continue;
+		weiri_mutex_lock(&depot->lock);
+		slots[i] = depot->carved;
+		weiri_mutex_unlock(&depot->lock);
+	}
+}
+
+/* No more than are on the way and fit into the magazines of both threads: when
+ * one is made anew, those of its maker are empty. */
+static void
+expect_few_new(const uint64_t before[WEIRI_REGION_SUPPLIES], size_t on_the_way)
+{
+	uint64_t after[WEIRI_REGION_SUPPLIES];
+
+	count_slots(after);
+	for (unsigned i = 0; i < WEIRI_REGION_SUPPLIES; i++)
+		if (after[i] > before[i])
+			CHECK_LE(after[i] - before[i],
+			    on_the_way + 2 +
+				(uint64_t)4 * weiri_region_supply_depot(
+						  weiri_region_supply_now(), i)
+						  ->rounds_max);
+}
+
+TEST(blocks_come_back_to_the_thread_that_makes_the_regions)
+{
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
+	static struct way way;
+	uint64_t before[WEIRI_REGION_SUPPLIES];
+
+	CHECK_EQ(weiri_region_supply_start(), 0);
+	count_slots(before);
+	test_threads(2, thread_at_either_end, &way);
+	expect_few_new(before, ON_THE_WAY);
+	CHECK_EQ(kind_stats(NULL).failures, 0);
+}
+
+static void
+thread_leaves_some(unsigned index, void *context)
+{
+	struct weir_region **region = context;
+
+	(void)index;
+	for (int i = 0; i < HANDED; i++) {
+		region[i] = create(NULL);
+		weir_region_hand_off(region[i]);
+	}
+}
+
+/* The thread that made them is gone: they are whoever's that makes some. */
+TEST(blocks_of_a_thread_that_ended_are_used_by_others)
+{
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
+	static struct weir_region *region[HANDED];
+	uint64_t before[WEIRI_REGION_SUPPLIES];
+
+	test_threads(1, thread_leaves_some, region);
+	count_slots(before);
+	for (int round = 0; round < 50; round++) {
+		for (int i = 0; i < HANDED; i++) {
+			weir_region_take_over(region[i]);
+			CHECK(weir_region_check(region[i]));
+			weir_region_destroy(region[i]);
+		}
+		test_threads(1, thread_leaves_some, region);
+	}
+	expect_few_new(before, 0);
+	for (int i = 0; i < HANDED; i++) {
+		weir_region_take_over(region[i]);
+		weir_region_destroy(region[i]);
+	}
+}
+
+/* ---- together --------------------------------------------------------------- */
 
 struct first {
 	struct weir_region_kind *kind;

@@ -881,6 +881,8 @@ void
 apr_pool_tag(apr_pool_t *pool, const char *tag)
 {
 	pool->tag = tag;
+	/* Of too many different ones the rest keep the kind's name. */
+	(void)weir_region_rename(pool->region, tag);
 }
 
 /* ---- user data --------------------------------------------------------------------- */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region_name.c - names that regions are given while they live.
+ *
+ * Who lists the regions of other threads reads a name when its region may be
+ * gone, and the string with it.  So a name that comes late is copied, once for
+ * all regions that have it, and stays for ever.  Programs have few of them: they
+ * are words of the source.  One that makes them up finds the table full, and
+ * its regions keep the names they had.
+ *
+ *     hash --> [ . | "request" | . | "connection" | . | . ]  512 places,
+ *                      ^                                     half of them used
+ *                      +-- region->name
+ *
+ * A place is filled once, by compare-and-exchange; there is no lock.
+ */
+#include "pools/region.h"
+#include "watch/registry.h"
+
+#include <string.h>
+
+#define NAME_PLACES 512u
+#define NAME_COUNT_MAX (NAME_PLACES / 2)
+
+struct region_name {
+	char text[WEIRI_NAME_BYTES];
+};
+
+static struct region_name *name_places[NAME_PLACES];
+static uint32_t name_count; /* at least as many are there; atomic */
+
+/* FNV-1a, which is made for short keys. */
+static uint32_t
+name_hash(const char *text)
+{
+	uint32_t hash = UINT32_C(2166136261);
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char)*text) * UINT32_C(16777619);
+	return hash ^ hash >> 16;
+}
+
+/* A copy to be put in a place; NULL: there are too many, or no memory. */
+static struct region_name *
+name_make(const struct region_name *like)
+{
+	struct region_name *name;
+
+	if (__atomic_add_fetch(&name_count, 1, __ATOMIC_RELAXED) >
+	    NAME_COUNT_MAX) {
+		__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	name = weiri_meta_need(sizeof(*name));
+	if (WEIR_LIKELY(name != NULL))
+		*name = *like;
+	else
+		__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
+	return name;
+}
+
+static void
+name_unmake(struct region_name *name)
+{
+	if (name == NULL)
+		return;
+	weiri_meta_free(name, sizeof(*name));
+	__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
+}
+
+/* The one in the table like @like, put there if need be; NULL: as above. */
+static const char *
+name_find(const struct region_name *like)
+{
+	struct region_name *made = NULL;
+
+	/* Half of the places are empty, so the search ends. */
+	for (uint32_t at = name_hash(like->text);; at++) {
+		struct region_name **place = &name_places[at % NAME_PLACES];
+		struct region_name *seen =
+		    __atomic_load_n(place, __ATOMIC_ACQUIRE);
+
+		if (seen == NULL) {
+			if (made == NULL && (made = name_make(like)) == NULL)
+				return NULL;
+			/* Pairs with the acquires here. */
+			if (__atomic_compare_exchange_n(place, &seen, made,
+				false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+				return made->text;
+		}
+		/* Another thread's, which may be the same. */
+		if (strcmp(seen->text, like->text) == 0) {
+			name_unmake(made);
+			return seen->text;
+		}
+	}
+}
+
+bool
+weir_region_rename(struct weir_region *bump, const char *name)
+{
+	struct weiri_region *region = weiri_region_of(bump);
+	struct region_name like;
+
+	weiri_region_expect_live(region, "name for %p, which was destroyed");
+	weiri_region_here(region);
+	if (name != NULL) {
+		memset(&like, 0, sizeof(like));
+		weiri_name_set(like.text, name);
+		name = name_find(&like);
+		if (WEIR_UNLIKELY(name == NULL))
+			return false;
+		region->attention |= WEIRI_IS_NAMED;
+	}
+	/* Pairs with the acquires of who lists regions (region_watch.c). */
+	__atomic_store_n(&region->name, name, __ATOMIC_RELEASE);
+	return true;
+}
