@@ -133,24 +133,37 @@ enum weir_net_backend {
  * What the back end over io_uring uses where the kernel has it: name, bit,
  * word.  Each is tried at weir_net_create() and can be forbidden there.
  */
-#define WEIR_NET_FEATURES(X)                                                     \
-	/* Completions are made when the loop asks for them, by its thread. */   \
-	X(DEFERRED, 0, "deferred")                                               \
-	/* Receives pick their buffers from a ring when bytes are there. */      \
-	X(BUFFER_RING, 1, "buffer-ring")                                         \
-	X(MULTISHOT_ACCEPT, 2, "multishot-accept")                               \
-	X(MULTISHOT_RECEIVE, 3, "multishot-receive")                             \
+#define WEIR_NET_FEATURES(X)                                                      \
+	/* Completions are made when the loop asks for them, by its thread. */    \
+	X(DEFERRED, 0, "deferred")                                                \
+	/* Receives pick their buffers from a ring when bytes are there. */       \
+	X(BUFFER_RING, 1, "buffer-ring")                                          \
+	X(MULTISHOT_ACCEPT, 2, "multishot-accept")                                \
+	X(MULTISHOT_RECEIVE, 3, "multishot-receive")                              \
 	/* One ends its turn, and itself, after so many bytes; without that    \
-	 * there is none, since it could bring more than a quota. */ \
-	X(TURN_CAP, 4, "turn-cap")                                               \
-	/* The sends of a pass go to the kernel in one call. */                  \
-	X(RING_SEND, 5, "ring-send")
+	 * there is none, since it could bring more than a quota. */  \
+	X(TURN_CAP, 4, "turn-cap")                                                \
+	/* The sends of a pass go to the kernel in one call. */                   \
+	X(RING_SEND, 5, "ring-send")                                              \
+	/* Connections have no descriptor, but a place in a table of the loop. \
+	 * Asked for only: see weir_net_config.with. */  \
+	X(DIRECT, 6, "direct")                                                    \
+	/* The network reads large sends from their buffers; to peers on this \
+	 * machine, where they are copied all the same, only if that is in \
+	 * weir_net_config.with. */   \
+	X(ZERO_COPY, 7, "zero-copy")                                              \
+	/* Small receives share large buffers, each taking what it fills; a     \
+	 * slice that the program keeps pins 64 KiB then.  Asked for only, and  \
+	 * of no use with limits of memory, which could not count that. */ \
+	X(INCREMENTAL, 8, "incremental")
 
 enum weir_net_feature {
 #define WEIR_NET_FEATURE_ENUM(name, bit, word) WEIR_NET_##name = 1 << (bit),
 	WEIR_NET_FEATURES(WEIR_NET_FEATURE_ENUM)
 #undef WEIR_NET_FEATURE_ENUM
-	    WEIR_NET_FEATURES_ALL = (1 << 6) - 1
+	    WEIR_NET_FEATURES_ALL = (1 << 9) - 1,
+	/* Those that are used only if they are in weir_net_config.with. */
+	WEIR_NET_FEATURES_ASKED = WEIR_NET_DIRECT | WEIR_NET_INCREMENTAL
 };
 
 /** Largest piece weir_conn_need() gathers and one receive takes. */
@@ -195,7 +208,12 @@ struct weir_net_config {
 	struct weir_account *account;    /* above the engine's; or NULL */
 	uint64_t account_limit_bytes;    /* pinned by all together; 0: none */
 	uint64_t connection_limit_bytes; /* pinned by each; 0: none */
-	uint64_t reserved[4];            /* must be zero */
+	/* enum weir_net_feature: of WEIR_NET_FEATURES_ASKED, use these where the
+	 * system has them, and zero copy to whomever.  What is in without, too,
+	 * is not used. */
+	uint32_t with;
+	uint32_t zero_copy_bytes; /* 32768: least of such a send */
+	uint64_t reserved[3];     /* must be zero */
 };
 
 /** How many connections a server is made for: weir_net_preset(). */
@@ -235,6 +253,9 @@ struct weir_net_figures {
 	uint64_t account_bytes;  /* pinned now, if accounts are kept */
 	uint64_t account_bytes_peak;
 	uint64_t closed[WEIR_CLOSE_REASON_COUNT + 4];
+	uint64_t zero_copies;        /* sends read from their buffers ... */
+	uint64_t zero_copies_copied; /* ... and those the system copied in the
+					end, as it says */
 };
 
 /**

@@ -51,6 +51,13 @@ struct weiri_backend {
 	/* Has the peer's system all that was sent, and that end? */
 	bool (*conn_delivered)(struct weir_conn *conn);
 
+	/* Has the peer's system taken anything of what was sent since the last
+	 * question?  Asked of connections that await something; or NULL. */
+	bool (*conn_moves)(struct weir_conn *conn);
+	/* Resets what was accepted and not made a connection; NULL: as
+	 * weiri_socket_reset() does. */
+	void (*refuse)(struct weir_loop *loop, int fd);
+
 	/* Of a stopped loop without connections: does the system hold nothing
 	 * of its listeners any more?  Asked until it says so. */
 	bool (*quiet)(struct weir_loop *loop);
@@ -58,6 +65,9 @@ struct weiri_backend {
 	int (*wait)(struct weir_loop *loop, int64_t timeout_ns);
 	/* Ends a wait; any thread, signal handlers. */
 	void (*wake)(struct weir_loop *loop);
+	/* Ten times a second while there is traffic, and some time after: what
+	 * is lent to the system is as much as is used.  NULL: nothing is. */
+	void (*maintain)(struct weir_loop *loop);
 };
 
 extern const struct weiri_backend weiri_backend_epoll;

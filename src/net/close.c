@@ -73,7 +73,7 @@ close_end(struct weir_conn *conn, enum weir_close_reason reason)
 {
 	if (conn->state == WEIRI_CONN_CLOSING)
 		return;
-	conn->reason = (uint8_t)reason;
+	conn->reason = (uint32_t)reason & WEIRI_REASON_MASK;
 	conn->state = WEIRI_CONN_CLOSING;
 	close_wait_no_more(conn);
 	weiri_conn_unhold(conn); /* or off the list of those that linger */
@@ -90,7 +90,7 @@ weiri_conn_linger(struct weir_conn *conn, enum weir_close_reason reason)
 		close_end(conn, reason);
 		return;
 	}
-	conn->reason = (uint8_t)reason;
+	conn->reason = (uint32_t)reason & WEIRI_REASON_MASK;
 	conn->state = WEIRI_CONN_LINGERING;
 	conn->received_ns = loop->now_ns;
 	conn->held_ms = weiri_loop_now_ms(loop);
@@ -137,7 +137,7 @@ weir_conn_close(struct weir_conn *conn, enum weir_close_reason reason)
 		return;
 	}
 	conn->state = WEIRI_CONN_FLUSHING;
-	conn->reason = (uint8_t)reason;
+	conn->reason = (uint32_t)reason & WEIRI_REASON_MASK;
 	close_wait_no_more(conn);
 	weiri_conn_queue(conn); /* settle stops receiving if a tail stays */
 }

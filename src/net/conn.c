@@ -27,10 +27,11 @@
  * Invariants:
  *
  *   I1  need > 0 if and only if carry is valid, and carry.bytes < need.
- *   I2  charge is the sum of buffer->bytes over the slices in ops.
+ *   I2  charge is the sum of buffer->bytes over the slices in ops, and over
+ *       those sent that the system still reads.
  *   I3  At the end of a pass, HOLDING means HELD, not STARVED, and need > 0
- *       or ops != NULL; and HELD means HOLDING, or SENDING more than one
- *       flush takes.
+ *       or ops != NULL or such sends; and HELD means HOLDING, or SENDING more
+ *       than one flush takes.
  *   I4  PAUSED or STARVED: nothing is handed on.  With unsent bytes nothing is
  *       received into more than the quota leaves, and nothing at all where that
  *       is less than receive_bytes_min.  So for a handler that sends no more
@@ -45,6 +46,7 @@
 #include "base/bits.h"
 #include "net/channel.h"
 #include "net/payer.h"
+#include "net/view.h"
 
 #include <errno.h>
 #include <string.h>
@@ -69,11 +71,13 @@ weiri_conn_unhold(struct weir_conn *conn)
 	weiri_list_remove(&conn->held);
 }
 
-/* The last of what it held is gone. */
+/* The last of what it held is gone, but for what the system still reads. */
 static void
 conn_let_go(struct weir_conn *conn)
 {
-	if (conn->flags & WEIRI_CONN_HELD) {
+	if (WEIR_UNLIKELY(weiri_conn_awaits(conn))) {
+		weiri_conn_hold(conn);
+	} else if (conn->flags & WEIRI_CONN_HELD) {
 		weiri_conn_unhold(conn);
 		conn->received_ns = conn->loop->now_ns; /* idle from now on */
 	}
@@ -107,6 +111,13 @@ conn_progress(struct weir_conn *conn, size_t bytes)
 		weiri_list_remove(&conn->holding);
 		conn->loop->moved_ns = conn->loop->now_ns;
 	}
+}
+
+void
+weiri_conn_moved(struct weir_conn *conn)
+{
+	conn_progress(conn, 0);
+	weiri_conn_hold(conn);
 }
 
 /* ---- waiting for a buffer -------------------------------------------- */
@@ -181,7 +192,11 @@ static void
 conn_put_away(struct weir_conn *conn)
 {
 	struct weir_slice *carry = &conn->carry;
-	uint32_t quarter = carry->buffer->bytes / 4;
+	uint32_t quarter;
+
+	if (WEIR_UNLIKELY(conn->loop->net->views != NULL))
+		weiri_view_settle(conn->loop, carry);
+	quarter = carry->buffer->bytes / 4;
 
 	/* Without memory for the copy it stays where it is. */
 	if (conn->need <= quarter && carry->bytes > 0)
@@ -436,13 +451,24 @@ weiri_conn_cancel(struct weir_conn *conn)
 	}
 }
 
+/* Whatever a receive brings may all stay unsent. */
+static bool
+conn_is_over_quota(const struct weir_conn *conn)
+{
+	const struct weir_net_config *config = &conn->loop->net->config;
+
+	return conn->charge + config->receive_bytes_min >
+	       config->send_quota_bytes;
+}
+
 /* A tail stays behind: the peer is slower than the handler. */
 static void
 conn_settle_tail(struct weir_conn *conn)
 {
 	struct weir_loop *loop = conn->loop;
-	const struct weir_net_config *config = &loop->net->config;
 
+	if (WEIR_UNLIKELY(loop->net->views != NULL))
+		weiri_tail_unshare(conn);
 	if (weiri_net_is_short(loop))
 		weiri_tail_detach(conn);
 	weiri_conn_hold(conn);
@@ -450,13 +476,40 @@ conn_settle_tail(struct weir_conn *conn)
 		return;
 	if (conn->state == WEIRI_CONN_FLUSHING) {
 		weiri_conn_pause(conn);
-	} else if (conn->charge + config->receive_bytes_min >
-		   config->send_quota_bytes) {
+	} else if (conn_is_over_quota(conn)) {
 		WEIRI_COUNT(loop, quota_pauses, 1);
 		weiri_conn_pause(conn);
 	} else if (conn->flags & WEIRI_CONN_CHARGED) {
 		(void)weiri_payer_stops(conn, 0);
 	}
+}
+
+void
+weiri_conn_await(struct weir_conn *conn, uint64_t bytes)
+{
+	conn->charge += bytes;
+	if (conn->state >= WEIRI_CONN_LINGERING)
+		return;
+	weiri_conn_hold(conn);
+	if (conn->state == WEIRI_CONN_OPEN &&
+	    !(conn->flags & WEIRI_CONN_PAUSED) && conn_is_over_quota(conn)) {
+		WEIRI_COUNT(conn->loop, quota_pauses, 1);
+		weiri_conn_pause(conn);
+	}
+}
+
+void
+weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes)
+{
+	WEIR_ASSERT(weiri_conn_awaits(conn) && conn->charge >= bytes);
+	conn->awaited--;
+	conn->charge -= bytes;
+	if (conn->state >= WEIRI_CONN_LINGERING)
+		return;
+	conn_progress(conn, bytes);
+	if (conn->need > 0)
+		weiri_conn_hold(conn);
+	weiri_conn_settle(conn);
 }
 
 void

@@ -5,10 +5,12 @@
  *   net.c      engines: configuration, memory, figures
  *   loop.c     the pass of a loop, tasks, stopping, stalls
  *   patience.c how long a connection may keep what it has
+ *   maintain.c idle memory goes back
  *   preset.c   configurations for some sizes of servers
  *   conn.c     a connection's bytes: in, handed on, out
  *   room.c     where the next of them go
  *   tail.c     what one holds whose peer does not read
+ *   view.c     parts of a buffer that is still being filled
  *   turn.c     the order of those who wait for buffers
  *   payer.c    accounts: who pays for what is held
  *   channel.c  messages to many connections
@@ -20,7 +22,9 @@
  *   socket.c   what back ends of Linux do in the same way
  *   epoll.c    a back end (backend.h)
  *   uring.c    another, with uring_conn.c (a connection), uring_stash.c,
- *              uring_send.c (the sends of a pass), over ring.c (one io_uring), supply.c (buffers
+ *              uring_send.c (the sends of a pass),
+ *              uring_direct.c (sockets without a descriptor),
+ *              uring_zero.c (sends without a copy), over ring.c (one io_uring), supply.c (buffers
  *              the kernel picks from), ring_probe.c (what is there?)
  */
 #ifndef WEIRI_ENGINE_H
@@ -70,7 +74,9 @@ enum weiri_handle {
 	X(listeners_lost)     \
 	X(throttled)          \
 	X(throttled_now)      \
-	X(closed_holding)
+	X(closed_holding)     \
+	X(zero_copies)        \
+	X(zero_copies_copied)
 
 struct weiri_net_counters {
 #define WEIRI_NET_COUNTER(name) uint64_t name;
@@ -128,7 +134,8 @@ struct weir_conn {
 	int fd;
 	uint32_t hint;   /* size of the next receive */
 	uint32_t need;   /* on_data waits for so many bytes; 0: any */
-	uint64_t charge; /* bytes of the buffers in ops, not of the slices */
+	uint64_t charge; /* bytes of the buffers in ops, not of the slices, and
+			    of those in sends that are awaited */
 	struct weir_loop *loop;
 	struct weiri_op *ops; /* unsent, oldest first */
 	struct weiri_op *ops_last;
@@ -150,7 +157,9 @@ struct weir_conn {
 	struct weiri_op *stash; /* the back end's: came while it could not be
 				   handed on; oldest first, unsent slices */
 	uint32_t held_moved;    /* bytes since held_ms, or more than fit */
-	uint32_t reason : 8;    /* enum weir_close_reason */
+	uint32_t reason : 5;    /* enum weir_close_reason */
+	uint32_t awaited : 3;   /* sends whose buffers are still read, or
+				   WEIRI_AWAITED_NEVER */
 	uint32_t peer : 24;     /* weiri_peers_enter(), or 0 */
 	struct weiri_list member;  /* loop->conns */
 	struct weiri_list holding; /* loop->holding, lingering or closing */
@@ -162,6 +171,19 @@ static_assert(offsetof(struct weir_conn, carry) == WEIRI_CACHE_LINE,
     "the fast path touches one line of a connection");
 static_assert(sizeof(struct weir_conn) <= (size_t)3 * WEIRI_CACHE_LINE,
     "three lines a connection");
+
+#define WEIRI_REASON_MASK 31u /* of conn->reason */
+static_assert(WEIR_CLOSE_REASON_COUNT <= WEIRI_REASON_MASK + 1, "it fits");
+
+#define WEIRI_AWAITED_MAX 6u
+#define WEIRI_AWAITED_NEVER 7u /* there is to be none */
+
+/* Does the system still read what it has sent? */
+WEIRI_INLINE bool
+weiri_conn_awaits(const struct weir_conn *conn)
+{
+	return conn->awaited - 1u < WEIRI_AWAITED_MAX;
+}
 
 struct weir_listener {
 	uint8_t handle; /* WEIRI_HANDLE_LISTENER */
@@ -204,11 +226,14 @@ struct weir_loop {
 	struct weir_timer packet_timer;
 	struct weir_timer grace_timer;
 	struct weir_timer account_timer;
+	struct weir_timer maintain_timer;
 	uint64_t let_go_ns;   /* one of throttled last got on */
 	uint64_t moved_ns;    /* a holder or waiter last got on */
 	uint64_t behind_ns;   /* of turn.c: waits so long for a loop whose */
 	uint32_t behind_turn; /* first has this number */
 	uint64_t message_ns;  /* when a warning was last written */
+	uint64_t traffic;     /* of maintain.c: all there was until ... */
+	uint64_t traffic_ns;  /* ... the tick at which it had last grown */
 	bool stopping;
 	bool running;   /* now_ns is kept up */
 	bool lending;   /* weiri_conn_room() may take the reserve */
@@ -242,6 +267,7 @@ struct weir_net {
 	/* weir's pools, unless the program brought its own memory. */
 	struct weir_buffer_pool *buffers;
 	struct weir_cache *objects[WEIR_NET_OBJECT_COUNT];
+	struct weir_cache *views; /* view.c: with WEIR_NET_INCREMENTAL */
 
 	bool accounting;             /* each connection has a payer */
 	size_t conn_bytes;           /* of its object */
@@ -358,6 +384,14 @@ weiri_net_is_short(const struct weir_loop *loop)
 	return WEIRI_LOAD(&loop->net->starving) > 0;
 }
 
+/* ---- maintain.c ------------------------------------------------------ */
+
+/* Of loop->maintain_timer. */
+void weiri_maintain_tick(struct weir_loop *loop, struct weir_timer *timer);
+
+/* The timer does not run: has there been traffic? */
+void weiri_maintain_wake(struct weir_loop *loop);
+
 /* ---- patience.c ------------------------------------------------------ */
 
 /* Somebody holds memory or waits for it: starts the stall timer. */
@@ -399,6 +433,11 @@ void weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
 /* The next @bytes of the queue are with the system. */
 void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
 
+/* The system goes on reading @bytes of buffers that were sent; conn->awaited
+ * counts that already.  And it has ended that. */
+void weiri_conn_await(struct weir_conn *conn, uint64_t bytes);
+void weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes);
+
 /* After a try to send: what the outcome means for receiving and closing. */
 void weiri_conn_settle(struct weir_conn *conn);
 
@@ -411,6 +450,9 @@ bool weiri_conn_append(struct weir_conn *conn, struct weir_slice slice);
 
 /* Off the lists of those that hold memory, or linger. */
 void weiri_conn_unhold(struct weir_conn *conn);
+
+/* What it holds moved, though no call says how much. */
+void weiri_conn_moved(struct weir_conn *conn);
 
 /* Still holding, and a new period of hold_ms begins. */
 void weiri_conn_hold_anew(struct weir_conn *conn);
@@ -433,6 +475,9 @@ void weiri_conn_queue(struct weir_conn *conn);
 
 /* Copies unsent bytes out of buffers larger than they need. */
 void weiri_tail_detach(struct weir_conn *conn);
+
+/* Those in shared buffers at once. */
+void weiri_tail_unshare(struct weir_conn *conn);
 
 /* Those of all tails that have not moved for a while. */
 void weiri_tails_rest(struct weir_loop *loop);
@@ -461,6 +506,9 @@ void weiri_conn_stopped(struct weir_conn *conn);
 
 /* A back end has a new socket for @listener. */
 void weiri_listener_accepted(struct weir_listener *listener, int fd);
+
+/* The system closed one that it had no descriptor for. */
+void weiri_listener_lost_one(struct weir_listener *listener);
 
 /* Accepting failed with -errno; true: try again at once.  May close it. */
 bool weiri_listener_failed(struct weir_listener *listener, int error);

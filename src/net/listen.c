@@ -47,11 +47,20 @@ listener_count_refused(struct weir_loop *loop)
 	    loop->counters.no_descriptor);
 }
 
+void
+weiri_listener_lost_one(struct weir_listener *listener)
+{
+	listener_count_refused(listener->loop);
+}
+
 /* Undoes what was counted, and resets the socket. */
 static void
 listener_refuse(struct weir_loop *loop, int fd, uint32_t peer, const char *what)
 {
-	weiri_socket_reset(fd);
+	if (loop->backend->refuse != NULL)
+		loop->backend->refuse(loop, fd);
+	else
+		weiri_socket_reset(fd);
 	weiri_peers_leave(&loop->net->peers, peer);
 	__atomic_fetch_sub(&loop->net->connections, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, refused, 1);
@@ -102,7 +111,8 @@ weiri_listener_accepted(struct weir_listener *listener, int fd)
 	const struct weir_net_config *config = &net->config;
 	uint32_t peer = 0;
 
-	if (weiri_spare_reclaim(&net->spare, fd)) {
+	/* What has no number has not the spare's. */
+	if (fd >= 0 && weiri_spare_reclaim(&net->spare, fd)) {
 		listener_count_refused(loop);
 		return;
 	}

@@ -26,7 +26,8 @@
  * back before it gives a buffer to anybody else.  The queues of all loops are one
  * (turn.c), and each gets on by the reserve of its own, whoever's turn it is.
  *
- * Who holds memory too long, or is silent too long, is in patience.c.
+ * Who holds memory too long, or is silent too long, is in patience.c; what is idle
+ * goes back to the system by maintain.c.
  */
 #include "net/backend.h"
 
@@ -161,6 +162,8 @@ loop_misplaced(struct weir_conn *conn)
 	    !weiri_payer_stops(conn, weiri_payer_wants(conn)))
 		return false;
 	weiri_conn_unstarve(conn);
+	if (conn->need > 0)
+		weiri_conn_hold(conn); /* its carry counts again, too */
 	return true;
 }
 
@@ -348,6 +351,8 @@ loop_pass_end(struct weir_loop *loop)
 	}
 	if (WEIR_UNLIKELY(weiri_net_is_short(loop)))
 		weiri_turn_call(loop);
+	if (WEIR_UNLIKELY(loop->maintain_timer.due_ns == 0))
+		weiri_maintain_wake(loop);
 }
 
 /* The back end is broken: it will not report the end of anything. */
@@ -442,6 +447,7 @@ weir_loop_create(struct weir_net *net, struct weir_loop **out)
 	    .packet_timer = {.expired = weiri_packet_tick},
 	    .grace_timer = {.expired = loop_grace_over},
 	    .account_timer = {.expired = weiri_payer_tick},
+	    .maintain_timer = {.expired = weiri_maintain_tick},
 	    .careful = net->accounting,
 	    .poll_fd = -1,
 	    .wake = {.handle = WEIRI_HANDLE_WAKE, .fd = -1},

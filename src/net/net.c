@@ -23,6 +23,8 @@
 /* 13 KB/s: a slow line may fill or empty the largest buffer. */
 #define NET_HOLD_MS 5000u
 #define NET_HOLD_BYTES WEIR_NET_BUFFER_BYTES_MAX
+/* Below that, pinning pages and the notification cost more than the copy. */
+#define NET_ZERO_COPY_BYTES 32768u
 /* Enough to spread the cost of a pass; more would push the first buffers of a
  * pass out of the L2 cache before they are sent. */
 #define NET_BATCH 256u
@@ -68,6 +70,7 @@ net_destroy_pools(struct weir_net *net)
 {
 	for (size_t i = 0; i < WEIR_NET_OBJECT_COUNT; i++)
 		weir_cache_destroy(net->objects[i]);
+	weir_cache_destroy(net->views);
 	weir_buffer_pool_destroy(net->buffers);
 }
 
@@ -103,6 +106,10 @@ net_create_pools(struct weir_net *net)
 	    .object_bytes = sizeof(struct weiri_op),
 	    .prealloc = net->config.batch,
 	};
+	struct weir_cache_config views = {
+	    .object_bytes = sizeof(struct weir_buffer),
+	    .object_align = WEIRI_CACHE_LINE,
+	};
 	int error;
 
 	net_buffer_config(net, &buffers);
@@ -113,6 +120,8 @@ net_create_pools(struct weir_net *net)
 	if (error == 0)
 		error = weir_cache_create(
 		    "net.operations", &ops, &net->objects[WEIR_NET_OPERATION]);
+	if (error == 0 && net->features & WEIR_NET_INCREMENTAL)
+		error = weir_cache_create("net.views", &views, &net->views);
 	if (error != 0)
 		net_destroy_pools(net);
 	net->memory = (struct weir_net_memory){
@@ -148,6 +157,13 @@ net_cap_receives(struct weir_net_config *c)
 	c->receive_bytes_max = bytes;
 }
 
+static bool
+net_keeps_accounts(const struct weir_net_config *c)
+{
+	return c->accounting != 0 || c->account != NULL ||
+	       c->account_limit_bytes != 0 || c->connection_limit_bytes != 0;
+}
+
 static int
 net_configure(struct weir_net *net, const struct weir_net_config *config)
 {
@@ -160,7 +176,7 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 			return -EINVAL;
 	if (c->accounting > 1)
 		return -EINVAL;
-	if (c->without & ~(uint32_t)WEIR_NET_FEATURES_ALL)
+	if (((c->without | c->with) & ~(uint32_t)WEIR_NET_FEATURES_ALL) != 0)
 		return -EINVAL;
 	net_default(&c->receive_bytes_min, NET_RECEIVE_BYTES_MIN);
 	net_default(&c->receive_bytes_max, WEIR_NET_BUFFER_BYTES_MAX);
@@ -169,6 +185,7 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	net_default(&c->batch, NET_BATCH);
 	net_default(&c->hold_ms, NET_HOLD_MS);
 	net_default(&c->hold_bytes, NET_HOLD_BYTES);
+	net_default(&c->zero_copy_bytes, NET_ZERO_COPY_BYTES);
 	if (c->receive_bytes_max > WEIR_NET_BUFFER_BYTES_MAX ||
 	    c->receive_bytes_min > c->receive_bytes_max ||
 	    c->batch > NET_BATCH_MAX ||
@@ -176,9 +193,7 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 		c->buffer_limit_bytes < WEIR_NET_BUFFER_LIMIT_BYTES_MIN))
 		return -EINVAL;
 	net_cap_receives(c);
-	net->accounting = c->accounting != 0 || c->account != NULL ||
-			  c->account_limit_bytes != 0 ||
-			  c->connection_limit_bytes != 0;
+	net->accounting = net_keeps_accounts(c);
 	net->conn_bytes = sizeof(struct weir_conn) +
 			  (net->accounting ? sizeof(struct weiri_payer) : 0);
 	/* Foreign buffers have nowhere to keep who pays for them. */
@@ -215,6 +230,23 @@ net_tell_unusable(const char *name, int error)
 	weiri_message(WEIR_MESSAGE_INFO, line);
 }
 
+/* Features that are not to be tried. */
+static uint32_t
+net_without(const struct weir_net_config *config)
+{
+	uint32_t without = config->without;
+
+	without |= (uint32_t)WEIR_NET_FEATURES_ASKED & ~config->with;
+	/* The address of a peer is asked for by descriptor. */
+	if (config->address_max != 0)
+		without |= WEIR_NET_DIRECT;
+	/* What a slice of a few bytes pins is nothing a limit knows. */
+	if (config->memory != NULL || config->buffer_limit_bytes != 0 ||
+	    net_keeps_accounts(config))
+		without |= WEIR_NET_INCREMENTAL;
+	return without;
+}
+
 static int
 net_choose_backend(struct weir_net *net)
 {
@@ -234,7 +266,8 @@ net_choose_backend(struct weir_net *net)
 		    strcmp(names[asked], backend->name) != 0)
 			continue;
 		net->features = 0;
-		error = backend->works(net->config.without, &net->features);
+		error =
+		    backend->works(net_without(&net->config), &net->features);
 		if (error == 0) {
 			net->backend = backend;
 			return 0;

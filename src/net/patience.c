@@ -30,6 +30,19 @@
 
 /* ---- who holds memory ------------------------------------------------- */
 
+/* Sent, and on its way though not there yet. */
+static bool
+patience_moves(struct weir_conn *conn)
+{
+	const struct weiri_backend *backend = conn->loop->backend;
+
+	if (WEIR_LIKELY(!weiri_conn_awaits(conn)) ||
+	    backend->conn_moves == NULL || !backend->conn_moves(conn))
+		return false;
+	weiri_conn_moved(conn);
+	return true;
+}
+
 /* The longest in the queue for buffers that itself holds some. */
 static struct weir_conn *
 patience_starved_holder(struct weir_loop *loop)
@@ -76,7 +89,7 @@ patience_stalled(struct weir_loop *loop)
 		    loop->holding.next, struct weir_conn, holding);
 		bool stalled = weiri_loop_since_ns(loop, oldest->progress_ms) >=
 			       PATIENCE_STALL_PRESSURE_NS;
-		return stalled ? oldest : NULL;
+		return stalled && !patience_moves(oldest) ? oldest : NULL;
 	}
 	if (!weiri_list_empty(&loop->starved) &&
 	    loop->now_ns - loop->moved_ns >= PATIENCE_STALL_PRESSURE_NS)
@@ -114,7 +127,8 @@ weiri_stall_tick(struct weir_loop *loop, struct weir_timer *timer)
 		if (weiri_loop_since_ns(loop, conn->progress_ms) <
 		    net->stall_ns)
 			break;
-		weir_conn_abort(conn, WEIR_CLOSE_STALLED);
+		if (!patience_moves(conn))
+			weir_conn_abort(conn, WEIR_CLOSE_STALLED);
 	}
 	weiri_tails_rest(loop);
 	if (__atomic_load_n(&net->starving, __ATOMIC_RELAXED) > 0) {

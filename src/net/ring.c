@@ -28,6 +28,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -176,10 +177,10 @@ weiri_ring_close(struct weiri_ring *ring)
 	*ring = (struct weiri_ring){.fd = -1};
 }
 
-/* ---- submitting and waiting ------------------------------------------ */
+/* ---- submitting -------------------------------------------------------- */
 
-static uint32_t
-ring_pending(const struct weiri_ring *ring)
+uint32_t
+weiri_ring_pending(const struct weiri_ring *ring)
 {
 	return ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
 }
@@ -189,15 +190,15 @@ weiri_ring_entry(struct weiri_ring *ring)
 {
 	struct io_uring_sqe *entry;
 
-	if (ring_pending(ring) > ring->sq_mask) {
+	if (weiri_ring_pending(ring) > ring->sq_mask) {
 		if (!ring->enabled || ring->dead)
 			return NULL;
 		if (ring->refuse > 0) {
 			ring->refuse--;
 			return NULL;
 		}
-		(void)ring_call(ring, ring_pending(ring), 0, 0, NULL, 0);
-		if (ring_pending(ring) > ring->sq_mask)
+		(void)ring_call(ring, weiri_ring_pending(ring), 0, 0, NULL, 0);
+		if (weiri_ring_pending(ring) > ring->sq_mask)
 			return NULL;
 	}
 	entry = &ring->sqes[ring->sq_tail & ring->sq_mask];
@@ -211,12 +212,12 @@ weiri_ring_entry(struct weiri_ring *ring)
 uint32_t
 weiri_ring_submit(struct weiri_ring *ring)
 {
-	uint32_t pending = ring_pending(ring);
+	uint32_t pending = weiri_ring_pending(ring);
 
 	/* Fewer are taken when there is no memory for a request. */
 	while (pending > 0) {
 		int error = ring_call(ring, pending, 0, 0, NULL, 0);
-		uint32_t left = ring_pending(ring);
+		uint32_t left = weiri_ring_pending(ring);
 		if (error != -EINTR && left == pending)
 			break;
 		pending = left;
@@ -227,10 +228,55 @@ weiri_ring_submit(struct weiri_ring *ring)
 void
 weiri_ring_withdraw(struct weiri_ring *ring, uint32_t count)
 {
-	WEIR_ASSERT(count <= ring_pending(ring));
+	WEIR_ASSERT(count <= weiri_ring_pending(ring));
 	ring->sq_tail -= count;
 	__atomic_store_n(ring->sq_shared_tail, ring->sq_tail, __ATOMIC_RELEASE);
 }
+
+/* ---- direct descriptors ------------------------------------------------ */
+
+int
+weiri_ring_table_open(struct weiri_ring *ring, uint32_t entries)
+{
+	const struct io_uring_rsrc_register table = {
+	    .nr = entries,
+	    .flags = IORING_RSRC_REGISTER_SPARSE,
+	};
+
+	return syscall(__NR_io_uring_register, ring->fd, IORING_REGISTER_FILES2,
+		   &table, sizeof(table)) == 0
+		   ? 0
+		   : -errno;
+}
+
+void
+weiri_ring_table_close(struct weiri_ring *ring, uint32_t index)
+{
+	const int none = -1;
+	const struct io_uring_files_update update = {
+	    .offset = index,
+	    .fds = (uint64_t)(uintptr_t)&none,
+	};
+
+	(void)syscall(__NR_io_uring_register, ring->fd,
+	    IORING_REGISTER_FILES_UPDATE, &update, 1);
+}
+
+void
+weiri_ring_command(struct io_uring_sqe *entry, uint32_t command, int option,
+    const void *value, uint32_t bytes)
+{
+	const int name[] = {SOL_SOCKET, option};
+
+	entry->opcode = IORING_OP_URING_CMD;
+	entry->cmd_op = command;
+	/* Later headers have fields of these names: level, optname ... */
+	memcpy(&entry->addr, name, sizeof(name));
+	entry->file_index = bytes;                 /* optlen */
+	entry->addr3 = (uint64_t)(uintptr_t)value; /* optval */
+}
+
+/* ---- waiting ------------------------------------------------------------ */
 
 static int
 ring_enable(struct weiri_ring *ring)
@@ -259,9 +305,10 @@ weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
 		return -EIO;
 	error = ring->enabled ? 0 : ring_enable(ring);
 	if (error == 0)
-		error = ring_call(ring, ring_pending(ring), timeout_ns != 0,
-		    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
-		    sizeof(arg));
+		error =
+		    ring_call(ring, weiri_ring_pending(ring), timeout_ns != 0,
+			IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
+			sizeof(arg));
 	switch (-error) {
 	case 0:
 	case ETIME:

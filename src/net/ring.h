@@ -59,6 +59,50 @@ uint32_t weiri_ring_submit(struct weiri_ring *ring);
 /* Takes the newest @count entries back, which are not submitted. */
 void weiri_ring_withdraw(struct weiri_ring *ring, uint32_t count);
 
+/* Entries filled and not submitted. */
+uint32_t weiri_ring_pending(const struct weiri_ring *ring);
+
+/* ---- direct descriptors ------------------------------------------------ */
+
+/* A table for @entries files that have no number in the process.  Before the
+ * first wait.  0 or -errno. */
+int weiri_ring_table_open(struct weiri_ring *ring, uint32_t entries);
+
+/* Closes the file at @index, by a call of its own. */
+void weiri_ring_table_close(struct weiri_ring *ring, uint32_t index);
+
+/* A place in the table is kept where else there is a descriptor, as a number
+ * below -1; and it again, from that. */
+WEIRI_INLINE bool
+weiri_fd_is_direct(int fd)
+{
+	return fd < -1;
+}
+
+WEIRI_INLINE int
+weiri_fd_direct(int fd_or_index)
+{
+	return -2 - fd_or_index;
+}
+
+/* For what the headers of Linux 6.1 do not have. */
+#define WEIRI_RING_SIOCOUTQ 1u   /* SOCKET_URING_OP_SIOCOUTQ */
+#define WEIRI_RING_GETSOCKOPT 2u /* SOCKET_URING_OP_GETSOCKOPT */
+#define WEIRI_RING_SETSOCKOPT 3u /* SOCKET_URING_OP_SETSOCKOPT */
+
+/* Since Linux 6.12: receives fill a buffer one behind the other. */
+#define WEIRI_RING_INCREMENTAL 2u     /* IOU_PBUF_RING_INC */
+#define WEIRI_RING_BUF_MORE (1u << 4) /* IORING_CQE_F_BUF_MORE */
+
+/* Since Linux 6.2: a notification says whether it was a copy after all. */
+#define WEIRI_RING_REPORT_USAGE (1u << 3) /* IORING_SEND_ZC_REPORT_USAGE */
+#define WEIRI_RING_COPIED (1u << 31)      /* IORING_NOTIF_USAGE_ZC_COPIED */
+
+/* Makes @entry, for a socket, get or set an option of SOL_SOCKET, or ask for
+ * something. */
+void weiri_ring_command(struct io_uring_sqe *entry, uint32_t command,
+    int option, const void *value, uint32_t bytes);
+
 /* ring_probe.c: is what the back end needs there?  0 or -errno; and which
  * features, of those not in @without. */
 int weiri_ring_probe(uint32_t without, uint32_t *features);
@@ -112,19 +156,28 @@ struct weiri_supply {
 	uint16_t used;   /* since the last fill */
 	uint16_t peak;   /* of used, in this period */
 	uint16_t passes; /* of this period */
+	uint16_t ticks;  /* of weiri_supply_maintain(), in this period */
+	uint16_t rested; /* tail when the pages last went back */
 	uint32_t bytes;  /* of each */
-	uint32_t armed;  /* the user's: receives that pick from it */
+	uint32_t
+	    turn_bytes; /* as many fit a receive that gives way to others */
+	struct weir_net *net; /* INCREMENTAL: of the views; or NULL */
+	uint32_t *filled;     /* and how far each is, by id */
+	uint32_t armed;       /* the user's: receives that pick from it */
 };
 
-/* Registers group @group with up to @most buffers of @bytes.  0 or -errno. */
+/* Registers group @group with up to @most buffers of @bytes; @incremental:
+ * whose parts are filled one by one.  0 or -errno. */
 int weiri_supply_open(struct weiri_supply *supply, struct weiri_ring *ring,
-    uint16_t group, uint16_t most, uint32_t bytes);
+    uint16_t group, uint16_t most, uint32_t bytes, bool incremental);
 
 /* After weiri_ring_close(), with no receive armed: gives the buffers back. */
 void weiri_supply_close(struct weiri_supply *supply);
 
-/* Buffer @id came back full; it is the caller's now. */
-struct weir_buffer *weiri_supply_take(struct weiri_supply *supply, uint16_t id);
+/* The buffer that @cqe says was filled, or the part of one; it is the caller's
+ * now.  NULL: there is no memory for a part. */
+struct weir_buffer *weiri_supply_take(
+    struct weiri_supply *supply, const struct io_uring_cqe *cqe);
 
 /* A receive found no buffer. */
 void weiri_supply_ran_out(struct weiri_supply *supply);
@@ -134,6 +187,10 @@ void weiri_supply_lend(struct weiri_supply *supply, unsigned char *data);
 
 /* Once a pass: lets the window follow the use, and fills it. */
 void weiri_supply_adapt(struct weiri_supply *supply);
+
+/* Ten times a second: lets the window of a loop with few passes follow the use,
+ * too, and gives back pages of buffers that no receive picks from. */
+void weiri_supply_maintain(struct weiri_supply *supply);
 
 /* Publishes what is missing of the window, if there is memory. */
 void weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop);

@@ -13,6 +13,7 @@
 #include "net/ring.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +145,7 @@ probe_receive(
 
 	if (probe_ring(&ring, probe) != 0)
 		return false;
-	if (weiri_supply_open(&supply, &ring, 0, 1, sizeof(byte)) == 0) {
+	if (weiri_supply_open(&supply, &ring, 0, 1, sizeof(byte), false) == 0) {
 		weiri_supply_lend(&supply, byte);
 		if (probe_pair(fds) == 0) {
 			works = probe_receive_on(
@@ -178,6 +179,62 @@ probe_turn_cap(const struct probe *probe)
 {
 	return (probe->features & WEIR_NET_MULTISHOT_RECEIVE) != 0 &&
 	       probe_receive(probe, true, 1, 1);
+}
+
+/* Two receives, into one buffer. */
+static bool
+probe_incremental_on(
+    struct weiri_ring *ring, const int fds[2], const char byte[2])
+{
+	struct io_uring_sqe *entry = weiri_ring_entry(ring);
+	uint32_t flags;
+
+	entry->opcode = IORING_OP_RECV;
+	entry->fd = fds[0];
+	entry->ioprio = IORING_RECV_MULTISHOT;
+	entry->flags = IOSQE_BUFFER_SELECT;
+	entry->len = 8;
+	entry->file_index = 8;
+	if (weiri_ring_wait(ring, 0) != 0)
+		return false;
+	for (int i = 0; i < 2; i++)
+		if (write(fds[1], &"ab"[i], 1) != 1 ||
+		    probe_result(ring, PROBE_WAIT_NS, &flags) != 1 ||
+		    !(flags & IORING_CQE_F_BUFFER) ||
+		    !(flags & WEIRI_RING_BUF_MORE))
+			return false;
+	return byte[0] == 'a' && byte[1] == 'b';
+}
+
+static bool
+probe_incremental(const struct probe *probe)
+{
+	unsigned char byte[16] = {0};
+	struct weiri_ring ring;
+	struct weiri_supply supply;
+	bool works = false;
+	uint32_t flags;
+	int fds[2];
+
+	if (!(probe->features & WEIR_NET_TURN_CAP) ||
+	    probe_ring(&ring, probe) != 0)
+		return false;
+	if (weiri_supply_open(&supply, &ring, 0, 1, sizeof(byte), true) != 0) {
+		weiri_ring_close(&ring);
+		return false;
+	}
+	weiri_supply_lend(&supply, byte);
+	if (probe_pair(fds) == 0) {
+		works = probe_incremental_on(&ring, fds, (const char *)byte);
+		/* It must be over before its buffer ends. */
+		close(fds[1]);
+		if (works)
+			(void)probe_result(&ring, PROBE_WAIT_NS, &flags);
+		close(fds[0]);
+	}
+	weiri_ring_close(&ring);
+	weiri_supply_close(&supply);
+	return works;
 }
 
 /* ---- accepting --------------------------------------------------------- */
@@ -221,20 +278,13 @@ probe_multishot_accept(const struct probe *probe)
 
 /* ---- sending ----------------------------------------------------------- */
 
-/* The completion of a send as uring_send.c makes them, or -ETIME: none. */
+/* Submits; the completion that is there then, or -ETIME: none. */
 static int
-probe_send_once(struct weiri_ring *ring, int fd, const void *data, size_t bytes)
+probe_at_once(struct weiri_ring *ring)
 {
-	struct io_uring_sqe *entry = weiri_ring_entry(ring);
 	const struct io_uring_cqe *cqe;
 	int result = -ETIME;
 
-	entry->opcode = IORING_OP_SEND;
-	entry->fd = fd;
-	entry->addr = (uint64_t)(uintptr_t)data;
-	entry->len = (uint32_t)bytes;
-	entry->flags = IOSQE_CQE_SKIP_SUCCESS;
-	entry->msg_flags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
 	if (weiri_ring_submit(ring) != 0)
 		return -EIO;
 	cqe = weiri_ring_completion(ring, 0);
@@ -243,6 +293,21 @@ probe_send_once(struct weiri_ring *ring, int fd, const void *data, size_t bytes)
 		weiri_ring_seen(ring);
 	}
 	return result;
+}
+
+/* The completion of a send as uring_send.c makes them, or -ETIME: none. */
+static int
+probe_send_once(struct weiri_ring *ring, int fd, const void *data, size_t bytes)
+{
+	struct io_uring_sqe *entry = weiri_ring_entry(ring);
+
+	entry->opcode = IORING_OP_SEND;
+	entry->fd = fd;
+	entry->addr = (uint64_t)(uintptr_t)data;
+	entry->len = (uint32_t)bytes;
+	entry->flags = IOSQE_CQE_SKIP_SUCCESS;
+	entry->msg_flags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
+	return probe_at_once(ring);
 }
 
 /* One that is whole says nothing, one cut short says how much, one that found
@@ -283,6 +348,171 @@ probe_ring_send(const struct probe *probe)
 	return works;
 }
 
+/* ---- direct descriptors -------------------------------------------------- */
+
+/* A listening TCP socket, since other kinds have none of the commands, and a
+ * socket that is connected to it. */
+static bool
+probe_connect(int fds[2])
+{
+	const struct timeval limit = {.tv_sec = 1};
+	struct sockaddr_in name = {
+	    .sin_family = AF_INET,
+	    .sin_addr = {htonl(INADDR_LOOPBACK)},
+	};
+	socklen_t bytes = sizeof(name);
+
+	for (int i = 0; i < 2; i++)
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return fds[0] >= 0 && fds[1] >= 0 &&
+	       setsockopt(fds[1], SOL_SOCKET, SO_RCVTIMEO, &limit,
+		   sizeof(limit)) == 0 &&
+	       bind(fds[0], (void *)&name, bytes) == 0 &&
+	       getsockname(fds[0], (void *)&name, &bytes) == 0 &&
+	       listen(fds[0], 1) == 0 &&
+	       connect(fds[1], (void *)&name, bytes) == 0;
+}
+
+static void
+probe_disconnect(const int fds[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static struct io_uring_sqe *
+probe_direct_entry(struct weiri_ring *ring, uint8_t opcode, int index)
+{
+	struct io_uring_sqe *entry = weiri_ring_entry(ring);
+
+	entry->opcode = opcode;
+	entry->fd = index;
+	entry->flags = IOSQE_FIXED_FILE;
+	return entry;
+}
+
+/* What uring_direct.c does with a place in the table; all of it at once. */
+static bool
+probe_direct_use(struct weiri_ring *ring, int index, int peer)
+{
+	static const struct linger now = {.l_onoff = 1, .l_linger = 0};
+	struct sockaddr_in name;
+	struct io_uring_sqe *entry;
+	char byte = 0;
+
+	entry = probe_direct_entry(ring, IORING_OP_RECV, index);
+	entry->addr = (uint64_t)(uintptr_t)&byte;
+	entry->len = 1;
+	entry->msg_flags = MSG_DONTWAIT;
+	if (probe_at_once(ring) != -EAGAIN)
+		return false;
+	entry = probe_direct_entry(ring, IORING_OP_SEND, index);
+	entry->addr = (uint64_t)(uintptr_t)&byte;
+	entry->len = 1;
+	entry->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+	if (probe_at_once(ring) != 1 || recv(peer, &byte, 1, 0) != 1)
+		return false;
+	entry = probe_direct_entry(ring, IORING_OP_URING_CMD, index);
+	weiri_ring_command(entry, WEIRI_RING_SIOCOUTQ, 0, NULL, 0);
+	if (probe_at_once(ring) < 0)
+		return false;
+	entry = probe_direct_entry(ring, IORING_OP_URING_CMD, index);
+	weiri_ring_command(
+	    entry, WEIRI_RING_GETSOCKOPT, SO_PEERNAME, &name, sizeof(name));
+	if (probe_at_once(ring) != sizeof(name))
+		return false;
+	entry = probe_direct_entry(ring, IORING_OP_URING_CMD, index);
+	weiri_ring_command(
+	    entry, WEIRI_RING_SETSOCKOPT, SO_LINGER, &now, sizeof(now));
+	entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	entry = weiri_ring_entry(ring);
+	entry->opcode = IORING_OP_CLOSE;
+	entry->file_index = (uint32_t)index + 1;
+	entry->flags = IOSQE_CQE_SKIP_SUCCESS;
+	return probe_at_once(ring) == -ETIME && recv(peer, &byte, 1, 0) == -1 &&
+	       errno == ECONNRESET;
+}
+
+static bool
+probe_direct_on(struct weiri_ring *ring, const int fds[2])
+{
+	struct io_uring_sqe *entry;
+	uint32_t flags;
+	int index;
+
+	if (weiri_ring_table_open(ring, 1) != 0)
+		return false;
+	entry = weiri_ring_entry(ring);
+	entry->opcode = IORING_OP_ACCEPT;
+	entry->fd = fds[0];
+	entry->accept_flags = SOCK_NONBLOCK;
+	entry->file_index = IORING_FILE_INDEX_ALLOC;
+	index = probe_result(ring, PROBE_WAIT_NS, &flags);
+	return index == 0 && probe_direct_use(ring, index, fds[1]);
+}
+
+static bool
+probe_direct(const struct probe *probe)
+{
+	struct weiri_ring ring;
+	bool works = false;
+	int fds[2];
+
+	/* For receives and questions as for sends. */
+	if (!(probe->features & WEIR_NET_RING_SEND) ||
+	    probe_ring(&ring, probe) != 0)
+		return false;
+	works = probe_connect(fds) && probe_direct_on(&ring, fds);
+	probe_disconnect(fds);
+	weiri_ring_close(&ring);
+	return works;
+}
+
+/* ---- sends without a copy ------------------------------------------------ */
+
+/* The result comes at once, and the notification when the network is done. */
+static bool
+probe_zero_copy_on(struct weiri_ring *ring, int fd, uint8_t opcode)
+{
+	struct iovec iov = {(void *)(uintptr_t) "", 1};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct io_uring_sqe *entry = weiri_ring_entry(ring);
+	uint32_t flags;
+
+	entry->opcode = opcode;
+	entry->fd = fd;
+	entry->addr = (uint64_t)(uintptr_t)(opcode == IORING_OP_SEND_ZC
+						? iov.iov_base
+						: (void *)&message);
+	entry->len = 1;
+	entry->ioprio = WEIRI_RING_REPORT_USAGE;
+	entry->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+	if (probe_at_once(ring) != 1)
+		return false;
+	/* Its result says how, and is negative as a number. */
+	(void)probe_result(ring, PROBE_WAIT_NS, &flags);
+	return (flags & IORING_CQE_F_NOTIF) != 0;
+}
+
+static bool
+probe_zero_copy(const struct probe *probe)
+{
+	struct weiri_ring ring;
+	bool works = false;
+	int fds[2];
+
+	if (!(probe->features & WEIR_NET_RING_SEND) ||
+	    probe_ring(&ring, probe) != 0)
+		return false;
+	works = probe_connect(fds) && weiri_ring_wait(&ring, 0) == 0 &&
+		probe_zero_copy_on(&ring, fds[1], IORING_OP_SEND_ZC) &&
+		probe_zero_copy_on(&ring, fds[1], IORING_OP_SENDMSG_ZC);
+	probe_disconnect(fds);
+	weiri_ring_close(&ring);
+	return works;
+}
+
 /* ---- all of it --------------------------------------------------------- */
 
 /* In an order in which each may use those before it. */
@@ -296,6 +526,9 @@ static const struct {
     {WEIR_NET_MULTISHOT_RECEIVE, probe_multishot_receive},
     {WEIR_NET_TURN_CAP, probe_turn_cap},
     {WEIR_NET_RING_SEND, probe_ring_send},
+    {WEIR_NET_INCREMENTAL, probe_incremental},
+    {WEIR_NET_DIRECT, probe_direct},
+    {WEIR_NET_ZERO_COPY, probe_zero_copy},
 };
 
 static void

@@ -124,7 +124,7 @@ room_behind_carry(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 	return carry->buffer;
 }
 
-/* With unsent bytes, no more than the quota leaves, so that they stay within it
+/* With unsent bytes, or sent ones that the system still reads, no more than the quota leaves, so that they stay within it
  * whatever the handler answers.  In steps of the tiers: what is asked for must
  * not be rounded up. */
 static uint32_t
@@ -150,7 +150,7 @@ weiri_conn_room(struct weir_conn *conn, uint32_t *offset, uint32_t *room)
 
 	const struct weir_net_config *config = &conn->loop->net->config;
 	uint32_t bytes = conn->hint;
-	if (WEIR_UNLIKELY(conn->ops != NULL))
+	if (WEIR_UNLIKELY(conn->ops != NULL || weiri_conn_awaits(conn)))
 		bytes = room_allowance(conn);
 	struct weir_buffer *buffer = room_buffer(conn, bytes);
 	if (WEIR_UNLIKELY(buffer == NULL) &&

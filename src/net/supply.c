@@ -24,6 +24,7 @@
  *      that published something.
  */
 #include "net/ring.h"
+#include "net/view.h"
 
 #include "base/bits.h"
 #include "pools/buffer_kernel.h"
@@ -35,20 +36,27 @@
 #include <unistd.h>
 
 #define SUPPLY_WINDOW_MIN 16
+#define SUPPLY_PARTS_MIN 2 /* of those that many receives share */
 
 /* Passes after which a window that was too large shrinks. */
 #define SUPPLY_PERIOD 512
+
+/* Or so many tenths of a second, in a loop that has hardly any passes. */
+#define SUPPLY_TICKS 10
 
 /* Of a limited engine's memory, what the supplies of a size may withhold. */
 #define SUPPLY_LIMIT_PART 8
 
 static int
-supply_register(struct weiri_supply *supply, const struct weiri_ring *ring)
+supply_register(struct weiri_supply *supply, const struct weiri_ring *ring,
+    bool incremental)
 {
 	struct io_uring_buf_reg reg = {
 	    .ring_addr = (uint64_t)(uintptr_t)supply->shared,
 	    .ring_entries = supply->entries,
 	    .bgid = supply->group,
+	    /* Later headers name this field flags. */
+	    .pad = incremental ? WEIRI_RING_INCREMENTAL : 0,
 	};
 
 	return syscall(__NR_io_uring_register, ring->fd,
@@ -59,8 +67,9 @@ supply_register(struct weiri_supply *supply, const struct weiri_ring *ring)
 
 int
 weiri_supply_open(struct weiri_supply *supply, struct weiri_ring *ring,
-    uint16_t group, uint16_t most, uint32_t bytes)
+    uint16_t group, uint16_t most, uint32_t bytes, bool incremental)
 {
+	uint16_t least = incremental ? SUPPLY_PARTS_MIN : SUPPLY_WINDOW_MIN;
 	size_t page = weiri_os_page_bytes();
 	size_t shared = most * sizeof(struct io_uring_buf);
 	int error = -ENOMEM;
@@ -71,17 +80,20 @@ weiri_supply_open(struct weiri_supply *supply, struct weiri_ring *ring,
 	    .free_ids = calloc(most, sizeof(uint16_t)),
 	    .entries = most,
 	    .group = group,
-	    .window = most < SUPPLY_WINDOW_MIN ? most : SUPPLY_WINDOW_MIN,
+	    .filled = incremental ? calloc(most, sizeof(uint32_t)) : NULL,
+	    .window = most < least ? most : least,
 	    .window_max = most,
 	    .bytes = bytes,
+	    .turn_bytes = bytes,
 	};
 	supply->window_min = supply->window;
 	if (supply->shared != NULL && supply->buffers != NULL &&
-	    supply->free_ids != NULL) {
+	    supply->free_ids != NULL &&
+	    (supply->filled != NULL || !incremental)) {
 		memset(supply->shared, 0, shared);
 		for (uint16_t id = 0; id < most; id++)
 			supply->free_ids[id] = id;
-		error = supply_register(supply, ring);
+		error = supply_register(supply, ring, incremental);
 	}
 	if (error != 0)
 		weiri_supply_close(supply);
@@ -97,16 +109,20 @@ weiri_supply_close(struct weiri_supply *supply)
 		if (buffer == NULL)
 			continue;
 		weiri_buffer_take_back(buffer);
-		weir_buffer_release(buffer);
+		if (supply->net != NULL)
+			weiri_view_end(buffer);
+		else
+			weir_buffer_release(buffer);
 	}
+	free(supply->filled);
 	free(supply->buffers);
 	free(supply->free_ids);
 	free(supply->shared);
 	*supply = (struct weiri_supply){.shared = NULL};
 }
 
-struct weir_buffer *
-weiri_supply_take(struct weiri_supply *supply, uint16_t id)
+static struct weir_buffer *
+supply_take(struct weiri_supply *supply, uint16_t id)
 {
 	struct weir_buffer *buffer = supply->buffers[id];
 
@@ -117,6 +133,33 @@ weiri_supply_take(struct weiri_supply *supply, uint16_t id)
 	supply->published--;
 	supply->used++;
 	return buffer;
+}
+
+static struct weir_buffer *
+supply_take_part(
+    struct weiri_supply *supply, uint16_t id, const struct io_uring_cqe *cqe)
+{
+	struct weir_buffer *whole = supply->buffers[id];
+	uint32_t offset = supply->filled[id];
+	uint32_t bytes = cqe->res > 0 ? (uint32_t)cqe->res : 0;
+	struct weir_buffer *part;
+
+	WEIR_ASSERT(whole != NULL && bytes <= whole->bytes - offset);
+	part = weiri_view_make(whole, offset, bytes);
+	supply->filled[id] = offset + bytes;
+	if (!(cqe->flags & WEIRI_RING_BUF_MORE))
+		weiri_view_end(supply_take(supply, id));
+	return part;
+}
+
+struct weir_buffer *
+weiri_supply_take(struct weiri_supply *supply, const struct io_uring_cqe *cqe)
+{
+	uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+
+	return WEIR_LIKELY(supply->net == NULL)
+		   ? supply_take(supply, id)
+		   : supply_take_part(supply, id, cqe);
 }
 
 void
@@ -143,8 +186,32 @@ weiri_supply_adapt(struct weiri_supply *supply)
 	if (++supply->passes < SUPPLY_PERIOD)
 		return;
 	supply->window = wanted;
-	supply->passes = 0;
+	supply->passes = supply->ticks = 0;
 	supply->peak = 0;
+}
+
+/* Without a receive armed there is none that could have filled a buffer which
+ * nobody has looked at: what lies in them is old. */
+static void
+supply_rest(struct weiri_supply *supply)
+{
+	if (supply->armed > 0 || supply->rested == supply->tail ||
+	    supply->net != NULL) /* others read what is in those */
+		return;
+	supply->rested = supply->tail;
+	for (uint16_t id = 0; id < supply->entries; id++)
+		if (supply->buffers[id] != NULL)
+			weiri_buffer_forget(supply->buffers[id]);
+}
+
+void
+weiri_supply_maintain(struct weiri_supply *supply)
+{
+	if (supply->shared == NULL || ++supply->ticks < SUPPLY_TICKS)
+		return;
+	supply->passes = SUPPLY_PERIOD - 1;
+	weiri_supply_adapt(supply);
+	supply_rest(supply);
 }
 
 /* 0: none. */
@@ -197,6 +264,18 @@ weiri_supply_lend(struct weiri_supply *supply, unsigned char *data)
 	__atomic_store_n(&supply->shared->tail, 1, __ATOMIC_RELEASE);
 }
 
+/* The front is view.c's. */
+static void
+supply_begin_parts(struct weiri_supply *supply, uint16_t tail, uint16_t id)
+{
+	struct weir_buffer *whole = supply->buffers[id];
+
+	weiri_view_begin(supply->net, whole);
+	supply->filled[id] = WEIRI_VIEW_HEAD;
+	supply_publish(supply, tail, whole->data + WEIRI_VIEW_HEAD,
+	    whole->bytes - WEIRI_VIEW_HEAD, id);
+}
+
 void
 weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
 {
@@ -216,6 +295,8 @@ weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
 		/* All of it, which may be more than was asked for: full is
 		 * what tells of a peer that sends much. */
 		supply_publish(supply, tail, buffer->data, buffer->bytes, id);
+		if (WEIR_UNLIKELY(supply->net != NULL))
+			supply_begin_parts(supply, tail, id);
 		tail++;
 	}
 	if (tail != supply->tail) {

@@ -9,6 +9,9 @@
  * ones go back.  A peer that reads at all moves its tail sooner than that, and
  * pays nothing.
  *
+ * Where a slice is part of a buffer that is shared (view.c), that is done at once,
+ * since it pins more than its charge says.
+ *
  * The bytes of one slice go into a few buffers of decreasing size, since the
  * smallest that holds all could be as large as the one it is in.  A buffer that
  * others hold too, as in a broadcast, stays: a copy of it would be more memory,
@@ -16,11 +19,12 @@
  *
  * Invariants:
  *  T1  Neither the order of the bytes, nor that of the reports, changes.
- *  T2  charge goes down by what is given back less what is taken, or nothing
- *      changes at all.
+ *  T2  charge changes by what is taken less what is given back, or nothing changes
+ *      at all.
  *  T3  exact: its slices are not worth a copy.
  */
 #include "net/engine.h"
+#include "net/view.h"
 
 #include <string.h>
 
@@ -47,6 +51,9 @@ tail_is_worth_it(const struct weir_slice *slice)
 {
 	uint32_t pinned = slice->buffer->bytes;
 
+	if (weiri_is_view(slice->buffer))
+		return slice->bytes > 0 &&
+		       weir_buffer_references(slice->buffer) == 1;
 	if (slice->bytes == 0 || pinned > WEIR_NET_BUFFER_BYTES_MAX ||
 	    weir_buffer_references(slice->buffer) != 1)
 		return false;
@@ -94,7 +101,8 @@ tail_copy_slice(struct weir_conn *conn, const struct weir_slice *slice,
 		rest -= bytes;
 		taken += buffer->bytes;
 	}
-	if (count == 0 || rest > 0 || taken >= slice->buffer->bytes) {
+	if (count == 0 || rest > 0 ||
+	    (taken >= slice->buffer->bytes && !weiri_is_view(slice->buffer))) {
 		tail_release(piece, count);
 		copy->piece[copy->count++] = *slice;
 		return;
@@ -188,12 +196,35 @@ weiri_tail_detach(struct weir_conn *conn)
 {
 	struct weiri_op **link = &conn->ops;
 
-	/* The newest is exact only if all are. */
-	if (conn->ops == NULL || conn->ops_last->exact)
+	/* The newest is exact only if all are, or it was shared. */
+	if (conn->ops == NULL ||
+	    (conn->ops_last->exact && conn->loop->net->views == NULL))
 		return;
 	while (*link != NULL) {
 		struct weiri_op *op = *link;
 		if (!op->exact)
+			tail_detach_op(conn, link);
+		link = &op->next;
+	}
+}
+
+static bool
+tail_is_shared(const struct weiri_op *op)
+{
+	for (size_t i = op->done; i < op->count; i++)
+		if (weiri_is_view(op->slice[i].buffer))
+			return true;
+	return false;
+}
+
+void
+weiri_tail_unshare(struct weir_conn *conn)
+{
+	struct weiri_op **link = &conn->ops;
+
+	while (*link != NULL) {
+		struct weiri_op *op = *link;
+		if (!op->exact && tail_is_shared(op))
 			tail_detach_op(conn, link);
 		link = &op->next;
 	}

@@ -29,6 +29,7 @@
 /* Buffers for those who send little, and for those who fill large ones. */
 #define URING_SMALL 512
 #define URING_LARGE 8
+#define URING_SHARED 16 /* of 64 KiB, which many receives share */
 
 /* Connections accepted or refused by calls before the rest has its turn. */
 #define URING_ACCEPTS 64
@@ -50,6 +51,10 @@ weiri_uring_entry(struct weir_loop *loop, uint8_t opcode, int fd,
 	entry->opcode = opcode;
 	entry->fd = fd;
 	entry->user_data = weiri_uring_data(handle, tag);
+	if (WEIR_UNLIKELY(weiri_fd_is_direct(fd))) {
+		entry->fd = weiri_fd_direct(fd);
+		entry->flags = IOSQE_FIXED_FILE;
+	}
 	return entry;
 }
 
@@ -86,15 +91,22 @@ weiri_uring_poll(struct weir_loop *loop, int fd, uint32_t events,
 static bool
 uring_accept_arm(struct weir_listener *listener)
 {
-	struct io_uring_sqe *entry = weiri_uring_entry(listener->loop,
-	    IORING_OP_ACCEPT, listener->fd, listener, URING_TAG_MAIN);
+	struct uring *uring = weiri_uring_of(listener->loop);
+	bool direct = uring->direct < uring->table;
+	struct io_uring_sqe *entry =
+	    weiri_uring_entry(listener->loop, IORING_OP_ACCEPT, listener->fd,
+		listener, direct ? URING_TAG_DIRECT : URING_TAG_MAIN);
 
 	if (entry == NULL)
 		return false;
 	if (listener->loop->net->features & WEIR_NET_MULTISHOT_ACCEPT)
 		entry->ioprio = IORING_ACCEPT_MULTISHOT;
-	entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-	weiri_uring_of(listener->loop)->accepts++;
+	entry->accept_flags = SOCK_NONBLOCK;
+	if (direct)
+		entry->file_index = IORING_FILE_INDEX_ALLOC;
+	else
+		entry->accept_flags |= SOCK_CLOEXEC;
+	uring->accepts++;
 	return true;
 }
 
@@ -117,7 +129,8 @@ uring_listener_start(struct weir_listener *listener)
 static void
 uring_listener_stop(struct weir_listener *listener)
 {
-	static const enum uring_tag tags[] = {URING_TAG_MAIN, URING_TAG_POLL};
+	static const enum uring_tag tags[] = {
+	    URING_TAG_MAIN, URING_TAG_POLL, URING_TAG_DIRECT};
 
 	for (size_t i = 0; i < WEIRI_COUNT_OF(tags); i++) {
 		struct io_uring_sqe *entry =
@@ -133,10 +146,15 @@ uring_listener_stop(struct weir_listener *listener)
 static bool
 uring_quiet(struct weir_loop *loop)
 {
-	const struct uring *uring = weiri_uring_of(loop);
+	struct uring *uring = weiri_uring_of(loop);
 
-	if (uring->accepts == 0 || !uring->ring.enabled)
-		return true;
+	if (uring->accepts == 0 || !uring->ring.enabled) {
+		/* Those that close a place in the table. */
+		weiri_uring_close_late(loop);
+		if (uring->ring.enabled && !uring->ring.dead)
+			(void)weiri_ring_submit(&uring->ring);
+		return weiri_uring_zero_over(loop);
+	}
 	if (weiri_ring_completion(&uring->ring, 0) != NULL)
 		return false;
 	WEIRI_LIST_FOR(node, &loop->listeners)
@@ -176,22 +194,45 @@ uring_accept_again(struct weir_listener *listener, int error)
 		weiri_listener_pause(listener, "accepting paused, queue full");
 }
 
-static void
-uring_accepted(struct weir_listener *listener, const struct io_uring_cqe *cqe)
+/* An accept into a full table has lost its connection; false: it has not, or it
+ * was not that. */
+static bool
+uring_accept_lost(struct weir_listener *listener, int result)
 {
+	const struct uring *uring = weiri_uring_of(listener->loop);
+
+	if (result != -ENFILE || uring->direct < uring->table)
+		return false;
+	weiri_listener_lost_one(listener);
+	return true;
+}
+
+static void
+uring_accepted(struct weir_listener *listener, const struct io_uring_cqe *cqe,
+    enum uring_tag tag)
+{
+	struct uring *uring = weiri_uring_of(listener->loop);
+	bool direct = tag == URING_TAG_DIRECT;
+	int error = cqe->res < 0 ? cqe->res : -EINTR;
+	int fd = direct ? weiri_fd_direct(cqe->res) : cqe->res;
+
 	if (!(cqe->flags & IORING_CQE_F_MORE))
-		weiri_uring_of(listener->loop)->accepts--;
+		uring->accepts--;
+	if (direct && cqe->res >= 0)
+		WEIRI_STORE(&uring->direct, uring->direct + 1);
 	if (!listener->accepting) {
 		if (cqe->res >= 0)
-			weiri_socket_reset(cqe->res);
+			weiri_uring_close(listener->loop, fd, true);
 		return;
 	}
 	if (cqe->res >= 0)
-		weiri_listener_accepted(listener, cqe->res);
-	else if (cqe->res == -ECANCELED)
+		weiri_listener_accepted(listener, fd);
+	else if (error == -ECANCELED)
 		return; /* by a stop before this start */
+	else if (direct && uring_accept_lost(listener, error))
+		error = -EINTR; /* the next is none of the table's */
 	if (!(cqe->flags & IORING_CQE_F_MORE))
-		uring_accept_again(listener, cqe->res < 0 ? cqe->res : -EINTR);
+		uring_accept_again(listener, error);
 }
 
 static void
@@ -222,8 +263,11 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 	/* The first byte of each handle is its kind. */
 	uint8_t *handle = (uint8_t *)(uintptr_t)(cqe->user_data - tag);
 
-	if (WEIR_UNLIKELY(tag >= URING_TAG_NONE))
+	if (WEIR_UNLIKELY(tag >= URING_TAG_NONE)) {
+		if (tag == URING_TAG_ZERO)
+			weiri_uring_zero_notified(loop, cqe);
 		return; /* or read already (uring_send.c) */
+	}
 	if (WEIR_LIKELY(*handle == WEIRI_HANDLE_CONN)) {
 		if (WEIR_LIKELY(tag == URING_TAG_MAIN))
 			weiri_uring_received((void *)handle, cqe);
@@ -236,10 +280,10 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 			weiri_uring_check_stopped((void *)handle);
 		}
 	} else if (*handle == WEIRI_HANDLE_LISTENER) {
-		if (tag == URING_TAG_MAIN)
-			uring_accepted((void *)handle, cqe);
-		else
+		if (tag == URING_TAG_POLL)
 			uring_accept_watched((void *)handle, cqe->res);
+		else
+			uring_accepted((void *)handle, cqe, tag);
 	} else {
 		uring_woken(loop, cqe);
 	}
@@ -269,7 +313,9 @@ uring_pass(struct weir_loop *loop, int64_t timeout_ns)
 				weiri_supply_adapt(&uring->supply[i]);
 				weiri_supply_fill(&uring->supply[i], loop);
 			}
-	if (!weiri_list_empty(&uring->resumed))
+	if (WEIR_UNLIKELY(uring->late_count > 0))
+		weiri_uring_close_late(loop);
+	if (!weiri_list_empty(&uring->resumed) || uring->late_count > 0)
 		timeout_ns = 0;
 	error = weiri_ring_wait(ring, timeout_ns);
 	loop->now_ns = weiri_os_now_ns();
@@ -298,6 +344,7 @@ uring_loop_finish(struct weir_loop *loop)
 		close(loop->wake.fd);
 	if (uring == NULL)
 		return;
+	weiri_uring_zero_finish(loop);
 	weiri_ring_close(&uring->ring);
 	for (int i = 0; i < URING_GROUPS; i++)
 		weiri_supply_close(&uring->supply[i]);
@@ -316,6 +363,24 @@ uring_has_large(const struct weir_net_config *config)
 		   config->buffer_limit_bytes / 16 >= all);
 }
 
+/* A buffer for each receive, or large ones that many share. */
+static int
+uring_open_small(struct weir_loop *loop, struct uring *uring)
+{
+	struct weiri_supply *supply = &uring->supply[URING_GROUP_SMALL];
+	uint32_t least = loop->net->config.receive_bytes_min;
+	int error;
+
+	if (!(loop->net->features & WEIR_NET_INCREMENTAL))
+		return weiri_supply_open(supply, &uring->ring,
+		    URING_GROUP_SMALL, URING_SMALL, least, false);
+	error = weiri_supply_open(supply, &uring->ring, URING_GROUP_SMALL,
+	    URING_SHARED, WEIR_NET_BUFFER_BYTES_MAX, true);
+	supply->turn_bytes = least;
+	supply->net = loop->net;
+	return error;
+}
+
 static int
 uring_open(struct weir_loop *loop, struct uring *uring)
 {
@@ -324,16 +389,16 @@ uring_open(struct weir_loop *loop, struct uring *uring)
 	int error = weiri_ring_open(&uring->ring, URING_ENTRIES,
 	    URING_COMPLETIONS, (features & WEIR_NET_DEFERRED) != 0);
 
+	if (error == 0)
+		weiri_uring_table_open(loop);
 	if (!(features & WEIR_NET_BUFFER_RING))
 		return error;
 	if (error == 0)
-		error = weiri_supply_open(&uring->supply[URING_GROUP_SMALL],
-		    &uring->ring, URING_GROUP_SMALL, URING_SMALL,
-		    config->receive_bytes_min);
+		error = uring_open_small(loop, uring);
 	if (error == 0 && uring_has_large(config))
 		error = weiri_supply_open(&uring->supply[URING_GROUP_LARGE],
 		    &uring->ring, URING_GROUP_LARGE, URING_LARGE,
-		    config->receive_bytes_max);
+		    config->receive_bytes_max, false);
 	return error;
 }
 
@@ -347,6 +412,10 @@ uring_loop_start(struct weir_loop *loop)
 		return -ENOMEM;
 	uring->ring.fd = -1;
 	weiri_list_init(&uring->resumed);
+	weiri_uring_zero_init(uring);
+	uring->zero_bytes = loop->net->features & WEIR_NET_ZERO_COPY
+				? loop->net->config.zero_copy_bytes
+				: UINT32_MAX;
 	loop->events = uring;
 	error = uring_open(loop, uring);
 	if (error != 0)
@@ -363,6 +432,13 @@ uring_loop_start(struct weir_loop *loop)
 undo:
 	uring_loop_finish(loop);
 	return error;
+}
+
+static void
+uring_maintain(struct weir_loop *loop)
+{
+	for (int i = 0; i < URING_GROUPS; i++)
+		weiri_supply_maintain(&weiri_uring_of(loop)->supply[i]);
 }
 
 static void
@@ -385,8 +461,11 @@ const struct weiri_backend weiri_backend_uring = {
     .conn_send = weiri_uring_conn_send,
     .sends_end = weiri_uring_sends_end,
     .conn_linger = weiri_uring_conn_linger,
-    .conn_delivered = weiri_socket_delivered,
+    .conn_delivered = weiri_uring_conn_delivered,
+    .conn_moves = weiri_uring_zero_moves,
+    .refuse = weiri_uring_refuse,
     .quiet = uring_quiet,
     .wait = uring_pass,
     .wake = uring_wake,
+    .maintain = uring_maintain,
 };

@@ -36,6 +36,10 @@ enum uring_tag {
 	URING_TAG_CANCEL = 3, /* of a receive or watch */
 	URING_TAG_NONE = 4,   /* nobody cares */
 	URING_TAG_SEND = 5,   /* with an index of the batch for a handle */
+	URING_TAG_NOW = 6,    /* without a handle: uring_direct.c */
+	/* Of a listener: accepts into the table. */
+	URING_TAG_DIRECT = URING_TAG_WATCH,
+	URING_TAG_ZERO = 7, /* of a struct uring_zero */
 	URING_TAGS = 7,
 };
 
@@ -49,6 +53,15 @@ static_assert(offsetof(struct weir_loop, wake) % (1 << URING_TAG_BITS) == 0,
 #define URING_MESSAGES 64
 #define URING_VECTORS 1024
 
+/* Places that wait for an entry to be closed with. */
+#define URING_LATE 64
+
+/* Slices of a send without a copy; and lists of those. */
+#define URING_ZERO_SLICES 16
+#define URING_ZERO_LISTS 64
+
+struct uring_zero;
+
 /* The sends of a round (uring_send.c). */
 struct uring_batch {
 	uint32_t count;    /* of send, queued and not submitted */
@@ -60,6 +73,7 @@ struct uring_batch {
 		size_t bytes;
 		int64_t result; /* of a completion */
 		uint32_t slices;
+		struct uring_zero *zero; /* without a copy */
 	} send[URING_BATCH];
 	struct msghdr message[URING_MESSAGES];
 	struct iovec iov[URING_VECTORS];
@@ -73,6 +87,16 @@ struct uring {
 	struct weiri_list resumed; /* conn->waiting; whose stash may be handed
 				      on, or who found the queue full */
 	uint32_t accepts;          /* of listeners, with the kernel */
+	uint32_t table;            /* places for direct descriptors */
+	uint32_t direct;           /* taken; others may read it */
+	uint32_t late_count;       /* places to be closed: the queue was full */
+	uint32_t late[URING_LATE];
+	uint32_t zero_bytes; /* least of a send without a copy */
+	uint32_t zeros;      /* on the lists below */
+	uint32_t zero_spares;
+	uint64_t zero_rest_ns; /* none before */
+	struct weiri_list zero_spare;
+	struct weiri_list zero[URING_ZERO_LISTS];
 	struct uring_batch batch;
 };
 
@@ -88,9 +112,23 @@ weiri_uring_data(const void *handle, enum uring_tag tag)
 	return (uint64_t)(uintptr_t)handle | tag;
 }
 
+/* A completion that comes at once must not be put aside by the kernel, where it
+ * could not be read before all others.  What is queued may bring some, too. */
+#define URING_EACH 4
+
+WEIRI_INLINE bool
+weiri_uring_has_room(const struct weiri_ring *ring)
+{
+	return ring->enabled && !ring->dead && !weiri_ring_overflown(ring) &&
+	       weiri_ring_unseen(ring) + URING_BATCH +
+		       URING_EACH * weiri_ring_pending(ring) <=
+		   ring->cq_mask;
+}
+
 /* ---- uring.c --------------------------------------------------------- */
 
-/* The next entry, filled so far; or NULL when the queue is full. */
+/* The next entry, filled so far; or NULL when the queue is full.  @fd may be a
+ * direct one; other flags than that are added to those there. */
 struct io_uring_sqe *weiri_uring_entry(struct weir_loop *loop, uint8_t opcode,
     int fd, const void *handle, enum uring_tag tag);
 
@@ -135,7 +173,78 @@ void weiri_uring_restash(struct weir_conn *conn, struct weir_slice slice);
 /* There is room to send, or the poll for that was ended. */
 void weiri_uring_polled(struct weir_conn *conn);
 
+/* ---- uring_direct.c -------------------------------------------------- */
+
+/* Makes the loop's table if direct descriptors are used. */
+void weiri_uring_table_open(struct weir_loop *loop);
+
+/* Submits @entry, the newest, and returns its result; -EBUSY: not now.  For what
+ * is over when it is submitted. */
+int weiri_uring_now(struct weir_loop *loop, struct io_uring_sqe *entry);
+
+/* As recv() without waiting: bytes or -errno. */
+ssize_t weiri_uring_recv(struct weir_conn *conn, void *data, size_t bytes);
+
+/* weiri_ring_command() of a direct descriptor, and its result. */
+int weiri_uring_ask(struct weir_conn *conn, uint32_t command, int option,
+    void *value, uint32_t bytes);
+
+/* Bytes sent and not acknowledged, or -errno; -EBUSY: not now. */
+int weiri_uring_unacknowledged(struct weir_conn *conn);
+
+/* As weiri_socket_discard(). */
+void weiri_uring_discard(struct weir_conn *conn);
+
+/* Ends the stream; false: it is gone. */
+bool weiri_uring_shutdown(struct weir_loop *loop, int fd);
+
+void weiri_uring_close(struct weir_loop *loop, int fd, bool reset);
+
+/* Closes the places that found the queue full. */
+void weiri_uring_close_late(struct weir_loop *loop);
+
+/* ---- uring_zero.c ---------------------------------------------------- */
+
+void weiri_uring_zero_init(struct uring *uring);
+
+/* May the connection's next send go without a copy? */
+bool weiri_uring_zero_suits(struct weir_conn *conn);
+
+/* Makes @entry, which sends the first @count unsent slices as the batch's
+ * @index, such a send; NULL, and nothing changed: no memory. */
+struct uring_zero *weiri_uring_zero_begin(struct weir_conn *conn,
+    struct io_uring_sqe *entry, uint32_t index, uint32_t count);
+
+/* It was not submitted. */
+void weiri_uring_zero_undo(struct uring_zero *zero);
+
+/* Its result has come with @flags; returns its place in the batch. */
+uint32_t weiri_uring_zero_result(struct uring_zero *zero, uint32_t flags);
+
+/* What the result means for the send: bytes or -errno.  Sets *awaited to the
+ * bytes of buffers that are still read; 0: none, and @zero is gone. */
+int64_t weiri_uring_zero_sent(
+    struct uring_zero *zero, int64_t result, uint64_t *awaited);
+
+void weiri_uring_zero_notified(
+    struct weir_loop *loop, const struct io_uring_cqe *cqe);
+
+/* Has the peer's system taken more of what the connection awaits? */
+bool weiri_uring_zero_moves(struct weir_conn *conn);
+
+/* The connection ends before what it awaits; takes its socket. */
+void weiri_uring_zero_leave(struct weir_conn *conn);
+
+/* Of a loop that stops: has everything been notified? */
+bool weiri_uring_zero_over(struct weir_loop *loop);
+
+/* After the ring: of one that is closed, or failed. */
+void weiri_uring_zero_finish(struct weir_loop *loop);
+
 /* ---- and their parts of struct weiri_backend ------------------------- */
+
+void weiri_uring_refuse(struct weir_loop *loop, int fd);
+bool weiri_uring_conn_delivered(struct weir_conn *conn);
 
 int weiri_uring_conn_start(struct weir_conn *conn);
 bool weiri_uring_conn_stop(struct weir_conn *conn);

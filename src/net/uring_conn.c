@@ -60,22 +60,35 @@ uring_supply(const struct weir_conn *conn)
 		   : &uring->supply[URING_GROUP_SMALL];
 }
 
-/* Its peer sends more than the small buffers are for. */
+/* Its peer sends more than the small buffers are for.  What the system still
+ * reads of what was sent leaves no room for much more. */
 static bool
 uring_is_bulk(const struct weir_conn *conn)
 {
-	return conn->hint > conn->loop->net->config.receive_bytes_min;
+	return conn->hint > conn->loop->net->config.receive_bytes_min &&
+	       WEIR_LIKELY(!weiri_conn_awaits(conn));
+}
+
+/* Has the quota no room for all that a receive by itself may bring? */
+static bool
+uring_is_tight(const struct weir_conn *conn)
+{
+	uint32_t quota = conn->loop->net->config.send_quota_bytes;
+
+	return conn->interest & URING_POLLING ||
+	       (WEIR_UNLIKELY(weiri_conn_awaits(conn)) &&
+		   conn->charge > quota - quota / URING_RECEIVE_PARTS);
 }
 
 static void
 uring_cap(struct io_uring_sqe *entry, const struct weiri_supply *supply,
     uint32_t quota_bytes)
 {
-	entry->len = supply->bytes * URING_TURN;
+	entry->len = supply->turn_bytes * URING_TURN;
 	/* Since then the field is named optlen. */
 	entry->file_index = quota_bytes / URING_RECEIVE_PARTS;
-	if (entry->file_index < supply->bytes)
-		entry->file_index = supply->bytes;
+	if (entry->file_index < supply->turn_bytes)
+		entry->file_index = supply->turn_bytes;
 }
 
 static bool
@@ -87,11 +100,11 @@ uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 
 	if (entry == NULL)
 		return false;
-	entry->flags = IOSQE_BUFFER_SELECT;
+	entry->flags |= IOSQE_BUFFER_SELECT;
 	entry->buf_group = supply->group;
 	if (conn->interest & URING_BULK ||
 	    !(net->features & WEIR_NET_MULTISHOT_RECEIVE)) {
-		entry->len = supply->bytes;
+		entry->len = supply->turn_bytes;
 	} else {
 		entry->ioprio = IORING_RECV_MULTISHOT;
 		uring_cap(entry, supply, net->config.send_quota_bytes);
@@ -101,7 +114,8 @@ uring_arm_receive(struct weir_conn *conn, const struct weiri_supply *supply)
 
 /* A receive looks for a buffer before it looks for bytes, so with none it would
  * fail again and again; then a poll says when there is something.  So it does
- * while there is no room to send: then what is received has to fit the quota.
+ * while there is no room to send, or little: then what is received has to fit the
+ * quota.
  */
 static bool
 uring_arm(struct weir_conn *conn)
@@ -118,8 +132,7 @@ uring_arm(struct weir_conn *conn)
 	supply->armed++;
 	if (WEIR_UNLIKELY(supply->published == 0) && !weiri_net_is_short(loop))
 		weiri_supply_fill(supply, loop);
-	if (WEIR_LIKELY(
-		supply->published > 0 && !(conn->interest & URING_POLLING))) {
+	if (WEIR_LIKELY(supply->published > 0 && !uring_is_tight(conn))) {
 		armed = uring_arm_receive(conn, supply);
 	} else {
 		armed = weiri_uring_poll(
@@ -191,7 +204,7 @@ uring_is_right(const struct weir_conn *conn)
 
 	if (interest & URING_WATCHED)
 		return true;
-	return !(interest & URING_POLLING) &&
+	return !uring_is_tight(conn) &&
 	       (interest & URING_BULK) ==
 		   (uring_is_bulk(conn) ? URING_BULK : 0);
 }
@@ -328,11 +341,8 @@ uring_receive(struct weir_conn *conn, struct weir_buffer *buffer,
     uint32_t offset, uint32_t room)
 {
 	bool lent = weiri_lend_receive(buffer);
-	ssize_t result =
-	    recv(conn->fd, buffer->data + offset, room, MSG_DONTWAIT);
+	ssize_t result = weiri_uring_recv(conn, buffer->data + offset, room);
 
-	if (result < 0)
-		result = -errno;
 	weiri_lend_received(buffer, lent);
 	weiri_conn_received(conn, buffer, offset, room, result);
 }
@@ -467,10 +477,13 @@ weiri_uring_received(struct weir_conn *conn, const struct io_uring_cqe *cqe)
 		conn->interest &= (uint8_t)~URING_ARMED;
 		supply->armed--;
 	}
-	if (WEIR_LIKELY(cqe->flags & IORING_CQE_F_BUFFER))
-		buffer = weiri_supply_take(
-		    supply, (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT));
-	else if (result == -ENOBUFS)
+	if (WEIR_LIKELY(cqe->flags & IORING_CQE_F_BUFFER)) {
+		buffer = weiri_supply_take(supply, cqe);
+		if (WEIR_UNLIKELY(buffer == NULL)) {
+			weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);
+			result = -ECANCELED; /* the bytes are lost */
+		}
+	} else if (result == -ENOBUFS)
 		weiri_supply_ran_out(supply);
 	uring_arrived(conn, buffer, result);
 	weiri_uring_tune(conn);
@@ -486,7 +499,7 @@ weiri_uring_watched(struct weir_conn *conn, int result)
 	if (result == -ECANCELED)
 		;
 	else if (conn->state == WEIRI_CONN_LINGERING)
-		weiri_socket_discard(conn);
+		weiri_uring_discard(conn);
 	else if (conn->stash == NULL && uring_may_hand_on(conn))
 		uring_readable(conn);
 	weiri_uring_tune(conn);
@@ -556,7 +569,7 @@ bool
 weiri_uring_conn_linger(struct weir_conn *conn)
 {
 	uring_drop_stash(conn);
-	if (shutdown(conn->fd, SHUT_WR) != 0)
+	if (!weiri_uring_shutdown(conn->loop, conn->fd))
 		return false;
 	conn->interest |= URING_WANTED;
 	weiri_uring_tune(conn);
@@ -575,6 +588,11 @@ weiri_uring_conn_stop(struct weir_conn *conn)
 		uring_ask_to_stop(conn);
 		return false;
 	}
-	weiri_socket_end(conn);
+	if (WEIR_UNLIKELY(weiri_conn_awaits(conn)))
+		weiri_uring_zero_leave(conn);
+	else
+		weiri_uring_close(
+		    loop, conn->fd, (conn->flags & WEIRI_CONN_ABORT) != 0);
+	conn->fd = -1;
 	return true;
 }

@@ -57,13 +57,22 @@ static void
 uring_send_over(struct weir_conn *conn)
 {
 	weiri_conn_settle(conn);
-	if (WEIR_UNLIKELY(!(conn->interest & URING_ARMED)))
+	if (WEIR_UNLIKELY(
+		!(conn->interest & URING_ARMED) || weiri_conn_awaits(conn)))
 		weiri_uring_tune(conn);
 }
 
 static void
 uring_send_plain(struct weir_conn *conn)
 {
+	if (WEIR_UNLIKELY(weiri_fd_is_direct(conn->fd))) {
+		/* No call sends there. */
+		if (weiri_uring_of(conn->loop)->ring.dead)
+			weiri_conn_failed(conn, -EIO);
+		else
+			weiri_conn_queue(conn);
+		return;
+	}
 	weiri_socket_send(conn);
 	if (WEIR_UNLIKELY(conn->ops != NULL) &&
 	    conn->state != WEIRI_CONN_CLOSING)
@@ -81,19 +90,20 @@ weiri_uring_polled(struct weir_conn *conn)
 /* ---- filling ----------------------------------------------------------- */
 
 /* Does a batch go on, or may this be the first of one?  Then there must be
- * another, and room for what may be reported of as many as fit. */
+ * another, unless a call would not do, and room for what may be reported of as
+ * many as fit. */
 static bool
-send_joins(const struct weir_conn *conn, struct uring *uring)
+send_joins(const struct weir_conn *conn, struct uring *uring, bool zero)
 {
 	const struct weiri_ring *ring = &uring->ring;
 
 	if (WEIR_LIKELY(uring->batch.count > 0))
 		return true;
-	if (conn->next_sending == NULL ||
-	    !(conn->loop->net->features & WEIR_NET_RING_SEND))
+	if (conn->next_sending == NULL && !zero &&
+	    !weiri_fd_is_direct(conn->fd))
 		return false;
-	if (!ring->enabled || ring->dead || weiri_ring_overflown(ring) ||
-	    weiri_ring_unseen(ring) + URING_BATCH > ring->cq_mask)
+	if (!(conn->loop->net->features & WEIR_NET_RING_SEND) ||
+	    !weiri_uring_has_room(ring))
 		return false;
 	uring->batch.unseen = weiri_ring_unseen(ring);
 	return true;
@@ -108,13 +118,13 @@ send_entry(struct weir_loop *loop, uint8_t opcode, int fd, uint32_t index)
 	if (entry == NULL)
 		return NULL;
 	entry->user_data |= (uint64_t)index << URING_TAG_BITS;
-	entry->flags = IOSQE_CQE_SKIP_SUCCESS;
+	entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	entry->msg_flags = URING_SEND_FLAGS;
 	return entry;
 }
 
 static bool
-send_fill_many(struct weir_conn *conn, struct uring_batch *batch)
+send_fill_many(struct weir_conn *conn, struct uring_batch *batch, bool zero)
 {
 	struct iovec *iov = &batch->iov[batch->vectors];
 	struct msghdr *message = &batch->message[batch->messages];
@@ -133,17 +143,23 @@ send_fill_many(struct weir_conn *conn, struct uring_batch *batch)
 	batch->messages++;
 	batch->send[batch->count].bytes = bytes;
 	batch->send[batch->count].slices = (uint32_t)count;
+	batch->send[batch->count].zero =
+	    zero && bytes >= weiri_uring_of(conn->loop)->zero_bytes &&
+		    count <= URING_ZERO_SLICES
+		? weiri_uring_zero_begin(
+		      conn, entry, batch->count, (uint32_t)count)
+		: NULL;
 	return true;
 }
 
 static bool
-send_fill(struct weir_conn *conn, struct uring_batch *batch)
+send_fill(struct weir_conn *conn, struct uring_batch *batch, bool zero)
 {
 	const struct weiri_op *op = conn->ops;
 	const struct weir_slice *slice = &op->slice[op->done];
 
 	if (WEIR_UNLIKELY(op->next != NULL || op->done + 1 < op->count))
-		return send_fill_many(conn, batch);
+		return send_fill_many(conn, batch, zero);
 
 	struct io_uring_sqe *entry =
 	    send_entry(conn->loop, IORING_OP_SEND, conn->fd, batch->count);
@@ -155,7 +171,27 @@ send_fill(struct weir_conn *conn, struct uring_batch *batch)
 	entry->len = slice->bytes;
 	batch->send[batch->count].bytes = slice->bytes;
 	batch->send[batch->count].slices = 1;
+	batch->send[batch->count].zero =
+	    WEIR_UNLIKELY(zero)
+		? weiri_uring_zero_begin(conn, entry, batch->count, 1)
+		: NULL;
 	return true;
+}
+
+/* So many bytes at least in what one entry sends. */
+static bool
+send_is_large(const struct weir_conn *conn, uint32_t least)
+{
+	const struct weiri_op *op = conn->ops;
+	uint64_t bytes = op->slice[op->done].bytes;
+
+	if (WEIR_LIKELY(op->next == NULL && op->done + 1 == op->count))
+		return WEIR_UNLIKELY(bytes >= least);
+	if (least == UINT32_MAX)
+		return false;
+	struct iovec iov[URING_ZERO_SLICES];
+	(void)weiri_socket_gather(conn, iov, URING_ZERO_SLICES, &bytes);
+	return bytes >= least;
 }
 
 bool
@@ -164,11 +200,16 @@ weiri_uring_conn_send(struct weir_conn *conn)
 	struct weir_loop *loop = conn->loop;
 	struct uring *uring = weiri_uring_of(loop);
 	struct uring_batch *batch = &uring->batch;
+	bool zero;
 
 	if (WEIR_UNLIKELY(conn->ops == NULL))
 		return true;
-	if (WEIR_UNLIKELY(
-		!send_joins(conn, uring) || !send_fill(conn, batch))) {
+	zero = send_is_large(conn, uring->zero_bytes) &&
+	       weiri_uring_zero_suits(conn);
+	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
+		return false; /* by a report before the question above */
+	if (WEIR_UNLIKELY(!send_joins(conn, uring, zero) ||
+			  !send_fill(conn, batch, zero))) {
 		uring_send_plain(conn);
 		uring_send_over(conn);
 		return false;
@@ -194,27 +235,44 @@ send_read_failures(struct uring *uring)
 	for (uint32_t i = batch->unseen; i < unseen; i++) {
 		const struct io_uring_cqe *cqe =
 		    weiri_ring_completion(&uring->ring, i);
-		if ((cqe->user_data & URING_TAGS) != URING_TAG_SEND)
-			continue;
 		uint64_t index = cqe->user_data >> URING_TAG_BITS;
+		enum uring_tag tag = cqe->user_data & URING_TAGS;
+		if (WEIR_UNLIKELY(tag == URING_TAG_ZERO) &&
+		    !(cqe->flags & IORING_CQE_F_NOTIF))
+			index = weiri_uring_zero_result(
+			    (void *)(uintptr_t)(cqe->user_data - tag),
+			    cqe->flags);
+		else if (tag != URING_TAG_SEND)
+			continue;
 		WEIR_ASSERT(index < batch->count);
 		batch->send[index].result = cqe->res;
 	}
 }
 
-/* @sent bytes of @bytes, or -errno. */
 static void
-send_report(struct weir_conn *conn, size_t bytes, int64_t sent)
+send_report(const struct uring_sending *send)
 {
+	struct weir_conn *conn = send->conn;
+	int64_t sent = send->result;
+	uint64_t awaited = 0;
+
+	if (WEIR_UNLIKELY(send->zero != NULL))
+		sent = weiri_uring_zero_sent(send->zero, sent, &awaited);
+	else if (WEIR_LIKELY(sent == INT32_MAX))
+		sent = (int64_t)send->bytes;
 	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
-		return; /* aborted by a handler of another one */
-	if (WEIR_LIKELY(sent >= 0))
+		; /* aborted by a handler of another one */
+	else if (WEIR_LIKELY(sent >= 0))
 		weiri_conn_sent(conn, (size_t)sent);
 	else if (sent != -EAGAIN && sent != -EINTR)
 		weiri_conn_failed(conn, (int)sent);
-	if (WEIR_LIKELY(conn->ops == NULL) || conn->state == WEIRI_CONN_CLOSING)
+	if (WEIR_UNLIKELY(awaited > 0))
+		weiri_conn_await(conn, awaited);
+	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
+		return;
+	if (WEIR_LIKELY(conn->ops == NULL))
 		;
-	else if (sent == (int64_t)bytes || sent == -EINTR)
+	else if (sent == (int64_t)send->bytes || sent == -EINTR)
 		weiri_conn_queue(conn); /* more than fits one, or new */
 	else
 		uring_send_wait(conn);
@@ -244,11 +302,13 @@ weiri_uring_sends_end(struct weir_loop *loop)
 	batch->count = batch->messages = batch->vectors = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct uring_sending *send = &batch->send[i];
-		if (WEIR_LIKELY(i + left < count))
-			send_report(send->conn, send->bytes,
-			    send->result == INT32_MAX ? (int64_t)send->bytes
-						      : send->result);
-		else if (send->conn->state != WEIRI_CONN_CLOSING) {
+		if (WEIR_LIKELY(i + left < count)) {
+			send_report(send);
+			continue;
+		}
+		if (send->zero != NULL)
+			weiri_uring_zero_undo(send->zero);
+		if (send->conn->state != WEIRI_CONN_CLOSING) {
 			uring_send_plain(send->conn);
 			uring_send_over(send->conn);
 		}

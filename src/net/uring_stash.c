@@ -7,6 +7,7 @@
  * error that came behind the bytes; its count is the errno.
  */
 #include "net/uring.h"
+#include "net/view.h"
 
 void
 weiri_uring_stash(struct weir_conn *conn, struct weir_slice slice)
@@ -16,6 +17,7 @@ weiri_uring_stash(struct weir_conn *conn, struct weir_slice slice)
 	struct weiri_op *node =
 	    weiri_net_object(net, WEIR_NET_OPERATION, sizeof(*node));
 
+	weiri_view_settle(conn->loop, &slice);
 	if (node == NULL) {
 		weir_buffer_release(slice.buffer);
 		weir_conn_abort(conn, WEIR_CLOSE_NO_MEMORY);

@@ -5,6 +5,7 @@
  *   buffer_pool.c    pools: creation, figures, end; the invariants
  *   buffer_config.c  what a configuration may say
  *   buffer_memory.c  slabs of descriptors and their payload
+ *   buffer_idle.c    pages of payload that no buffer in use lies in
  *   buffer_limits.c  limits and stocks that change while the pool is in use
  *   buffer_acquire.c taking buffers
  *   buffer_gate.c    waiting for them, in order
@@ -74,6 +75,8 @@ struct weiri_payload {
 	struct weiri_span span; /* first: the page map answers with it */
 	struct weiri_slab *slab;
 	struct weiri_buffer_tier *tier;
+	uint32_t void_free; /* slots that rested at the last look, or fewer
+				 since; see buffer_idle.c */
 };
 
 /* Descriptors that go back to the depot later: a ring.  Nothing in them can be
@@ -99,6 +102,9 @@ struct weiri_buffer_tier {
 	struct weiri_mutex lock; /* guards the lists; a leaf */
 	struct weiri_list payloads;
 	uint64_t payload_bytes; /* sum over the list; racing reads */
+	/* Of buffer_idle.c: the epoch of the last look at all slabs, and the
+	 * depot's misses then. */
+	uint64_t idle_turn_ns, idle_misses;
 	struct weiri_gate_tier gate;
 	struct weiri_buffer_rest rest;
 	bool has_chunks; /* since some time: see chunk.c */
@@ -133,6 +139,11 @@ WEIRI_COLD WEIRI_NORETURN void weiri_buffer_pool_not_live(
 
 /* Of every tier's depot, and of no other: tells a slab of descriptors. */
 extern const struct weiri_depot_hooks weiri_buffer_hooks;
+
+/* buffer_idle.c: pages of payload in which every buffer rests go back, where that
+ * is new, at the end of a pass of weir_maintain(); and all of them. */
+void weiri_buffer_maintain(struct weiri_buffer_tier *tier);
+void weiri_buffer_trim_pages(struct weiri_buffer_tier *tier);
 
 /* Of every tier's entry in the registry. */
 extern const struct weiri_pool_ops weiri_buffer_ops;

@@ -25,6 +25,10 @@ buffer_check_block(const struct weiri_buffer_tier *tier,
 		    (const unsigned char *)payload->span.base +
 		    (size_t)i * tier->stride;
 
+		/* Given back with its page, and to be made again. */
+		if (weiri_slab_is_voided(slab, buffer))
+			continue;
+
 		bool own =
 		    buffer->data == data ||
 		    (buffer->references > 0 && weiri_buffer_guard_has(buffer));

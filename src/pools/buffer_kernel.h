@@ -46,4 +46,8 @@ weiri_buffer_take_back(struct weir_buffer *buffer)
 	weiri_buffer_note(buffer, WEIR_BUFFER_EVENT_BACK);
 }
 
+/* buffer_idle.c: what is in @buffer is of no use to anybody; pages that it has to
+ * itself go back to the system, and are zeros when next looked at. */
+void weiri_buffer_forget(const struct weir_buffer *buffer);
+
 #endif /* WEIRI_BUFFER_KERNEL_H */

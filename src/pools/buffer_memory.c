@@ -102,6 +102,7 @@ buffer_slab_open(struct weiri_slab *slab, void *owner)
 	payload->span.kind = WEIRI_SPAN_PAYLOAD;
 	payload->slab = slab;
 	payload->tier = tier;
+	payload->void_free = 0;
 	if (weiri_span_alloc(&payload->span, bytes, WEIRI_PAGE) != 0) {
 		weiri_meta_free(payload, sizeof(*payload));
 		return false;
@@ -154,10 +155,18 @@ buffer_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 			*(volatile unsigned char *)&data[at] = 0;
 }
 
+static void
+buffer_maintained(void *owner)
+{
+	weiri_buffer_maintain(owner);
+}
+
 const struct weiri_depot_hooks weiri_buffer_hooks = {
     .slab_open = buffer_slab_open,
     .slab_close = buffer_slab_close,
     .slot_init = buffer_slot_init,
+    .slot_again = buffer_slot_init,
+    .maintained = buffer_maintained,
 };
 
 /* ---- tiers --------------------------------------------------------------- */

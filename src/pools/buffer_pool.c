@@ -99,6 +99,7 @@ buffer_tier_trim(struct weiri_buffer_tier *tier)
 	weiri_buffer_guard_flush(tier);
 	slab_bytes = weiri_depot_trim(&tier->depot);
 	slabs = slab_bytes / tier->depot.slab_bytes;
+	weiri_buffer_trim_pages(tier);
 
 	return slab_bytes +
 	       slabs * weiri_buffer_block_bytes(tier, tier->slab_slots);

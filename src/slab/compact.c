@@ -55,6 +55,27 @@ compact_pages(const struct weiri_slab *slab, const void *address, size_t bytes)
 	return UINT32_MAX << first & UINT32_MAX >> (31 - last);
 }
 
+/* What the owner's slots in these pages were is made again; those that begin
+ * there are all that there are, where an owner asks for it. */
+static void
+compact_remake(struct weiri_slab *slab, uint32_t pages)
+{
+	const struct weiri_depot *depot = slab->depot;
+
+	if (depot->hooks == NULL || depot->hooks->slot_again == NULL)
+		return;
+	for (; pages != 0; pages &= pages - 1) {
+		char *page =
+		    slab->span.base + (size_t)__builtin_ctz(pages) * WEIRI_PAGE;
+		size_t slot = weiri_slab_slot(slab, page);
+		size_t end = weiri_slab_slot(slab, page + WEIRI_PAGE - 1) + 1;
+
+		for (; slot < weiri_min(end, slab->carved); slot++)
+			depot->hooks->slot_again(
+			    slab, weiri_slab_address(slab, slot), depot->owner);
+	}
+}
+
 void
 weiri_slab_unvoid(struct weiri_slab *slab, const uintptr_t *words, size_t count)
 {
@@ -63,6 +84,7 @@ weiri_slab_unvoid(struct weiri_slab *slab, const uintptr_t *words, size_t count)
 	for (size_t i = 0; i < count && slab->voided != 0; i++)
 		slab->voided &= ~compact_pages(
 		    slab, (void *)words[i], slab->depot->slot_bytes);
+	compact_remake(slab, before & ~slab->voided);
 	WEIRI_STORE(&slab->depot->voided,
 	    slab->depot->voided -
 		(uint64_t)__builtin_popcount(before & ~slab->voided));
@@ -109,14 +131,19 @@ compact_find(const struct weiri_slab *slab)
 }
 
 bool
+weiri_slab_is_voided(const struct weiri_slab *slab, const void *slot)
+{
+	return (slab->voided & compact_pages(slab, slot, 1)) != 0;
+}
+
+bool
 weiri_slab_check_voided(const struct weiri_slab *slab)
 {
 	return slab->voided == 0 || (slab->voided & ~compact_find(slab)) == 0;
 }
 
-/* Locked. */
-static void
-compact_void(struct weiri_slab *slab)
+void
+weiri_slab_void(struct weiri_slab *slab)
 {
 	uint32_t left = compact_find(slab) & ~slab->voided;
 	uint32_t out = slab->carved - slab->free_count;
@@ -147,7 +174,8 @@ compact_look(struct weiri_depot *depot)
 	if (depot->slab_bytes > COMPACT_SLAB_BYTES_MAX)
 		return;
 	/* What came of the hook would be gone. */
-	if (depot->hooks != NULL && depot->hooks->slot_init != NULL)
+	if (depot->hooks != NULL && depot->hooks->slot_init != NULL &&
+	    depot->hooks->slot_again == NULL)
 		return;
 	WEIRI_LIST_FOR(node, &depot->partial)
 	{
@@ -158,7 +186,7 @@ compact_look(struct weiri_depot *depot)
 			return;
 		if (slab->carved - slab->free_count >= slab->void_below)
 			continue;
-		compact_void(slab);
+		weiri_slab_void(slab);
 		looks--;
 	}
 }

@@ -14,6 +14,12 @@
  * is gone after three epochs at most: the rest of the one it fell idle in, the
  * one that proves it idle, and the one it leaves in.
  *
+ * What a burst leaves in use lies in any of its slabs, a few slots in each, and a
+ * thread's magazine has slots of all of them: they would never come to rest.  So
+ * in a depot with many times the slots that were outside in an epoch, all that
+ * lies in magazines goes to the slabs, those of threads included; from then on
+ * requests are served from few slabs, and the others come to rest and are owed.
+ *
  * A spare that its thread did not exchange between two passes is taken.  The
  * loaded magazine is the thread's own; see weiri_local_shed().
  *
@@ -34,6 +40,11 @@
 /* Magazines that one step frees: each is a push on a list of records. */
 #define MAINTAIN_EMPTIES 16
 
+/* Slots in being, as a multiple of those needed, that are too many; and full
+ * magazines that a pass empties of a depot with so many. */
+#define MAINTAIN_TIMES 4
+#define MAINTAIN_MAGAZINES 32
+
 /* ---- one depot ----------------------------------------------------------- */
 
 static void
@@ -46,8 +57,26 @@ maintain_turn(struct weiri_depot *depot)
 	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
 	weiri_decay_turn(&depot->idle_decay, depot->idle_count);
 	depot->turn_misses = misses;
+	depot->large = depot->carved > MAINTAIN_TIMES * depot->turn_outside +
+					   weiri_slab_slots(depot);
+	depot->turn_outside = 0;
 	if (quiet)
 		weiri_depot_cool(depot);
+}
+
+/* Of a depot with far too many slots: what is in magazines goes to the slabs.  In
+ * each pass, since a slot that is out now comes back into a magazine, and would
+ * be the next to be taken from there. */
+static void
+maintain_gather(struct weiri_depot *depot)
+{
+	size_t slabs;
+
+	weiri_local_recall(depot);
+	slabs =
+	    weiri_depot_compact(depot, MAINTAIN_MAGAZINES) / depot->slab_bytes;
+	weiri_pages_owe(
+	    slabs * (depot->slab_bytes + depot->companion_bytes), 0);
 }
 
 /* The first thing in a pass: the clock, and spares that nobody exchanged. */
@@ -56,12 +85,22 @@ maintain_arrive(
     const struct weiri_maintain *maintain, struct weiri_depot *depot)
 {
 	void *bad = weiri_stock_gather_spares(depot, maintain->epoch_ns == 0);
+	bool large;
 
 	weiri_mutex_lock(&depot->lock);
+	depot->turn_outside = weiri_max(depot->turn_outside, depot->outside);
 	if (weiri_decay_tick(
 		&depot->clock, maintain->now_ns, maintain->epoch_ns))
 		maintain_turn(depot);
+	large = depot->large;
+	/* That these are surplus is known already: most go within an epoch, of
+	 * sixteen passes. */
+	if (large)
+		depot->idle_owed =
+		    weiri_max(depot->idle_owed, (depot->idle_count + 7) / 8);
 	weiri_mutex_unlock(&depot->lock);
+	if (large)
+		maintain_gather(depot);
 	if (bad != NULL)
 		weiri_stock_report(depot, bad);
 	/* Whoever memory was refused to: nobody tells when there is some. */
@@ -210,6 +249,8 @@ maintain_visit(struct weiri_maintain *maintain, struct weiri_depot *depot,
 		if (maintain_over(maintain, deadline_ns))
 			return false;
 	}
+	if (depot->hooks != NULL && depot->hooks->maintained != NULL)
+		depot->hooks->maintained(depot->owner);
 	return true;
 }
 

@@ -16,12 +16,13 @@ import threading
 import time
 
 import _server
-from _server import (LONG, SANITIZED, Server, packet, payload, receive, reset,
-                     wait_until)
+from _server import (LONG, SANITIZED, Server, Skip, packet, payload, receive,
+                     reset, wait_until)
 
 SECONDS = 600 if LONG else 4
 SEED = int(os.environ.get("WEIR_TEST_SEED", time.time_ns() % 1000000007))
 THREADS = 4
+BURST = 40
 MIB = 1 << 20
 
 
@@ -120,6 +121,68 @@ def test_churn():
 
 def test_churn_of_two_loops_with_little_memory():
     soak("--threads", "2", "--buffer-limit", "512k")
+
+
+def test_memory_of_a_burst_goes_back():
+    """By the engine itself, while it serves; the seconds are decay's."""
+    if SANITIZED:
+        raise Skip("a sanitizer keeps memory")
+    os.environ["WEIR_DECAY"] = "400"
+    try:
+        with Server() as server:
+            burst_and_back(server)
+            server.end()
+    finally:
+        del os.environ["WEIR_DECAY"]
+
+
+def anonymous_bytes(server):
+    """What of its memory is no file's."""
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon")
+
+
+def burst_and_back(server):
+    good = [server.connect() for _ in range(20)]
+
+    def echo():
+        for client in good:
+            client.sendall(packet(payload(1024)))
+        for client in good:
+            assert receive(client, 1028) == packet(payload(1024))
+
+    # As it is while it waits below, and not as it began.
+    for _ in range(40):
+        echo()
+        time.sleep(0.02)
+    before = anonymous_bytes(server)
+    limit = before * 1.25 + MIB / 2
+    slow = [server.connect(receive_bytes=4096) for _ in range(BURST)]
+    piece = packet(payload(1024)) * 64
+    at = [0] * BURST
+
+    def is_full():
+        """They send and do not read, until the server holds a lot."""
+        for i, client in enumerate(slow):
+            client.setblocking(False)
+            try:
+                at[i] += client.send(piece[at[i] % len(piece):])
+            except BlockingIOError:
+                pass
+        return anonymous_bytes(server) > limit + MIB
+    wait_until(is_full, 40)
+    for client in slow:
+        client.close()
+
+    def is_back():
+        echo()
+        return anonymous_bytes(server) <= limit
+    wait_until(is_back, 50)
+    for client in good:
+        client.close()
 
 
 test_churn.seconds = SECONDS + 60

@@ -151,6 +151,25 @@ rig_without(void)
 	return without;
 }
 
+/* And those asked for. */
+static inline uint32_t
+rig_with(void)
+{
+	const char *names = getenv("WEIR_TEST_WITH");
+	uint32_t with = 0;
+
+	if (names == NULL)
+		return 0;
+	if (strcmp(names, "all") == 0)
+		return WEIR_NET_FEATURES_ALL;
+#define RIG_FEATURE(name, bit, word)     \
+	if (strstr(names, word) != NULL) \
+		with |= WEIR_NET_##name;
+	WEIR_NET_FEATURES(RIG_FEATURE)
+#undef RIG_FEATURE
+	return with;
+}
+
 static inline void
 rig_net_create(struct rig *rig, const struct weir_net_config *config)
 {
@@ -160,6 +179,11 @@ rig_net_create(struct rig *rig, const struct weir_net_config *config)
 		with_backend = *config;
 	with_backend.backend = rig_backend();
 	with_backend.without |= rig_without();
+	with_backend.with |= rig_with();
+	/* Where it is asked for, most sends are to be such. */
+	if (with_backend.with & WEIR_NET_ZERO_COPY &&
+	    with_backend.zero_copy_bytes == 0)
+		with_backend.zero_copy_bytes = 1000;
 	CHECK_EQ(weir_net_create(&with_backend, &rig->net), 0);
 }
 
@@ -277,8 +301,12 @@ static inline void
 client_expect_end(int fd)
 {
 	char byte;
-	ssize_t received = recv(fd, &byte, 1, 0);
+	ssize_t received;
 
+	/* A ring that ends interrupts calls, once (weir_loop_destroy()). */
+	do
+		received = recv(fd, &byte, 1, 0);
+	while (received < 0 && errno == EINTR);
 	CHECK(received == 0 || (received < 0 && errno == ECONNRESET));
 	close(fd);
 }

@@ -304,7 +304,8 @@ fork_round(const char *how)
 	WAIT_FOR(rig_stats(&rig).connections == 0);
 	again = client_connect(&rig); /* gets the object */
 	WAIT_FOR(rig_stats(&rig).connections == 1);
-	if (*how == 'a')
+	/* A place in a ring's table the child does not hold. */
+	if (*how == 'a' && !(weir_net_features(rig.net) & WEIR_NET_DIRECT))
 		client_send(fd, "later", 5); /* nobody reads it */
 	cpu_ns = thread_cpu_ns(rig.thread);
 	usleep(300000);

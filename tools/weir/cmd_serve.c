@@ -29,16 +29,10 @@
 #include "load.h"
 #include "serve.h"
 
-/* How often memory that nobody needs is given back, and how much time a piece
- * of that work may take from the connections. */
-#define SERVE_MAINTAIN_NS UINT64_C(100000000)
-#define SERVE_MAINTAIN_BUDGET_NS UINT64_C(200000)
-
 struct serve_worker {
 	struct serve *serve;
 	struct weir_loop *loop;
 	pthread_t thread;
-	struct weir_timer maintain;
 	int error; /* what weir_loop_run() returned */
 };
 
@@ -92,6 +86,7 @@ serve_create_net(struct serve *serve)
 	config.hold_ms =
 	    set->hold_ns == 0 ? UINT32_MAX : serve_ms(set->hold_ns);
 	config.without = (uint32_t)set->without;
+	config.with = (uint32_t)set->with;
 	if (all || set->send_quota_given)
 		config.send_quota_bytes = (uint32_t)set->send_quota;
 	if (all || set->stall_given)
@@ -185,21 +180,11 @@ serve_stop(struct serve *serve, uint64_t grace_ns)
 		weir_loop_stop(serve->workers[i].loop, serve_ms(grace_ns));
 }
 
-/* Idle memory goes back bit by bit; by each loop, for what its thread keeps. */
-static void
-serve_maintain(struct weir_loop *loop, struct weir_timer *timer)
-{
-	(void)weir_maintain(SERVE_MAINTAIN_BUDGET_NS);
-	weir_timer_start(loop, timer, SERVE_MAINTAIN_NS);
-}
-
 static void
 serve_work(struct serve_worker *worker)
 {
 	struct serve *serve = worker->serve;
 
-	worker->maintain.expired = serve_maintain;
-	weir_timer_start(worker->loop, &worker->maintain, SERVE_MAINTAIN_NS);
 	worker->error = weir_loop_run(worker->loop);
 	/* A loop that ends by itself has failed; the others end with it. */
 	if (worker->error != 0)

@@ -54,6 +54,7 @@ struct serve_settings {
 	uint64_t packet_ns;
 	uint64_t grace_ns;
 	uint64_t without;
+	uint64_t with;
 	int preset; /* enum weir_net_preset, 0: none */
 	int backend;
 	int protocol;

@@ -120,6 +120,13 @@ static const struct cli_option options_table[] = {
 	.choices = options_features,
 	.help = "what io_uring must not use, though the system has it; see "
 		"the line 'backend' for what it uses"},
+    {.name = "with",
+	.kind = CLI_SET,
+	.target = &options_set.with,
+	.choices = options_features,
+	.help = "what io_uring may use beside what it uses by itself, where "
+		"the system has it: direct, incremental; and zero-copy to "
+		"peers on this machine"},
     {.name = "protocol",
 	.kind = CLI_ENUM,
 	.target = &options_set.protocol,

@@ -46,7 +46,9 @@
 	X(throttled_now, "connections paused by an account")     \
 	X(closed_holding, "ended with buffers still held")       \
 	X(account_bytes, "bytes pinned, by accounts")            \
-	X(account_bytes_peak, "most of them")
+	X(account_bytes_peak, "most of them")                    \
+	X(zero_copies, "sends without a copy")                   \
+	X(zero_copies_copied, "of them copied after all")
 
 static void
 report_net_text(FILE *out, const struct weir_net_figures *stats)
