@@ -1,219 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * net_sim.h - a back end of the engine over peers that exist in memory only.
+ * net_sim.h - a back end of the engine over the peers of net_model.h.
  *
- * Who connects, writes, reads, half-closes or resets, how much of a call goes
- * through, which call fails with EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS or
- * ENOMEM, when memory is short and how late a connection is let go of: all that
- * is drawn from the seed, and so is the time.
- *
- * A peer's stream is a function of its number, so nothing needs to be kept to
- * check that each byte that comes back is the one it is owed.
+ * How much of a call goes through, which call fails with EAGAIN, EINTR, EMFILE,
+ * ENFILE, ENOBUFS or ENOMEM and how late a connection is let go of: all that is
+ * drawn from the seed.
  */
 #ifndef NET_SIM_H
 #define NET_SIM_H
 
-#include "net/backend.h"
-#include "support/test.h"
+#include "net_model.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#define SIM_FD 0x40000000 /* numbers no system gives */
 
-#define SIM_PEERS 48          /* at a time */
-#define SIM_FD 0x40000000     /* numbers no system gives */
-#define SIM_WRITTEN_MAX 90000 /* by a peer and not received */
-#define SIM_HEADER 3u         /* of a packet: what to do with it, length */
-#define SIM_HELD 16           /* slices the program keeps for a while */
-
-enum sim_command {
-	SIM_ECHO, /* and most of the others */
-	SIM_DROP,
-	SIM_CLOSE,
-	SIM_ABORT,
-};
-
-/* A place in a peer's stream. */
-struct sim_cursor {
-	uint32_t packet;
-	uint32_t at;
-};
-
-struct sim_peer {
-	struct weir_conn *conn; /* NULL: the engine is done with it */
-	uint32_t id;            /* what its stream is a function of */
-	bool used, half_closed, reset, refused, ended;
+/* What the system knows of a peer, by its index. */
+struct sim_socket {
 	bool wanted;
 	bool stopping, let_go; /* asked for the end; answered */
-	uint32_t written;      /* and not received */
-	uint32_t window;       /* it can still take */
-	struct sim_cursor sends, expects;
-	uintptr_t next_send, next_report; /* of weir_conn_send() */
 };
 
 static struct {
-	struct test_rng rng;
-	struct weir_net *net;
-	struct weir_loop *loop;
-	struct weir_listener *listener;
-	struct sim_peer peer[SIM_PEERS];
+	struct sim_socket socket[SIM_PEERS];
 	struct sim_peer *batch[SIM_PEERS];
 	size_t batched;
-	struct weir_slice held[SIM_HELD];
-	uint64_t steps, steps_max;
-	uint32_t peers; /* so far */
-	uint64_t closes, accepts, owed_whole;
-	int64_t memory_out;
-	uint32_t memory_fails; /* of 1000 */
 	bool listening;
-} sim;
+} sim_system;
 
-static uint32_t
-sim_below(uint32_t bound)
+static struct sim_socket *
+sim_socket_of(const struct sim_peer *peer)
 {
-	return (uint32_t)test_rand_below(&sim.rng, bound);
+	return &sim_system.socket[peer - sim.peer];
 }
 
-static bool
-sim_chance(uint32_t of_1000)
-{
-	return sim_below(1000) < of_1000;
-}
-
-/* ---- streams ------------------------------------------------------------ */
-
-static uint64_t
-sim_hash(uint32_t id, uint32_t packet)
-{
-	uint64_t hash = ((uint64_t)id << 32 | packet) + 1;
-
-	hash *= UINT64_C(0x9e3779b97f4a7c15);
-	return hash ^ hash >> 29;
-}
-
-static enum sim_command
-sim_command_of(uint32_t id, uint32_t packet)
-{
-	uint64_t kind = sim_hash(id, packet) % 1000;
-
-	return kind < 4    ? SIM_CLOSE
-	       : kind < 8  ? SIM_ABORT
-	       : kind < 80 ? SIM_DROP
-			   : SIM_ECHO;
-}
-
-static uint32_t
-sim_length_of(uint32_t id, uint32_t packet)
-{
-	uint64_t hash = sim_hash(id, packet) >> 12;
-	uint32_t most = hash % 64 == 0 ? 60000 : hash % 8 == 0 ? 5000 : 300;
-
-	return (uint32_t)(hash >> 8) % most;
-}
-
-static unsigned char
-sim_next_byte(uint32_t id, struct sim_cursor *cursor)
-{
-	uint32_t length = sim_length_of(id, cursor->packet);
-	uint32_t at = cursor->at++;
-	unsigned char byte;
-
-	if (at == 0)
-		byte = (unsigned char)sim_command_of(id, cursor->packet);
-	else if (at < SIM_HEADER)
-		byte = (unsigned char)(length >> (8 * (at - 1)));
-	else
-		byte = (unsigned char)(sim_hash(id, cursor->packet) + at);
-	if (cursor->at == SIM_HEADER + length) {
-		cursor->at = 0;
-		cursor->packet++;
-	}
-	return byte;
-}
-
-/* Of what comes back: packets that are answered. */
-static void
-sim_expect(struct sim_peer *peer, const unsigned char *data, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++) {
-		while (
-		    peer->expects.at == 0 &&
-		    sim_command_of(peer->id, peer->expects.packet) != SIM_ECHO)
-			peer->expects.packet++;
-		unsigned char want = sim_next_byte(peer->id, &peer->expects);
-		if (data[i] != want)
-			FAIL("step %llu: peer %u: byte %zu of %zu is %u, owed "
-			     "is %u",
-			    (unsigned long long)sim.steps, peer->id, i, bytes,
-			    data[i], want);
-	}
-}
-
-/* The connection's peer, which knows it by on_accept. */
 static struct sim_peer *
-sim_peer_of(const struct weir_conn *conn)
+sim_system_peer(const struct weir_conn *conn)
 {
-	struct sim_peer *peer = weir_conn_user(conn);
-
-	CHECK_NOT_NULL(peer);
-	CHECK_PTR(peer->conn, conn);
-	return peer;
+	return &sim.peer[conn->fd - SIM_FD];
 }
-
-/* The test's, at the end of each pass. */
-static void sim_check(const struct weir_loop *loop);
-
-/* ---- memory that is short at times ---------------------------------------- */
-
-static void
-sim_release(struct weir_buffer *buffer, void *context)
-{
-	(void)context;
-	sim.memory_out--;
-	free(buffer);
-}
-
-static struct weir_buffer *
-sim_buffer(size_t bytes, void *context)
-{
-	struct weir_buffer *buffer;
-
-	(void)context;
-	if (sim_chance(sim.memory_fails))
-		return NULL;
-	buffer = malloc(sizeof(*buffer) + bytes);
-	CHECK_NOT_NULL(buffer);
-	sim.memory_out++;
-	weir_buffer_init_external(buffer, buffer + 1, bytes, sim_release, NULL);
-	return buffer;
-}
-
-static void *
-sim_object(enum weir_net_object kind, size_t bytes, void *context)
-{
-	(void)context;
-	/* Without an operation a connection ends; that is to be rare. */
-	if (sim_chance(kind == WEIR_NET_CONNECTION ? sim.memory_fails
-						   : sim.memory_fails / 50))
-		return NULL;
-	sim.memory_out++;
-	return malloc(bytes);
-}
-
-static void
-sim_object_free(enum weir_net_object kind, void *object, void *context)
-{
-	(void)kind;
-	(void)context;
-	sim.memory_out--;
-	free(object);
-}
-
-static const struct weir_net_memory sim_memory = {
-    .buffer_acquire = sim_buffer,
-    .object_alloc = sim_object,
-    .object_free = sim_object_free,
-};
 
 /* ---- the system: bytes ---------------------------------------------------- */
 
@@ -281,7 +104,7 @@ sim_conn_feed(struct weir_conn *conn)
 static void
 sim_conn_receive(struct weir_conn *conn, bool on)
 {
-	sim_peer_of(conn)->wanted = on;
+	sim_socket_of(sim_peer_of(conn))->wanted = on;
 }
 
 /* As much as the peer's window takes, and at times less. */
@@ -325,8 +148,8 @@ sim_conn_send(struct weir_conn *conn)
 
 	if (conn->ops == NULL)
 		return true;
-	if (sim_chance(500) && sim.batched < SIM_PEERS) {
-		sim.batch[sim.batched++] = peer;
+	if (sim_chance(500) && sim_system.batched < SIM_PEERS) {
+		sim_system.batch[sim_system.batched++] = peer;
 		return false;
 	}
 	sim_send_now(peer);
@@ -336,15 +159,15 @@ sim_conn_send(struct weir_conn *conn)
 static void
 sim_sends_end(struct weir_loop *loop)
 {
-	size_t count = sim.batched;
+	size_t count = sim_system.batched;
 
 	(void)loop;
-	sim.batched = 0;
+	sim_system.batched = 0;
 	for (size_t i = 0; i < count; i++) {
-		struct weir_conn *conn = sim.batch[i]->conn;
+		struct weir_conn *conn = sim_system.batch[i]->conn;
 		if (conn == NULL || conn->state == WEIRI_CONN_CLOSING)
 			continue;
-		sim_send_now(sim.batch[i]);
+		sim_send_now(sim_system.batch[i]);
 		weiri_conn_settle(conn);
 	}
 }
@@ -356,7 +179,7 @@ sim_conn_linger(struct weir_conn *conn)
 
 	CHECK_NULL(conn->ops);
 	peer->ended = true;
-	peer->wanted = true;
+	sim_socket_of(peer)->wanted = true;
 	return !peer->reset;
 }
 
@@ -372,9 +195,7 @@ sim_conn_delivered(struct weir_conn *conn)
 static int
 sim_conn_start(struct weir_conn *conn)
 {
-	struct sim_peer *peer = &sim.peer[conn->fd - SIM_FD];
-
-	peer->wanted = true;
+	sim_socket_of(&sim.peer[conn->fd - SIM_FD])->wanted = true;
 	return sim_chance(5) ? -ENOMEM : 0;
 }
 
@@ -382,14 +203,14 @@ sim_conn_start(struct weir_conn *conn)
 static bool
 sim_conn_stop(struct weir_conn *conn)
 {
-	struct sim_peer *peer = sim_peer_of(conn);
+	struct sim_socket *socket = sim_socket_of(sim_peer_of(conn));
 
 	CHECK_EQ(conn->state, WEIRI_CONN_CLOSING);
-	peer->wanted = false;
-	CHECK(!peer->stopping || peer->let_go);
-	if (peer->let_go || sim_chance(600))
+	socket->wanted = false;
+	CHECK(!socket->stopping || socket->let_go);
+	if (socket->let_go || sim_chance(600))
 		return true;
-	peer->stopping = true;
+	socket->stopping = true;
 	return false;
 }
 
@@ -397,15 +218,15 @@ static int
 sim_listener_start(struct weir_listener *listener)
 {
 	(void)listener;
-	sim.listening = !sim_chance(200);
-	return sim.listening ? 0 : -ENOMEM;
+	sim_system.listening = !sim_chance(200);
+	return sim_system.listening ? 0 : -ENOMEM;
 }
 
 static void
 sim_listener_stop(struct weir_listener *listener)
 {
 	(void)listener;
-	sim.listening = false;
+	sim_system.listening = false;
 }
 
 static int
@@ -434,13 +255,14 @@ sim_connect(struct sim_peer *peer)
 	static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM,
 	    ECONNABORTED, EINTR, EAGAIN, EPROTO};
 
-	if (!sim.listening || sim.loop->stopping)
+	if (!sim_system.listening || sim.loop->stopping)
 		return;
 	if (sim_chance(20)) {
 		(void)weiri_listener_failed(
 		    sim.listener, -errors[sim_below(8)]);
 		return;
 	}
+	*sim_socket_of(peer) = (struct sim_socket){.wanted = false};
 	*peer = (struct sim_peer){
 	    .used = true,
 	    .id = sim.peers++,
@@ -452,51 +274,22 @@ sim_connect(struct sim_peer *peer)
 
 /* ---- steps ------------------------------------------------------------------ */
 
-/* What a peer does, if it can. */
-static void
-sim_peer_acts(struct sim_peer *peer)
-{
-	uint32_t what = sim_below(1000);
-
-	if (what < 400) {
-		if (!peer->half_closed && peer->written < SIM_WRITTEN_MAX)
-			peer->written +=
-			    sim_below(sim_chance(50) ? SIM_WRITTEN_MAX : 3000);
-	} else if (what < 800) {
-		/* Some are slow. */
-		if (peer->id % 3 != 0 || sim_chance(30))
-			peer->window +=
-			    sim_below(sim_chance(100) ? 200000 : 4000);
-	} else if (what < 803) {
-		peer->reset = true;
-		peer->written = 0;
-	} else if (what < 810 && !peer->half_closed) {
-		/* At the end of a packet, so that it is owed all. */
-		struct sim_cursor end = peer->sends;
-		for (uint32_t i = 0; i < peer->written || end.at != 0; i++) {
-			(void)sim_next_byte(peer->id, &end);
-			if (i >= peer->written)
-				peer->written++;
-		}
-		peer->half_closed = true;
-	}
-}
-
 /* What the system tells the loop of a connection. */
 static void
 sim_peer_event(struct sim_peer *peer)
 {
+	struct sim_socket *socket = sim_socket_of(peer);
 	struct weir_conn *conn = peer->conn;
 
-	if (peer->stopping && !peer->let_go) {
-		peer->let_go = true;
+	if (socket->stopping && !socket->let_go) {
+		socket->let_go = true;
 		weiri_conn_stopped(conn);
 	}
 	if (conn->state == WEIRI_CONN_CLOSING)
 		return;
 	if (conn->ops != NULL && peer->window > 0 && sim_chance(500))
 		weiri_conn_queue(conn);
-	if (!peer->wanted) {
+	if (!socket->wanted) {
 		if (peer->reset)
 			weiri_conn_failed(conn, -ECONNRESET);
 		return;
@@ -519,33 +312,14 @@ static void
 sim_step(void)
 {
 	struct sim_peer *peer = &sim.peer[sim_below(SIM_PEERS)];
-	struct weir_slice *held = &sim.held[sim_below(SIM_HELD)];
 
-	sim.steps++;
-	if (sim_chance(1))
-		sim.memory_fails = sim_chance(700)   ? 0
-				   : sim_chance(500) ? 100
-						     : 950;
-	if (sim_chance(20))
-		weir_slice_release(held);
+	sim_memory_step();
 	if (!peer->used)
 		sim_connect(peer);
 	else if (sim_chance(500))
 		sim_peer_acts(peer);
 	else
 		sim_peer_event(peer);
-}
-
-/* Whole milliseconds, so that a run does not depend on when it began. */
-static uint64_t
-sim_sleep_ns(int64_t timeout_ns)
-{
-	uint64_t most_ms = sim_below(4);
-	uint64_t timeout_ms = ((uint64_t)timeout_ns + WEIRI_MS - 1) / WEIRI_MS;
-
-	if (sim_chance(1))
-		return 700 * WEIRI_MS; /* it was not scheduled */
-	return (timeout_ms < most_ms ? timeout_ms : most_ms) * WEIRI_MS;
 }
 
 static int
@@ -580,5 +354,24 @@ static const struct weiri_backend sim_backend = {
     .wait = sim_wait,
     .wake = sim_loop_nothing,
 };
+
+static void
+sim_system_begin(struct weir_net_config *config)
+{
+	memset(&sim_system, 0, sizeof(sim_system));
+	config->backend = WEIR_BACKEND_EPOLL;
+}
+
+static void
+sim_system_ready(void)
+{
+	sim.net->backend = &sim_backend;
+}
+
+static void
+sim_system_end(void)
+{
+	CHECK_EQ(sim_system.batched, 0);
+}
 
 #endif /* NET_SIM_H */

@@ -391,22 +391,6 @@ net_crowds(struct bench_net *net)
 
 /* ---- all of it ------------------------------------------------------------- */
 
-/* What other parts of the project bring. */
-static void
-net_others(struct bench_net *net)
-{
-	const struct bench_net_figure limits = {
-	    .name = "N12",
-	    .peer = "weir",
-	    .what = "bytes above a limit in 10^7 random steps",
-	    .unit = "B",
-	    .target = 0,
-	    .why = "a test, not a measurement: script/test",
-	};
-
-	bench_net_add(net, &limits);
-}
-
 /* Fewer connections than the targets are for: asked for, or all that fit. */
 static void
 net_fit(struct bench_net *net)
@@ -448,6 +432,7 @@ bench_net_play(const struct bench_settings *set, uint64_t connections,
 		bench_net_memory(&net);
 	if (demo_stop == 0)
 		bench_net_harm(&net);
-	net_others(&net);
+	if (demo_stop == 0)
+		bench_net_limits(&net);
 	return !net.failed && demo_stop == 0;
 }

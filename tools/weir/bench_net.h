@@ -8,6 +8,7 @@
  *     bench_net_memory.c   what connections hold, what stays after a burst, what
  *                          a pool saves
  *     bench_net_harm.c     slow readers, and a ring that is too small
+ *     bench_net_limits.c   a test of the limits, run for its verdict
  *     bench_net_table.c    the figures for people
  *
  * A figure is five rows of one case: what it is about, the target, what was
@@ -116,6 +117,7 @@ int net_twin_start(struct demo_server *server, const struct demo_settings *set,
 
 void bench_net_memory(struct bench_net *net); /* N5 to N7, N11 */
 void bench_net_harm(struct bench_net *net);   /* N8 and N9 */
+void bench_net_limits(struct bench_net *net); /* N12 */
 
 /* The two back ends, and how an option names them. */
 struct net_backend {
