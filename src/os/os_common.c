@@ -136,12 +136,10 @@ weiri_os_whole(const void *address, size_t bytes)
 	return weiri_round_up(bytes, page);
 }
 
-static WEIRI_UNUSED bool
-os_is_range(const void *address, size_t bytes)
-{
-	return bytes > 0 &&
-	       ((uintptr_t)address | bytes) % weiri_os_page_bytes() == 0;
-}
+/* For assertions. */
+#define OS_IS_RANGE(address, bytes) \
+	((bytes) > 0 &&             \
+	    ((uintptr_t)(address) | (bytes)) % weiri_os_page_bytes() == 0)
 
 static bool
 os_is_aligned(const void *address, size_t align)
@@ -162,8 +160,8 @@ os_map_none(void *hint, size_t bytes)
 static void *
 os_map_cut(size_t bytes, size_t align)
 {
-	if (bytes > SIZE_MAX - align)
-		return NULL;
+	/* There were as many bytes to map, twice. */
+	WEIR_ASSERT(bytes <= SIZE_MAX - align);
 
 	size_t whole = bytes + align;
 	char *base = os_map_none(NULL, whole);
@@ -270,7 +268,7 @@ os_drop_again(void)
 void *
 weiri_os_reserve(size_t bytes, size_t align)
 {
-	WEIR_ASSERT(os_is_range(NULL, bytes));
+	WEIR_ASSERT(OS_IS_RANGE(NULL, bytes));
 	WEIR_ASSERT(weiri_is_pow2(align) && align >= weiri_os_page_bytes());
 	if (WEIR_UNLIKELY(WEIRI_LOAD(&os_dropped_count) > 0))
 		os_drop_again();
@@ -287,7 +285,7 @@ weiri_os_reserve(size_t bytes, size_t align)
 int
 weiri_os_commit(void *address, size_t bytes)
 {
-	WEIR_ASSERT(os_is_range(address, bytes));
+	WEIR_ASSERT(OS_IS_RANGE(address, bytes));
 	if (weiri_os_injected())
 		return -ENOMEM;
 
@@ -307,7 +305,7 @@ weiri_os_protect(
 	    [WEIRI_OS_READ_WRITE] = PROT_READ | PROT_WRITE,
 	};
 
-	WEIR_ASSERT(os_is_range(address, bytes));
+	WEIR_ASSERT(OS_IS_RANGE(address, bytes));
 	if (weiri_os_injected())
 		return -ENOMEM;
 

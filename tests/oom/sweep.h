@@ -47,7 +47,7 @@ sweep_once(scenario_fn scenario, int64_t n, bool persistent)
 	return reached ? 0 : 3;
 }
 
-static void
+static WEIRI_UNUSED void
 sweep(scenario_fn scenario, bool persistent)
 {
 	int64_t n = 1;

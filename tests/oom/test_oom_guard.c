@@ -160,10 +160,61 @@ scenario_sample(void)
 	return scenario_guard(WEIR_GUARD_SAMPLE);
 }
 
+static bool
+scenario_tool(void)
+{
+	return scenario_guard(WEIR_GUARD_TOOL);
+}
+
+/* As scenario_guard(), with the debug menu. */
+static bool
+scenario_menu(const char *menu)
+{
+	uint64_t before = refused();
+	bool whole = true;
+	int error = weir_debug_set(menu);
+
+	if (error != 0) {
+		CHECK_EQ(error, -ENOMEM);
+		whole = false;
+	}
+	whole &= use_cache();
+	whole &= use_heap();
+	whole &= use_regions();
+	whole &= use_buffers();
+	CHECK_EQ(weir_debug_set(NULL), 0);
+	return whole && refused() == before;
+}
+
+static bool
+scenario_menu_places(void)
+{
+	return scenario_menu("poison,tag,caller,cold-first");
+}
+
+static bool
+scenario_menu_through(void)
+{
+	return scenario_menu("pass-through,integrity");
+}
+
 TEST(full_guard_lives_through_any_failing_system_call)
 {
 	sweep(scenario_full, false);
 	sweep(scenario_full, true);
+}
+
+TEST(guard_for_tools_lives_through_any_failing_system_call)
+{
+	sweep(scenario_tool, false);
+	sweep(scenario_tool, true);
+}
+
+TEST(debug_menu_lives_through_any_failing_system_call)
+{
+	sweep(scenario_menu_places, false);
+	sweep(scenario_menu_places, true);
+	sweep(scenario_menu_through, true);
 }
 
 /* As on systems whose pages are barred one by one. */
