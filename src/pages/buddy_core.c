@@ -121,15 +121,17 @@ buddy_block_size(const struct weiri_buddy_core *core, uint32_t index)
 
 /*
  * Takes the units [from, to) out of the free blocks that cover them; false,
- * with nothing changed, unless all are free.  @from starts a block or run.
+ * with nothing changed, unless all are free.  @from starts a block or run, and
+ * @to is not behind the last unit.
  */
 static bool
 buddy_units_take(struct weiri_buddy_core *core, uint32_t from, uint32_t to)
 {
 	uint32_t end = from;
 
+	WEIR_ASSERT(to <= core->unit_count);
 	while (end < to) {
-		if (end >= core->unit_count || !(core->state[end] & BUDDY_FREE))
+		if (!(core->state[end] & BUDDY_FREE))
 			return false;
 		end += buddy_block_size(core, end);
 	}
@@ -197,10 +199,13 @@ weiri_buddy_core_alloc(
 	} else if (core->run_count != 0) {
 		return WEIRI_BUDDY_NONE;
 	}
+
 	/* With no run at all unit 0 starts count free units at any alignment,
 	 * though no single block may cover them. */
-	if (!buddy_units_take(core, index, index + (uint32_t)count))
-		return WEIRI_BUDDY_NONE;
+	bool taken WEIRI_UNUSED =
+	    buddy_units_take(core, index, index + (uint32_t)count);
+
+	WEIR_ASSERT(taken);
 	buddy_run_set(core, index, (uint32_t)count);
 	core->run_count++;
 	return index;
@@ -361,10 +366,11 @@ buddy_check_list(
 		if (at >= core->unit_count ||
 		    core->state[at] != (BUDDY_FREE | order))
 			return "B4: a list holds what is not its block";
+		/* So none is met twice, and there are not more of them than
+		 * were counted. */
 		if (core->link[at].prev != prev)
 			return "B4: a list's links differ";
-		if (blocks-- == 0)
-			return "B4: a list is longer than its blocks";
+		blocks--;
 		prev = at;
 	}
 	return blocks == 0 ? NULL : "B4: a free block is on no list";

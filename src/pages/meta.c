@@ -580,9 +580,9 @@ weiri_meta_check(void)
 				break;
 		}
 	}
-	if (listed > meta_charged)
+	if (why == NULL && listed > meta_charged)
 		why = "T3: more free records than paid for";
-	if (listed != meta_counted())
+	if (why == NULL && listed != meta_counted())
 		why = "T4: free lines of units and free records differ";
 	weiri_mutex_unlock(&meta_mutex);
 	return why;

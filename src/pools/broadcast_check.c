@@ -19,8 +19,8 @@ broadcast_count(const struct weir_broadcast *b, uint32_t first,
 	     i = b->table[i].next) {
 		const struct weiri_receiver *r = &b->table[i];
 
-		if (count > b->capacity ||
-		    (r->flags & WEIRI_RECEIVER_USED) == 0 || r->at != at ||
+		/* By the last of them none is met twice. */
+		if ((r->flags & WEIRI_RECEIVER_USED) == 0 || r->at != at ||
 		    r->previous != previous)
 			return UINT64_MAX;
 		if (at == NULL ? r->offset != 0

@@ -158,14 +158,12 @@ struct depot_walk {
 	uint64_t sharded; /* slots in shards */
 };
 
-/* The first thing that is wrong is the one to tell. */
-#define DEPOT_REQUIRE(walk, condition, text)                          \
-	do {                                                          \
-		if (!(condition)) {                                   \
-			(walk)->why =                                 \
-			    (walk)->why != NULL ? (walk)->why : text; \
-			return false;                                 \
-		}                                                     \
+#define DEPOT_REQUIRE(walk, condition, text) \
+	do {                                 \
+		if (!(condition)) {          \
+			(walk)->why = text;  \
+			return false;        \
+		}                            \
 	} while (0)
 
 static bool
@@ -355,8 +353,12 @@ depot_walk_all(struct depot_walk *walk)
 		return false;
 
 	bool sound = depot_mark_all(walk, true);
+	/* The walk back may meet more; the first thing wrong is the one to
+	 * tell. */
+	const char *why = walk->why;
 
 	(void)depot_mark_all(walk, false);
+	walk->why = why;
 	WEIR_ASSERT(walk->borrowed == 0);
 	if (!sound)
 		return false;
@@ -383,8 +385,9 @@ depot_walk_all(struct depot_walk *walk)
 	    "D6: spares");
 	DEPOT_REQUIRE(walk, walk->withheld == depot->withheld, "D7: withheld");
 	DEPOT_REQUIRE(walk, depot->wait.passed == 0, "W4: a waiter was passed");
-	DEPOT_REQUIRE(walk, walk->resting + walk->loaded <= walk->carved,
-	    "D1: more slots free than there are");
+	/* No slot is free twice: those in magazines were below `carved`, and
+	 * their bits were clear. */
+	WEIR_ASSERT(walk->resting + walk->loaded <= walk->carved);
 	return true;
 }
 
