@@ -79,6 +79,8 @@ TEST(heap_without_slots_has_none_that_starts)
 /* What is kept beside the cursor may be anything. */
 TEST(heap_gives_what_its_magazine_has_whatever_it_guessed)
 {
+	NOT_UNDER_GUARD("nothing stays with threads");
+
 	enum { BYTES = 64 };
 	void *first = weir_alloc(BYTES), *second = weir_alloc(BYTES);
 	const struct weiri_heap_bin *bin =
@@ -108,6 +110,8 @@ TEST(heap_gives_what_its_magazine_has_whatever_it_guessed)
  * two so often, though it comes to no lock. */
 TEST_LIMIT(heap_magazines_that_are_swapped_too_often_grow, 60)
 {
+	NOT_UNDER_GUARD("nothing stays with threads");
+
 	enum { BYTES = 64, OBJECTS = 2 * WEIRI_ROUNDS_MAX + 1 };
 	static void *objects[OBJECTS];
 	struct weir_heap *heap;
