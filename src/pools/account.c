@@ -251,17 +251,27 @@ static enum weir_account_verdict
 account_ask(struct weir_account *level, uint64_t bytes)
 {
 	enum weir_account_verdict verdict = account_judge(level, bytes);
+	uint32_t marks;
 
 	if (verdict == WEIR_ACCOUNT_OK || level->resume == NULL)
 		return verdict;
-	__atomic_store_n(&level->paused, 1, __ATOMIC_RELEASE);
+	/* A mark for each who asks; only its own does it take back. */
+	marks = WEIRI_LOAD(&level->paused);
+	while (!__atomic_compare_exchange_n(&level->paused, &marks,
+	    marks < UINT32_MAX ? marks + 1 : marks, true, __ATOMIC_RELEASE,
+	    __ATOMIC_RELAXED))
+		;
 	weiri_gate_fence();
 	if (weiri_account_used(level) > WEIRI_LOAD(&level->pause) / 2)
 		return verdict;
 	/* So low that nobody may come by any more.  If the mark is gone, the
 	 * function is called as for any other who was told to pause. */
-	if (__atomic_exchange_n(&level->paused, 0, __ATOMIC_ACQ_REL) == 0)
-		return verdict;
+	marks = WEIRI_LOAD(&level->paused);
+	do {
+		if (marks == 0)
+			return verdict;
+	} while (!__atomic_compare_exchange_n(&level->paused, &marks, marks - 1,
+	    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	verdict = account_judge(level, bytes);
 	/* It cannot be marked: what is asked for never fits. */
 	return verdict == WEIR_ACCOUNT_PAUSE ? WEIR_ACCOUNT_OK : verdict;

@@ -67,9 +67,11 @@ kernel_add(struct weir_buffer *buffer)
 bool
 weiri_buffer_to_kernel(struct weir_buffer *buffer, enum weir_buffer_state state)
 {
-	uint32_t flags = weiri_buffer_flags(buffer);
 	uint32_t references =
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
+	/* Second, so that a mark set before another's release is seen: what is
+	 * stored below would take it away. */
+	uint32_t flags = weiri_buffer_flags(buffer);
 	bool receives = state == WEIR_BUFFER_KERNEL_RX;
 	uint16_t word = WEIRI_LOAD(&buffer->kernel);
 
@@ -126,9 +128,9 @@ weiri_buffer_kernel_sent(struct weir_buffer *buffer)
 void
 weiri_buffer_from_kernel(struct weir_buffer *buffer)
 {
-	uint32_t flags = weiri_buffer_flags(buffer);
 	uint32_t references =
 	    __atomic_load_n(&buffer->references, __ATOMIC_ACQUIRE);
+	uint32_t flags = weiri_buffer_flags(buffer); /* second, as above */
 	uint16_t word = WEIRI_LOAD(&buffer->kernel);
 
 	kernel_demand_lent(buffer, word);

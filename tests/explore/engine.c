@@ -18,47 +18,45 @@
  *       to be shared has the walk begin anew.
  *   E2  A thread that was left before a step, and finds on its return that nobody
  *       did anything that step would notice, might as well have been left after
- *       it.  That is another run, with as many preemptions, so this one ends.
+ *       it.  That is another run, with no more preemptions, so this one ends.
  *   E3  A thread is not left before its first step: whoever came here might have
- *       gone to the other one at once.
+ *       gone to the other one at once.  (Not who had to let others go first.)
+ *   E4  A state that a run with no more preemptions and no more older values got
+ *       to before (graph.c): what could follow, followed there.
  *
- * With plain accesses free of races, which memory.c makes sure of, what lies
- * between two steps of a thread is invisible to others; so nothing is lost.
+ * Nothing is lost by the four together.  With plain accesses free of races, which
+ * memory.c makes sure of, all runs of one execution graph end alike.  Take the runs
+ * of one graph that are within the bounds, and of them that with the fewest
+ * preemptions, then the fewest older values, then the first in the order of the
+ * walk.  Each rule ends a run only where it names another of the same graph that
+ * has no more of either and comes first in this order: E2 one that went on where
+ * this left; E3 one with a preemption less; E4 the older run's beginning with this
+ * one's rest.  So this one is ended by none of them.  `explore --compare` counts
+ * that: with all rules but E1 switched off, a walk ends in the same states.
  *
  * A failure is told as a list of choices, each with the number of the step: "12>1"
  * left for thread 1 before step 12, "30=2" went on with thread 2 where the other
- * could not, "31~" read an older value.
+ * could not, "31~1" read the value before the newest.
  */
 #define _GNU_SOURCE
+/* Its longjmp() knows one stack. */
+#undef _FORTIFY_SOURCE
 #include "base/compiler.h"
 #include "engine.h"
 
-#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #define ENGINE_STACK_BYTES ((size_t)128 << 10)
 /* Addresses are the same each time, since some code looks at them. */
 #define ENGINE_STACKS ((uintptr_t)0x100000000000)
-#define ENGINE_CHOICES 4096
 /* A run this long goes round in a circle. */
 #define ENGINE_STEPS 20000
-#define ENGINE_SHARED 1024
-
-struct engine_choice {
-	unsigned taken, count;
-};
-
-/* One that was not the first, as it is told. */
-struct engine_told {
-	unsigned step;
-	char kind;
-	unsigned thread;
-};
 
 struct explore_engine engine;
 
@@ -70,43 +68,18 @@ static struct {
 	struct explore_result *result;
 	char *stacks;
 	ucontext_t main_context;
-	sigjmp_buf end; /* of a run that ends in the middle */
-
-	struct engine_choice choice[ENGINE_CHOICES];
-	unsigned depth, chosen; /* of this run; known from the last one */
-	struct engine_told told[ENGINE_CHOICES];
-	unsigned told_count, retold;
-	bool replay;
-
-	uintptr_t shared[ENGINE_SHARED]; /* hashed */
-	unsigned shared_count;
-	bool learned;
+	jmp_buf begin[EXPLORE_THREADS]; /* of a body */
+	jmp_buf end;
 
 	unsigned steps, points, preemptions, stale;
-	bool failed, cut;
+	bool failed, cut, replay;
+	bool learned; /* of a shared word */
 	size_t tls_bytes;
 	unsigned char tls[EXPLORE_THREADS][EXPLORE_TLS_BYTES]; /* prepared */
 	unsigned char tls_main[EXPLORE_TLS_BYTES];
 } run;
 
 /* ---- the end of a run ----------------------------------------------------- */
-
-static void
-engine_tell(char *text, size_t bytes)
-{
-	size_t at = 0;
-
-	text[0] = '\0';
-	for (unsigned i = 0; i < run.told_count && at + 24 < bytes; i++) {
-		const struct engine_told *told = &run.told[i];
-
-		at += (size_t)snprintf(text + at, bytes - at,
-		    told->kind == '~' ? "%s%u%c" : "%s%u%c%u", i > 0 ? "," : "",
-		    told->step, told->kind, told->thread);
-	}
-	if (at == 0)
-		(void)snprintf(text, bytes, "0");
-}
 
 void
 explore_fail(const char *format, ...)
@@ -128,16 +101,16 @@ explore_fail(const char *format, ...)
 		    format, arguments);
 		va_end(arguments);
 	}
-	engine_tell(run.result->schedule, sizeof(run.result->schedule));
+	schedule_tell(run.result->schedule, sizeof(run.result->schedule));
 	engine_trace("FAILED: %s", run.result->why);
-	siglongjmp(run.end, 1);
+	_longjmp(run.end, 1);
 }
 
 static void
 engine_cut(void)
 {
 	run.cut = true;
-	siglongjmp(run.end, 1);
+	_longjmp(run.end, 1);
 }
 
 static void
@@ -168,80 +141,24 @@ engine_trace(const char *format, ...)
 
 /* ---- choices ---------------------------------------------------------------- */
 
-static unsigned
-engine_choose(unsigned count)
+unsigned
+engine_choose_older(unsigned count)
 {
-	struct engine_choice *choice = &run.choice[run.depth];
-
-	if (count <= 1)
-		return 0;
-	if (run.depth == ENGINE_CHOICES)
-		explore_fail("more than %d choices", ENGINE_CHOICES);
-	if (run.depth < run.chosen) {
-		if (choice->count != count)
-			explore_fail("not the same run again: choice %u has "
-				     "%u ways, not %u",
-			    run.depth, count, choice->count);
-	} else {
-		*choice = (struct engine_choice){.count = count};
-		run.chosen++;
-	}
-	run.depth++;
-	return choice->taken;
-}
-
-static void
-engine_note(char kind, unsigned thread)
-{
-	if (run.replay || run.told_count == ENGINE_CHOICES)
-		return;
-	run.told[run.told_count++] =
-	    (struct engine_told){run.steps, kind, thread};
-}
-
-/* Is the next told choice one of this kind, here? */
-static const struct engine_told *
-engine_next_told(char kind)
-{
-	const struct engine_told *told = &run.told[run.retold];
-
-	if (run.retold == run.told_count || told->step != run.steps ||
-	    told->kind != kind)
-		return NULL;
-	run.retold++;
-	return told;
-}
-
-bool
-engine_choose_stale(void)
-{
-	bool stale;
+	unsigned older;
 
 	if (run.replay)
-		return engine_next_told('~') != NULL;
-	if (run.stale == run.bound.stale)
-		return false;
-	stale = engine_choose(2) == 1;
-	if (stale) {
-		engine_note('~', 0);
+		return schedule_is_told(run.steps, '~', &older) && older < count
+			   ? older
+			   : 0;
+	if (count <= 1 || run.stale == run.bound.stale)
+		return 0;
+	older = schedule_choose(count);
+	if (older > 0) {
+		schedule_note(run.steps, '~', older);
 		run.stale++;
 		run.result->stale++;
 	}
-	return stale;
-}
-
-/* The next list of choices; false: there is none. */
-static bool
-engine_advance(void)
-{
-	while (run.chosen > 0) {
-		struct engine_choice *last = &run.choice[run.chosen - 1];
-
-		if (++last->taken < last->count)
-			return true;
-		run.chosen--;
-	}
-	return false;
+	return older;
 }
 
 unsigned
@@ -250,36 +167,11 @@ explore_index(void)
 	return engine.current;
 }
 
-/* ---- shared words ----------------------------------------------------------- */
-
-static uintptr_t *
-engine_shared_entry(uintptr_t address)
-{
-	size_t at = (address >> 2) * UINT64_C(0x9e3779b97f4a7c15) >> 54;
-
-	while (run.shared[at] != 0 && run.shared[at] != address)
-		at = (at + 1) % ENGINE_SHARED;
-	return &run.shared[at];
-}
-
-bool
-engine_is_shared(uintptr_t address)
-{
-	return run.replay || *engine_shared_entry(address) != 0;
-}
-
 void
 engine_share(uintptr_t address)
 {
-	uintptr_t *entry = engine_shared_entry(address);
-
-	if (*entry != 0 || run.replay)
-		return;
-	if (run.shared_count == ENGINE_SHARED / 2)
-		explore_fail("too many shared words");
-	*entry = address;
-	run.shared_count++;
-	run.learned = true;
+	if (schedule_share(address))
+		run.learned = true;
 }
 
 /* ---- switches ----------------------------------------------------------------- */
@@ -304,8 +196,8 @@ engine_switch(unsigned to)
 	engine_save_tls(self->tls);
 	engine.current = to;
 	engine_load_tls(engine_self()->tls);
-	if (swapcontext(&self->context, &engine_self()->context) != 0)
-		abort();
+	if (_setjmp(self->context) == 0)
+		_longjmp(engine_self()->context, 1);
 }
 
 /* A thread that waits for a time to come goes on at the end of it. */
@@ -318,12 +210,15 @@ engine_time_out(struct explore_thread *thread)
 	thread->state = EXPLORE_READY;
 	if (engine.now_ns < thread->end_ns)
 		engine.now_ns = thread->end_ns;
+	thread->graph = graph_mix(thread->graph, engine.now_ns);
+	engine_disturb_all();
 }
 
 static bool
 engine_returns(const struct explore_thread *thread)
 {
-	return !thread->set_aside || thread->disturbed || run.replay;
+	return !thread->set_aside || thread->disturbed || engine.full ||
+	       run.replay;
 }
 
 /* Who could go on instead of the calling thread: those that are ready, then
@@ -339,9 +234,10 @@ engine_others(unsigned *other, unsigned *ready)
 			bool timed = thread->state == EXPLORE_WAITING &&
 				     thread->end_ns != UINT64_MAX;
 
-			if (i != engine.current && engine_returns(thread) &&
-			    (pass == 0 ? thread->state == EXPLORE_READY
-				       : timed))
+			if (pass == 0 ? i != engine.current &&
+					    thread->state == EXPLORE_READY &&
+					    engine_returns(thread)
+				      : timed)
 				other[count++] = i;
 		}
 		if (pass == 0)
@@ -370,31 +266,42 @@ engine_go_on(unsigned to)
 	engine_switch(to);
 }
 
-/* Where the calling thread cannot go on. */
+/* E4.  Only where this run is beyond what it has in common with the last. */
+static bool
+engine_was_here(uint64_t how)
+{
+	return !engine.full && !run.replay && schedule_is_new() &&
+	       graph_was_here(how, run.preemptions, run.stale);
+}
+
+/* Where the calling thread cannot go on, or lets others go on. */
 static unsigned
 engine_pick(void)
 {
-	unsigned other[EXPLORE_THREADS], ready, count, taken;
-	const struct engine_told *told;
+	unsigned other[EXPLORE_THREADS], ready, count, taken, told;
+	bool yields = engine.current < EXPLORE_THREADS &&
+		      engine_self()->state == EXPLORE_READY;
 
+	if (engine_was_here(EXPLORE_THREADS * (1 + (unsigned)yields) +
+			    (yields ? engine.current : 0)))
+		engine_cut();
 	count = engine_others(other, &ready);
-	if (ready == 0 && engine_anybody_ready())
-		engine_cut(); /* E2, whoever returns */
 	/* While somebody can go on, time passing by is a preemption. */
-	if (ready > 0 && run.preemptions == run.bound.preemptions &&
-	    !run.replay)
+	if (engine_anybody_ready() && !run.replay &&
+	    run.preemptions == run.bound.preemptions)
 		count = ready;
+	if (count == 0 && engine_anybody_ready())
+		engine_cut(); /* E2, whoever returns */
 	if (count == 0)
 		explore_fail("nobody can go on");
-	if (run.replay) {
-		told = engine_next_told('=');
-		return told != NULL ? told->thread : other[0];
-	}
-	taken = engine_choose(count);
-	if (taken >= ready && ready > 0)
+	if (run.replay)
+		return schedule_is_told(run.steps, '=', &told) ? told
+							       : other[0];
+	taken = schedule_choose(count);
+	if (taken >= ready && engine_anybody_ready())
 		run.preemptions++;
 	/* Always: a replay does not leave out what E2 leaves out. */
-	engine_note('=', other[taken]);
+	schedule_note(run.steps, '=', other[taken]);
 	return other[taken];
 }
 
@@ -409,25 +316,26 @@ engine_count_step(void)
 static void
 engine_preempt(struct explore_thread *self)
 {
-	unsigned other[EXPLORE_THREADS], ready, to;
-	unsigned count = engine_others(other, &ready);
+	unsigned other[EXPLORE_THREADS], ready, count, to;
 
 	if (run.replay) {
-		const struct engine_told *told = engine_next_told('>');
-
-		if (told == NULL)
+		if (!schedule_is_told(run.steps, '>', &to))
 			return;
-		to = told->thread;
 	} else {
 		unsigned taken;
 
-		if (self->fresh || run.preemptions == run.bound.preemptions)
+		if (self->fresh && !engine.full)
+			return; /* E3 */
+		if (engine_was_here(engine.current))
+			engine_cut();
+		if (run.preemptions == run.bound.preemptions)
 			return;
-		taken = engine_choose(count + 1);
+		count = engine_others(other, &ready);
+		taken = schedule_choose(count + 1);
 		if (taken == 0)
 			return;
 		to = other[taken - 1];
-		engine_note('>', to);
+		schedule_note(run.steps, '>', to);
 	}
 	run.preemptions++;
 	self->set_aside = true;
@@ -436,47 +344,44 @@ engine_preempt(struct explore_thread *self)
 }
 
 void
-engine_step(uintptr_t address, bool writes, const char *what)
+engine_step(struct explore_step next, const char *what)
 {
 	struct explore_thread *self = engine_self();
 
 	engine_count_step();
-	if (!engine_is_shared(address))
+	if (!engine_is_shared(next.address))
 		return;
 	run.points++;
-	self->address = address;
-	self->writes = writes;
+	self->next = next;
 	engine_preempt(self);
 	self->fresh = false;
 	if (what != NULL)
 		engine_trace("%s", what);
 }
 
-/* What the buffer of a thread holds is part of its next step, which may send it
- * out. */
 static bool
-engine_would_notice(
-    const struct explore_thread *thread, uintptr_t address, bool writes)
+engine_meets(const struct explore_step *a, const struct explore_step *b)
 {
-	if (thread->address == address && (writes || thread->writes))
-		return true;
-	for (unsigned i = 0; i < thread->buffered_count; i++)
-		if (thread->buffered[i].address == address)
-			return true;
-	return false;
+	if (a->address == b->address)
+		return a->writes || b->writes;
+	return (a->address == EXPLORE_FENCES && b->sequential) ||
+	       (b->address == EXPLORE_FENCES && a->sequential);
 }
 
 void
-engine_disturb(uintptr_t address, bool writes)
+engine_disturb(struct explore_step step)
 {
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++) {
-		struct explore_thread *thread = &engine.thread[i];
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		if (i != engine.current &&
+		    engine_meets(&engine.thread[i].next, &step))
+			engine.thread[i].disturbed = true;
+}
 
-		if (i != engine.current && thread->set_aside &&
-		    !thread->disturbed &&
-		    engine_would_notice(thread, address, writes))
-			thread->disturbed = true;
-	}
+void
+engine_disturb_all(void)
+{
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		engine.thread[i].disturbed = true;
 }
 
 void
@@ -484,7 +389,6 @@ engine_block(void)
 {
 	struct explore_thread *self = engine_self();
 
-	memory_drain(self);
 	while (self->state != EXPLORE_READY)
 		engine_go_on(engine_pick());
 }
@@ -492,10 +396,15 @@ engine_block(void)
 void
 engine_yield(void)
 {
+	unsigned to;
+
 	engine_count_step();
-	memory_drain(engine_self());
-	if (engine_anybody_ready())
-		engine_go_on(engine_pick());
+	if (!engine_anybody_ready())
+		return;
+	to = engine_pick();
+	/* E3 is not for who comes next: this thread could not stay. */
+	engine.thread[to].fresh = false;
+	engine_go_on(to);
 }
 
 /* ---- threads ---------------------------------------------------------------- */
@@ -512,27 +421,42 @@ engine_body(void)
 	run.scenario->body[index]();
 	if ((run.scenario->exits >> index & 1) != 0)
 		system_exit();
-	/* What it stored last may reach others later than its end does. */
 	self->state = EXPLORE_DONE;
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
 		more |= engine.thread[i].state != EXPLORE_DONE;
 	if (more)
 		engine_go_on(engine_pick());
 	else
-		(void)setcontext(&run.main_context);
-	abort();
+		_longjmp(run.end, 2);
+}
+
+/* The first frame of a thread's stack.  Each run jumps into it anew, whatever
+ * became of the frames above it in the last. */
+static void
+engine_first_frame(void)
+{
+	if (_setjmp(run.begin[engine.current]) != 0) {
+		engine_body();
+		abort();
+	}
+	(void)setcontext(&run.main_context);
 }
 
 /* getcontext() returns once; compilers believe that it may do so twice. */
 static WEIRI_NOINLINE void
-engine_begin_context(struct explore_thread *thread, char *stack)
+engine_begin_stack(unsigned index)
 {
-	if (getcontext(&thread->context) != 0)
+	static ucontext_t context;
+
+	if (getcontext(&context) != 0)
 		abort();
-	thread->context.uc_stack.ss_sp = stack;
-	thread->context.uc_stack.ss_size = ENGINE_STACK_BYTES;
-	thread->context.uc_link = NULL;
-	makecontext(&thread->context, engine_body, 0);
+	context.uc_stack.ss_sp = run.stacks + index * ENGINE_STACK_BYTES;
+	context.uc_stack.ss_size = ENGINE_STACK_BYTES;
+	context.uc_link = NULL;
+	makecontext(&context, engine_first_frame, 0);
+	engine.current = index;
+	if (swapcontext(&run.main_context, &context) != 0)
+		abort();
 }
 
 static void
@@ -541,20 +465,20 @@ engine_begin_thread(struct explore_thread *thread, unsigned index)
 	thread->state =
 	    run.scenario->body[index] != NULL ? EXPLORE_READY : EXPLORE_DONE;
 	thread->fresh = true;
-	thread->set_aside = thread->timed_out = false;
-	thread->address = 0;
-	thread->buffered_count = 0;
-	thread->sequential = 0;
-	memset(&thread->clock, 0, sizeof(thread->clock));
+	thread->set_aside = thread->disturbed = thread->timed_out = false;
+	thread->wants = NULL;
+	memset(&thread->next, 0, sizeof(thread->next));
+	memset(&thread->view, 0, sizeof(thread->view));
 	memset(&thread->released, 0, sizeof(thread->released));
-	memset(&thread->seen, 0, sizeof(thread->seen));
-	thread->clock.of[index] = 1;
+	memset(&thread->read, 0, sizeof(thread->read));
+	thread->view.before.of[index] = thread->view.seen.of[index] = 1;
+	thread->graph = index;
 	memcpy(thread->tls, run.tls[index], run.tls_bytes);
-	engine_begin_context(thread, run.stacks + index * ENGINE_STACK_BYTES);
+	memcpy(thread->context, run.begin[index], sizeof(thread->context));
 }
 
-/* All threads to their end, unless the run ends in the middle. */
-static void
+/* All threads to their end, which jumps to run.end. */
+static _Noreturn void
 engine_run_threads(void)
 {
 	engine.running = true;
@@ -564,31 +488,39 @@ engine_run_threads(void)
 
 	engine.current = first;
 	engine_load_tls(engine.thread[first].tls);
-	if (swapcontext(&run.main_context, &engine.thread[first].context) != 0)
-		abort();
+	_longjmp(engine.thread[first].context, 1);
+}
+
+static void
+engine_begin_run(void)
+{
+	run.steps = run.points = run.preemptions = run.stale = 0;
+	schedule_begin_run();
+	run.failed = run.cut = run.learned = false;
+	engine.now_ns = UINT64_C(1000000000);
+	memory_begin_run();
+	history_begin_run();
+	system_begin_run();
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		engine_begin_thread(&engine.thread[i], i);
+	engine.recording = true;
 }
 
 static void
 engine_one_run(void)
 {
-	run.depth = run.steps = run.points = 0;
-	run.preemptions = run.stale = run.retold = 0;
-	if (!run.replay)
-		run.told_count = 0;
-	run.failed = run.cut = run.learned = false;
-	engine.now_ns = UINT64_C(1000000000);
-	memory_begin_run();
-	system_begin_run();
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		engine_begin_thread(&engine.thread[i], i);
-	engine.recording = true;
-	if (sigsetjmp(run.end, 1) == 0) {
+	int end;
+
+	engine_begin_run();
+	end = _setjmp(run.end);
+	if (end == 0)
 		engine_run_threads();
-		for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-			memory_drain(&engine.thread[i]);
+	if (end == 2) {
+		graph_end();
 		engine.running = false;
 		engine_load_tls(run.tls_main);
-		run.scenario->check();
+		if (_setjmp(run.end) == 0)
+			run.scenario->check();
 	}
 	engine.running = engine.recording = false;
 	memory_undo();
@@ -642,26 +574,54 @@ engine_prepare(const struct explore_scenario *scenario)
 	engine_load_tls(run.tls_main);
 }
 
+/* A run that finds a word shared is for nothing, and so are those before it. */
 static void
-engine_parse(const char *schedule)
+engine_forget(struct explore_result *result)
 {
-	const char *c = schedule;
+	schedule_restart();
+	memset(result, 0, sizeof(*result));
+	graph_forget();
+}
 
-	run.replay = true;
-	while (*c != '\0' && run.told_count < ENGINE_CHOICES) {
-		struct engine_told *told = &run.told[run.told_count];
-		char *end;
+static void
+engine_walk(struct explore_result *result)
+{
+	do {
+		engine_one_run();
+		if (run.learned)
+			engine_forget(result);
+		result->failed = run.failed && !run.learned;
+	} while (!result->failed && !run.replay &&
+		 (run.learned || schedule_advance()));
+}
 
-		told->step = (unsigned)strtoul(c, &end, 10);
-		told->kind = *end;
-		if (*end == '\0')
-			return;
-		told->thread = (unsigned)strtoul(end + 1, &end, 10);
-		if (told->thread >= EXPLORE_THREADS)
-			return;
-		run.told_count++;
-		c = *end == ',' ? end + 1 : end;
-	}
+/* The outcomes that a run told of are those that are to be. */
+static void
+engine_judge_outcomes(struct explore_result *result)
+{
+	const char *expected = run.scenario->outcomes;
+	char found[EXPLORE_OUTCOMES * 4 + 1] = "";
+	size_t at = 0;
+
+	if (expected == NULL || result->failed || run.replay)
+		return;
+	for (unsigned i = 0; i < EXPLORE_OUTCOMES; i++)
+		if ((result->outcomes >> i & 1) != 0 && at + 4 < sizeof(found))
+			at += (size_t)snprintf(found + at, sizeof(found) - at,
+			    at > 0 ? " %u%u%u" : "%u%u%u", i >> 4, i >> 2 & 3,
+			    i & 3);
+	if (strcmp(found, expected) == 0)
+		return;
+	result->failed = true;
+	(void)snprintf(result->why, sizeof(result->why),
+	    "outcomes are %.200s, not %.200s", found, expected);
+}
+
+void
+explore_outcome(unsigned a, unsigned b, unsigned c)
+{
+	run.result->outcomes |= UINT64_C(1)
+				<< ((a & 3) << 4 | (b & 3) << 2 | (c & 3));
 }
 
 void
@@ -680,17 +640,13 @@ explore_run(const struct explore_scenario *scenario,
 	site_set_mutant(mutant);
 	system_init();
 	engine_prepare(scenario);
-	if (schedule != NULL)
-		engine_parse(schedule);
-	do {
-		engine_one_run();
-		result->failed = run.failed;
-		if (run.learned && !run.failed) {
-			run.chosen = 0;
-			result->runs = result->cut = result->stale = 0;
-			result->points = 0;
-			continue;
-		}
-	} while (
-	    !run.failed && !run.replay && (run.learned || engine_advance()));
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		engine_begin_stack(i);
+	engine.current = EXPLORE_THREADS;
+	run.replay = schedule != NULL;
+	if (run.replay)
+		schedule_replay(schedule);
+	engine_walk(result);
+	graph_count(result);
+	engine_judge_outcomes(result);
 }

@@ -6,10 +6,13 @@
  * one schedule to its end, and begins where setup() and prepare() left off.
  *
  *   engine.c     the scheduler: which runs there are, which thread's turn it is
- *   memory.c     what a step does to memory: order, buffered stores, races
+ *   graph.c      which states are the same
+ *   memory.c     what a step does to memory: order, races
+ *   history.c      and which values a load may find
  *   sites.c      where orders are named, and which one is weaker
  *   system.c     locks, waiting, time and address space of the runs
  *   scenarios*.c what is looked at
+ *   litmus.c     what the memory is known by
  *   mutants.c    weakened orders, and the scenario that finds each
  */
 #ifndef EXPLORE_H
@@ -24,7 +27,7 @@
 /* What a schedule may have, beside switches where a thread cannot go on. */
 struct explore_bound {
 	unsigned preemptions; /* switches where it could */
-	unsigned stale;       /* loads of what another is about to overwrite */
+	unsigned stale;       /* loads of what is no longer the newest value */
 };
 
 struct explore_scenario {
@@ -36,15 +39,22 @@ struct explore_scenario {
 	/* After each schedule, with nothing under way. */
 	void (*check)(void);
 	struct explore_bound bound, bound_long;
+	bool is_long;   /* large; a part of it is there on its own */
 	unsigned exits; /* bit i: thread i ends after its body, as threads do */
+	const char *outcomes; /* all there are, in order; or NULL */
 };
 
 /* A file of scenarios ends its list with an empty one. */
 extern const struct explore_scenario explore_depot_scenarios[];
 extern const struct explore_scenario explore_pool_scenarios[];
+extern const struct explore_scenario explore_mark_scenarios[];
+extern const struct explore_scenario explore_litmus_scenarios[];
 
 /* In bodies and prepare(): the calling thread's. */
 unsigned explore_index(void);
+
+/* In checks: three digits, each below 4, that this run ended with. */
+void explore_outcome(unsigned a, unsigned b, unsigned c);
 
 /* In bodies and checks: what must be so.  Ends the run. */
 void explore_fail(const char *format, ...)
@@ -58,6 +68,8 @@ void explore_fail(const char *format, ...)
 
 /* ---- exploring ------------------------------------------------------------ */
 
+#define EXPLORE_OUTCOMES 64
+
 struct explore_result {
 	bool failed;
 	char why[512];
@@ -65,6 +77,10 @@ struct explore_result {
 	uint64_t runs;       /* schedules to their end */
 	uint64_t cut;        /* left early: the same as another */
 	uint64_t stale;      /* loads that found an older value */
+	uint64_t states;     /* that were told apart */
+	uint64_t ends;       /*   at the end of a run, */
+	uint64_t ends_sum;   /*   and a sum over them */
+	uint64_t outcomes;   /* bit 16 a + 4 b + c */
 	unsigned points; /* most steps of a run where a switch was possible */
 };
 

@@ -7,13 +7,18 @@
  *     explore SCENARIO...           of these
  *     explore --mutants             each weakened order is found, or listed
  *     explore --mutant NAME [SCENARIO...]
+ *     explore --compare             what is left out is the same as the rest
  *     explore --replay LIST SCENARIO  one schedule, step by step; with
  *                                   --mutant as it was found
+ *     explore --bound 3,1           preemptions and older values
+ *     explore --full                nothing is left out
  *     explore --sites               orders that scenarios come by
+ *     explore --orders              all orders there are
  *     explore --list
  *
- * --long (or WEIR_TEST_LONG=1) allows more preemptions, and tries those mutants
- * that are said to be found by none.  Each scenario runs in a process of its own.
+ * --long (or WEIR_TEST_LONG=1) has larger scenarios and bounds, and tries those
+ * mutants that are said to be found by none.  Each scenario runs in a process of
+ * its own.
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -26,9 +31,11 @@
 #include <unistd.h>
 
 #define MAIN_NAMES 512
+#define MAIN_SCENARIOS 128
 
 struct main_options {
-	bool is_long, mutants, sites;
+	bool is_long, mutants, sites, full, compare;
+	const struct explore_bound *bound; /* of all scenarios; or NULL */
 	const char *mutant, *schedule;
 };
 
@@ -57,10 +64,11 @@ main_now(void)
 static const struct explore_scenario *
 main_scenario_at(size_t index)
 {
-	const struct explore_scenario *const list[] = {
-	    explore_depot_scenarios, explore_pool_scenarios};
+	const struct explore_scenario *const list[] = {explore_litmus_scenarios,
+	    explore_depot_scenarios, explore_pool_scenarios,
+	    explore_mark_scenarios};
 
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
 		for (const struct explore_scenario *scenario = list[i];
 		     scenario->name != NULL; scenario++)
 			if (index-- == 0)
@@ -96,15 +104,10 @@ main_is_weaker(enum explore_op op, int from, int to)
 }
 
 static void
-main_see_site(const struct explore_site *site, void *context)
+main_name(const struct explore_site *site)
 {
 	char name[sizeof(report->name[0])];
 
-	(void)context;
-	/* The others have their turn before the threads begin. */
-	if (strstr(site->file, "/slab/") == NULL &&
-	    strstr(site->file, "/pools/") == NULL)
-		return;
 	for (int to = __ATOMIC_RELAXED; to < __ATOMIC_SEQ_CST; to++) {
 		unsigned i = 0;
 
@@ -122,6 +125,31 @@ main_see_site(const struct explore_site *site, void *context)
 	}
 }
 
+/* Orders in the library, of what others than one thread have to do with. */
+static bool
+main_is_explored(const struct explore_site *site)
+{
+	return strstr(site->file, "src/slab/") != NULL ||
+	       strstr(site->file, "src/pools/") != NULL;
+}
+
+static void
+main_see_site(const struct explore_site *site, void *context)
+{
+	(void)context;
+	if (main_is_explored(site))
+		main_name(site);
+}
+
+/* Only what a run came by. */
+static void
+main_see_reached(const struct explore_site *site, void *context)
+{
+	(void)context;
+	if (main_is_explored(site) && site->decided != 0)
+		main_name(site);
+}
+
 /* ---- one scenario --------------------------------------------------------------- */
 
 static void
@@ -131,6 +159,10 @@ main_explore(const struct explore_scenario *scenario, const char *mutant)
 	const struct explore_bound *bound = options.is_long && mutant == NULL
 						? &scenario->bound_long
 						: &scenario->bound;
+
+	if (options.bound != NULL)
+		bound = options.bound;
+
 	pid_t pid;
 	int status;
 
@@ -140,10 +172,11 @@ main_explore(const struct explore_scenario *scenario, const char *mutant)
 	pid = fork();
 	if (pid == 0) {
 		(void)alarm(options.is_long ? 3000 : 500);
+		engine.full = options.full;
 		explore_run(
 		    scenario, bound, mutant, options.schedule, &report->result);
 		if (mutant == NULL)
-			explore_sites(main_see_site, NULL);
+			explore_sites(main_see_reached, NULL);
 		report->ended = true;
 		(void)fflush(stdout);
 		_exit(0);
@@ -177,14 +210,45 @@ main_scenario(const struct explore_scenario *scenario)
 	const struct explore_result *result = &report->result;
 
 	main_explore(scenario, options.mutant);
-	printf("%-28s %s  %7lu schedules, %7lu cut, %6lu stale, %3u points, "
-	       "%5.2f s\n",
+	printf("%-24s %s %7lu ends of %7lu schedules, %7lu cut, %7lu states, "
+	       "%3u points, %5.2f s\n",
 	    scenario->name, result->failed ? "FAILED" : "ok    ",
-	    (unsigned long)result->runs, (unsigned long)result->cut,
-	    (unsigned long)result->stale, result->points, main_now() - begin);
+	    (unsigned long)result->ends, (unsigned long)result->runs,
+	    (unsigned long)result->cut, (unsigned long)result->states,
+	    result->points, main_now() - begin);
 	if (result->failed)
 		main_tell_failure(scenario, options.mutant);
 	return !result->failed;
+}
+
+/* All rules of engine.c leave out nothing: with and without them a walk ends in
+ * the same states. */
+static bool
+main_same_ends(const struct explore_scenario *scenario)
+{
+	static const struct explore_bound bounds[] = {{1, 1}, {2, 1}};
+	const struct explore_bound *bound = options.bound;
+	struct explore_result reduced;
+	const struct explore_result *full = &report->result;
+	bool same;
+
+	if (bound == NULL && scenario->outcomes == NULL)
+		options.bound = &bounds[options.is_long];
+	main_explore(scenario, options.mutant);
+	reduced = report->result;
+	options.full = true;
+	main_explore(scenario, options.mutant);
+	options.full = false;
+	options.bound = bound;
+	same = reduced.failed == full->failed &&
+	       (full->failed || (reduced.ends == full->ends &&
+				    reduced.ends_sum == full->ends_sum &&
+				    reduced.outcomes == full->outcomes));
+	printf("%-24s %s %7lu ends of %7lu schedules, and %7lu of %8lu\n",
+	    scenario->name, same ? "same  " : "DIFFER",
+	    (unsigned long)reduced.ends, (unsigned long)reduced.runs,
+	    (unsigned long)full->ends, (unsigned long)full->runs);
+	return same;
 }
 
 static const struct explore_scenario *
@@ -223,9 +287,38 @@ main_survives(const struct explore_mutant *mutant)
 	if (!options.is_long)
 		return true;
 	for (size_t i = 0; (scenario = main_scenario_at(i)) != NULL; i++) {
+		if (scenario->is_long || scenario->outcomes != NULL)
+			continue;
 		main_explore(scenario, mutant->name);
 		if (report->result.failed) {
 			printf("  is found by %s, though\n", scenario->name);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* All that nobody finds at once: none is the other's reason. */
+static bool
+main_survive_together(void)
+{
+	static char names[32768];
+	const struct explore_scenario *scenario;
+	size_t at = 0;
+
+	for (size_t i = 0; i < explore_mutant_count; i++)
+		if (explore_mutants[i].scenario == NULL &&
+		    at + 256 < sizeof(names))
+			at += (size_t)snprintf(names + at, sizeof(names) - at,
+			    "%s%s", at > 0 ? "," : "", explore_mutants[i].name);
+	for (size_t i = 0; (scenario = main_scenario_at(i)) != NULL; i++) {
+		if (scenario->is_long || scenario->outcomes != NULL)
+			continue;
+		main_explore(scenario, names);
+		if (report->result.failed) {
+			printf(
+			    "together they are found by %s:\n", scenario->name);
+			main_tell_failure(scenario, names);
 			return false;
 		}
 	}
@@ -241,24 +334,35 @@ main_is_listed(const char *name)
 	return false;
 }
 
-/* Weakened orders that nobody thought of: of a new place, or in a changed one. */
+static bool
+main_is_a_site(const char *name)
+{
+	for (unsigned i = 0; i < report->name_count; i++)
+		if (strcmp(report->name[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Weakened orders that nobody thought of: of a new place, or in a changed one;
+ * and those that there are no more. */
 static bool
 main_all_listed(void)
 {
-	static const struct explore_bound least = {1, 0};
-	const struct explore_scenario *scenario;
 	bool sound = true;
 
-	for (size_t i = 0; (scenario = main_scenario_at(i)) != NULL; i++) {
-		struct explore_scenario brief = *scenario;
-
-		brief.bound = brief.bound_long = least;
-		main_explore(&brief, NULL);
-	}
+	report->name_count = 0;
+	explore_sites(main_see_site, NULL);
 	for (unsigned i = 0; i < report->name_count; i++) {
 		if (main_is_listed(report->name[i]))
 			continue;
 		printf("%-72s is in no list of mutants.c\n", report->name[i]);
+		sound = false;
+	}
+	for (size_t i = 0; i < explore_mutant_count; i++) {
+		if (main_is_a_site(explore_mutants[i].name))
+			continue;
+		printf("%-72s is no order of the sources\n",
+		    explore_mutants[i].name);
 		sound = false;
 	}
 	return sound;
@@ -281,6 +385,7 @@ main_mutants(void)
 			sound = false;
 		}
 	}
+	sound &= !options.is_long || main_survive_together();
 	printf(
 	    "%u of %zu weakened orders found\n", found, explore_mutant_count);
 	return sound;
@@ -298,6 +403,16 @@ main_list(void)
 	exit(0);
 }
 
+/* All weaker ones. */
+static void
+main_orders(void)
+{
+	explore_sites(main_see_site, NULL);
+	for (unsigned i = 0; i < report->name_count; i++)
+		printf("%s\n", report->name[i]);
+	exit(0);
+}
+
 static const char *
 main_value(char **argv, int *i)
 {
@@ -308,10 +423,26 @@ main_value(char **argv, int *i)
 	return argv[++*i];
 }
 
+/* "3,1": preemptions and older values. */
+static const struct explore_bound *
+main_bound(const char *text)
+{
+	static struct explore_bound bound;
+	char *end;
+
+	bound.preemptions = (unsigned)strtoul(text, &end, 10);
+	if (*end != ',') {
+		fprintf(stderr, "explore: no bound: %s\n", text);
+		exit(2);
+	}
+	bound.stale = (unsigned)strtoul(end + 1, NULL, 10);
+	return &bound;
+}
+
 int
 main(int argc, char **argv)
 {
-	const struct explore_scenario *chosen[64];
+	const struct explore_scenario *chosen[MAIN_SCENARIOS];
 	size_t count = 0;
 	bool sound = true;
 
@@ -322,7 +453,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	options.is_long = getenv("WEIR_TEST_LONG") != NULL;
-	for (int i = 1; i < argc && count < 64; i++) {
+	for (int i = 1; i < argc && count + 1 < MAIN_SCENARIOS; i++) {
 		if (strcmp(argv[i], "--list") == 0)
 			main_list();
 		else if (strcmp(argv[i], "--long") == 0)
@@ -331,6 +462,14 @@ main(int argc, char **argv)
 			options.mutants = true;
 		else if (strcmp(argv[i], "--sites") == 0)
 			options.sites = true;
+		else if (strcmp(argv[i], "--full") == 0)
+			options.full = true;
+		else if (strcmp(argv[i], "--orders") == 0)
+			main_orders();
+		else if (strcmp(argv[i], "--compare") == 0)
+			options.compare = true;
+		else if (strcmp(argv[i], "--bound") == 0)
+			options.bound = main_bound(main_value(argv, &i));
 		else if (strcmp(argv[i], "--mutant") == 0)
 			options.mutant = main_value(argv, &i);
 		else if (strcmp(argv[i], "--replay") == 0)
@@ -343,10 +482,13 @@ main(int argc, char **argv)
 
 	bool all = count == 0;
 
-	while (all && (chosen[count] = main_scenario_at(count)) != NULL)
-		count++;
+	for (size_t i = 0; all && (chosen[count] = main_scenario_at(i)) != NULL;
+	     i++)
+		count += (options.is_long && !options.compare) ||
+			 !chosen[count]->is_long;
 	for (size_t i = 0; i < count; i++)
-		sound &= main_scenario(chosen[i]);
+		sound &= options.compare ? main_same_ends(chosen[i])
+					 : main_scenario(chosen[i]);
 	for (unsigned i = 0; options.sites && i < report->name_count; i++)
 		printf("%s\n", report->name[i]);
 	return sound ? 0 : 1;

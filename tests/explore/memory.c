@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memory.c - what a step does to memory, in the weakest way that its order
- * allows.
+ * memory.c - what a step does to memory.
  *
  * Orders have two sides, and each is looked at in its own way.
  *
@@ -11,23 +10,8 @@
  * is a race, on whatever schedule it shows: an order too weak by one step is
  * found even where this machine would never let the values differ.
  *
- * What an order delays: an atomic store goes to a buffer of its thread.  Others
- * see it when it is drained, which is
- *
- *   M1  at a fence of sequential consistency, a wait, a wake-up; and for a store
- *       of that order, before the next step of that order;
- *   M2  when another thread takes a lock that was given back after it; together with any later release of the same thread, and after what was
- *       stored before a release; relaxed stores to different words in any order;
- *   M3  before another thread changes the same word;
- *   M4  when another thread reads the word, if that chooses to see it.
- *
- * To drain at other moments would be seen by nobody.  A change (exchange, add,
- * ...) reads the newest value, and what it stores is buffered as any store; so it
- * orders no later load, unless both are of sequential consistency.  C11 promises
- * no more, and processors that have such instructions keep to that.
- *
- * Not looked at: loads that come before earlier loads, other than through the
- * clocks; exchanges that fail for no reason.
+ * What an order makes visible: a load may find what was there before the newest
+ * store, as far as nothing forbids it; see history.c.
  *
  * Everything written in a run is remembered as it was, and put back.
  */
@@ -44,22 +28,25 @@
 
 #include <pthread.h>
 
-#define MEMORY_WORDS ((size_t)1 << 16)
+#define MEMORY_WORDS ((size_t)1 << 15)
+#define MEMORY_INDEX (MEMORY_WORDS * 2)
+/* Of the words that were met last, by address. */
+#define MEMORY_RECENT 1024
 /* A single byte has an entry of its own, beside that of its word. */
 #define MEMORY_BYTE ((uintptr_t)1 << 63)
 
 /* Accesses to one half of a word, by the clocks of those who made them. */
 struct memory_half {
-	uint32_t plain_write[EXPLORE_THREADS], plain_read[EXPLORE_THREADS];
-	uint32_t atomic_write[EXPLORE_THREADS], atomic_read[EXPLORE_THREADS];
-	struct explore_clock release; /* of the value */
-	unsigned users;               /* bit i: thread i came by */
+	uint16_t plain_write[EXPLORE_THREADS], plain_read[EXPLORE_THREADS];
+	uint16_t atomic_write[EXPLORE_THREADS], atomic_read[EXPLORE_THREADS];
+	uint8_t users; /* bit i: thread i came by */
 };
 
 struct memory_word {
 	uintptr_t address;
 	uint32_t generation; /* of the run that the rest is of */
 	bool saved;
+	bool atomic; /* has a history */
 	uint64_t before;
 	struct memory_half half[2];
 };
@@ -67,57 +54,72 @@ struct memory_word {
 extern unsigned char __start_explore_tls[], __stop_explore_tls[];
 
 static struct {
-	struct memory_word *word;
+	struct memory_word *word; /* in the order in which they were met */
+	uint32_t *index;          /* hashed by address: their places, or 0 */
+	struct memory_word *recent[MEMORY_RECENT];
 	uint32_t generation, used;
-	struct memory_word *saved[MEMORY_WORDS / 2];
+	struct memory_word *saved[MEMORY_WORDS];
 	unsigned saved_count;
 	uintptr_t stack_low, stack_high; /* of the explorer itself */
-	uint64_t stored;                 /* serials of buffered stores */
+	unsigned fences, sequentials;    /* bit i: thread i has some */
 } memory;
 
 /* ---- clocks ------------------------------------------------------------------- */
 
-void
-memory_join(struct explore_clock *into, const struct explore_clock *from)
-{
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		if (from->of[i] > into->of[i])
-			into->of[i] = from->of[i];
-}
-
 /* Has some thread an access in @by that does not lie before @self's work? */
 static bool
 memory_is_unordered(
-    const uint32_t by[EXPLORE_THREADS], const struct explore_thread *self)
+    const uint16_t by[EXPLORE_THREADS], const struct explore_thread *self)
 {
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		if (i != engine.current && by[i] > self->clock.of[i])
+		if (i != engine.current && by[i] > self->view.before.of[i])
 			return true;
 	return false;
 }
 
 /* ---- words --------------------------------------------------------------------- */
 
+/* What is known of it is of this run. */
+static struct memory_word *
+memory_renew(struct memory_word *word)
+{
+	uintptr_t address = word->address;
+
+	if (word->generation == memory.generation)
+		return word;
+	memset(word, 0, sizeof(*word));
+	word->generation = memory.generation;
+	word->address = address;
+	return word;
+}
+
+static struct memory_word *
+memory_meet(uintptr_t address, uint32_t *place)
+{
+	if (++memory.used == MEMORY_WORDS)
+		explore_fail("runs use too much memory");
+	*place = memory.used;
+	memory.word[*place].address = address;
+	return &memory.word[*place];
+}
+
 static struct memory_word *
 memory_word(uintptr_t address)
 {
+	struct memory_word **recent =
+	    &memory.recent[(address >> 3 ^ address >> 53) % MEMORY_RECENT];
 	size_t at = (address >> 3) * UINT64_C(0x9e3779b97f4a7c15) >> 48;
+	struct memory_word *word = *recent;
 
-	for (;;) {
-		struct memory_word *word = &memory.word[at];
-
-		if (word->generation != memory.generation) {
-			if (++memory.used == MEMORY_WORDS / 2)
-				explore_fail("a run uses too much memory");
-			memset(word, 0, sizeof(*word));
-			word->generation = memory.generation;
-			word->address = address;
-			return word;
-		}
-		if (word->address == address)
-			return word;
-		at = (at + 1) % MEMORY_WORDS;
-	}
+	if (word != NULL && word->address == address)
+		return memory_renew(word);
+	while (memory.index[at] != 0 &&
+	       memory.word[memory.index[at]].address != address)
+		at = (at + 1) % MEMORY_INDEX;
+	word = memory.index[at] != 0 ? &memory.word[memory.index[at]]
+				     : memory_meet(address, &memory.index[at]);
+	*recent = word;
+	return memory_renew(word);
 }
 
 static struct memory_half *
@@ -134,17 +136,21 @@ memory_is_mine(uintptr_t address)
 	       (address >= memory.stack_low && address < memory.stack_high);
 }
 
-/* Before a write to the word around @address. */
 static void
-memory_save(uintptr_t address)
+memory_save_word(struct memory_word *word)
 {
-	struct memory_word *word = memory_word(address & ~(uintptr_t)7);
-
 	if (word->saved)
 		return;
 	word->saved = true;
 	memcpy(&word->before, (void *)word->address, sizeof(word->before));
 	memory.saved[memory.saved_count++] = word;
+}
+
+/* Before a write to the word around @address. */
+static void
+memory_save(uintptr_t address)
+{
+	memory_save_word(memory_word(address & ~(uintptr_t)7));
 }
 
 void
@@ -163,8 +169,8 @@ void
 memory_begin_run(void)
 {
 	memory.generation++;
-	memory.used = 0;
 	memory.saved_count = 0;
+	memory.fences = memory.sequentials = 0;
 }
 
 void
@@ -175,7 +181,9 @@ memory_init(void)
 	size_t bytes;
 
 	memory.word = calloc(MEMORY_WORDS, sizeof(*memory.word));
-	if (memory.word == NULL || pthread_getattr_np(pthread_self(), &attr) ||
+	memory.index = calloc(MEMORY_INDEX, sizeof(*memory.index));
+	if (memory.word == NULL || memory.index == NULL ||
+	    pthread_getattr_np(pthread_self(), &attr) != 0 ||
 	    pthread_attr_getstack(&attr, &low, &bytes) != 0) {
 		fprintf(stderr, "explore: no memory\n");
 		exit(1);
@@ -185,9 +193,9 @@ memory_init(void)
 	(void)pthread_attr_destroy(&attr);
 }
 
-/* ---- the buffer of a thread ------------------------------------------------------ */
+/* ---- reading and writing ----------------------------------------------------- */
 
-static uint64_t
+uint64_t
 memory_read(uintptr_t address, size_t bytes)
 {
 	uint64_t value = 0;
@@ -196,178 +204,11 @@ memory_read(uintptr_t address, size_t bytes)
 	return value;
 }
 
-static void
+void
 memory_write(uintptr_t address, size_t bytes, uint64_t value)
 {
 	memory_save(address);
 	memcpy((void *)address, &value, bytes);
-}
-
-/* Must @first be seen before @later, which was stored after it? */
-static bool
-memory_keeps_order(
-    const struct explore_buffered *first, const struct explore_buffered *later)
-{
-	return later->ordered || first->address == later->address;
-}
-
-/* Entry @index, and what has to go before it. */
-static void
-memory_drain_one(struct explore_thread *thread, unsigned index)
-{
-	struct explore_buffered entry = thread->buffered[index];
-
-	for (unsigned i = 0; i < index;) {
-		if (memory_keeps_order(&thread->buffered[i], &entry)) {
-			memory_drain_one(thread, i);
-			/* How many went is not known: begin anew. */
-			for (index = 0; index < thread->buffered_count; index++)
-				if (thread->buffered[index].serial ==
-				    entry.serial)
-					break;
-			i = 0;
-		} else {
-			i++;
-		}
-	}
-	memory_write(entry.address, entry.bytes, entry.value);
-	memory_half(entry.address)->release = entry.clock;
-	thread->buffered_count--;
-	memmove(&thread->buffered[index], &thread->buffered[index + 1],
-	    (thread->buffered_count - index) * sizeof(entry));
-}
-
-void
-memory_drain(struct explore_thread *thread)
-{
-	while (thread->buffered_count > 0)
-		memory_drain_one(thread, 0);
-}
-
-uint64_t
-memory_serial(void)
-{
-	return memory.stored;
-}
-
-void
-memory_drain_until(struct explore_thread *thread, uint64_t serial)
-{
-	for (unsigned i = 0; i < thread->buffered_count;) {
-		if (thread->buffered[i].serial <= serial) {
-			memory_drain_one(thread, i);
-			i = 0;
-		} else {
-			i++;
-		}
-	}
-}
-
-/* The newest entry for @address, or -1. */
-static int
-memory_find(const struct explore_thread *thread, uintptr_t address)
-{
-	for (int i = (int)thread->buffered_count; i-- > 0;)
-		if (thread->buffered[i].address == address)
-			return i;
-	return -1;
-}
-
-static void
-memory_drain_address(struct explore_thread *thread, uintptr_t address)
-{
-	int index;
-
-	while ((index = memory_find(thread, address)) >= 0)
-		memory_drain_one(thread, (unsigned)index);
-}
-
-/* A plain access, which looks past the buffer. */
-static void
-memory_drain_range(uintptr_t address, size_t bytes)
-{
-	struct explore_thread *self = engine_self();
-
-	for (unsigned i = 0; i < self->buffered_count;) {
-		uintptr_t at = self->buffered[i].address;
-
-		if (at < address + bytes && address < at + 8) {
-			memory_drain_one(self, i);
-			i = 0;
-		} else {
-			i++;
-		}
-	}
-}
-
-/* M3. */
-static void
-memory_drain_others(uintptr_t address)
-{
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		if (i != engine.current)
-			memory_drain_address(&engine.thread[i], address);
-}
-
-/* M4: what the calling thread will find at @address. */
-static void
-memory_look_at_others(uintptr_t address)
-{
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++) {
-		struct explore_thread *thread = &engine.thread[i];
-
-		if (i != engine.current && memory_find(thread, address) >= 0 &&
-		    !engine_choose_stale())
-			memory_drain_address(thread, address);
-	}
-}
-
-static bool
-memory_is_release(int order)
-{
-	return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL ||
-	       order == __ATOMIC_SEQ_CST;
-}
-
-static bool
-memory_is_acquire(int order)
-{
-	return order == __ATOMIC_ACQUIRE || order == __ATOMIC_CONSUME ||
-	       order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
-}
-
-/* Stores now, or puts into the buffer. */
-static void
-memory_put(uintptr_t address, size_t bytes, uint64_t value, int order,
-    const struct explore_clock *sequence)
-{
-	struct explore_thread *self = engine_self();
-	struct explore_buffered entry;
-
-	memset(&entry, 0, sizeof(entry));
-	entry.address = address;
-	entry.value = value;
-	entry.bytes = bytes;
-	entry.serial = ++memory.stored;
-	entry.ordered = memory_is_release(order);
-	entry.clock = entry.ordered ? self->clock : self->released;
-	if (sequence != NULL)
-		memory_join(&entry.clock, sequence);
-	if (entry.ordered)
-		self->clock.of[engine.current]++;
-	if (self->buffered_count == EXPLORE_BUFFERED)
-		memory_drain(self);
-	/* After a fence, nothing comes before what came before it. */
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		entry.ordered |= self->released.of[i] != 0;
-	if (!engine_is_shared(address)) {
-		memory_write(address, bytes, value);
-		memory_half(address)->release = entry.clock;
-	} else {
-		self->buffered[self->buffered_count++] = entry;
-	}
-	if (order == __ATOMIC_SEQ_CST)
-		self->sequential = entry.serial;
 }
 
 /* ---- races ------------------------------------------------------------------------ */
@@ -383,7 +224,7 @@ memory_race(uintptr_t address, const char *what)
 static bool
 memory_is_alone(struct memory_half *half)
 {
-	half->users |= 1u << engine.current;
+	half->users |= (uint8_t)(1u << engine.current);
 	return half->users == 1u << engine.current;
 }
 
@@ -401,7 +242,7 @@ memory_is_racing(const struct memory_half *half, bool writes)
 static void
 memory_plain(struct memory_half *half, uintptr_t address, bool writes)
 {
-	uint32_t now = engine_self()->clock.of[engine.current];
+	uint16_t now = (uint16_t)engine_self()->view.before.of[engine.current];
 
 	if (!memory_is_alone(half) && memory_is_racing(half, writes))
 		memory_race(address, writes ? "a write" : "a read");
@@ -411,12 +252,24 @@ memory_plain(struct memory_half *half, uintptr_t address, bool writes)
 		half->plain_read[engine.current] = now;
 }
 
+/* Steps of one order are in one row with fences of it. */
 static void
-memory_atomic(uintptr_t address, bool writes)
+memory_sequential(unsigned *users)
+{
+	unsigned all;
+
+	*users |= 1u << engine.current;
+	all = memory.fences | memory.sequentials;
+	if (memory.fences != 0 && (all & (all - 1)) != 0)
+		engine_share(EXPLORE_FENCES);
+}
+
+static void
+memory_atomic(uintptr_t address, bool writes, int order)
 {
 	struct memory_half *half = memory_half(address);
 	struct explore_thread *self = engine_self();
-	uint32_t now = self->clock.of[engine.current];
+	uint16_t now = (uint16_t)self->view.before.of[engine.current];
 	bool shared = false, changed = false;
 
 	if (!memory_is_alone(half) &&
@@ -434,7 +287,29 @@ memory_atomic(uintptr_t address, bool writes)
 	}
 	if (shared && changed)
 		engine_share(address);
-	engine_disturb(address, writes);
+	if (order == __ATOMIC_SEQ_CST)
+		memory_sequential(&memory.sequentials);
+	engine_disturb(
+	    (struct explore_step){address, writes, order == __ATOMIC_SEQ_CST});
+	memory_word(address & ~(uintptr_t)7)->atomic = true;
+}
+
+/* Single bytes have entries of their own, so that neighbours are no race. */
+static void
+memory_plain_bytes(uintptr_t address, size_t bytes, bool writes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		memory_plain(memory_word((address + i) | MEMORY_BYTE)->half,
+		    address + i, writes);
+}
+
+/* Who reads these bytes from now on does so after the write, or it is a race. */
+static void
+memory_end_histories(uintptr_t at, uintptr_t address, size_t bytes)
+{
+	for (uintptr_t i = at; i < at + 8; i++)
+		if (i >= (address & ~(uintptr_t)3) && i < address + bytes)
+			history_end(i);
 }
 
 /* Plain accesses, announced by the compiler. */
@@ -443,24 +318,25 @@ memory_access(uintptr_t address, size_t bytes, bool writes)
 {
 	if (!engine.recording || memory_is_mine(address))
 		return;
-	if (engine.running) {
-		memory_drain_range(address, bytes);
-		if (bytes < 4) {
-			for (size_t i = 0; i < bytes; i++)
-				memory_plain(
-				    memory_word((address + i) | MEMORY_BYTE)
-					->half,
-				    address + i, writes);
-		} else {
-			for (size_t i = 0; i < bytes; i += 4)
-				memory_plain(memory_half(address + i),
-				    address + i, writes);
+	if (!engine.running && !writes)
+		return;
+	if (engine.running && bytes < 4)
+		memory_plain_bytes(address, bytes, writes);
+	for (uintptr_t at = address & ~(uintptr_t)7; at < address + bytes;
+	     at += 8) {
+		struct memory_word *word = memory_word(at);
+
+		if (engine.running && bytes >= 4) {
+			if (address < at + 4)
+				memory_plain(&word->half[0], at, writes);
+			if (address + bytes > at + 4)
+				memory_plain(&word->half[1], at + 4, writes);
 		}
+		if (writes)
+			memory_save_word(word);
+		if (writes && word->atomic)
+			memory_end_histories(at, address, bytes);
 	}
-	if (writes)
-		for (uintptr_t at = address & ~(uintptr_t)7;
-		     at < address + bytes; at += 8)
-			memory_save(at);
 }
 
 void
@@ -480,29 +356,21 @@ memory_trace(const struct explore_site *site, uintptr_t address, uint64_t value)
 }
 
 static void
-memory_acquire(int order, const struct memory_half *half)
+memory_step(uintptr_t address, bool writes, int order)
 {
-	struct explore_thread *self = engine_self();
-
-	memory_join(&self->seen, &half->release);
-	if (memory_is_acquire(order))
-		memory_join(&self->clock, &half->release);
+	engine_step(
+	    (struct explore_step){address, writes, order == __ATOMIC_SEQ_CST},
+	    NULL);
 }
 
-/* Steps of sequential consistency are in order among themselves. */
+/* Words that only one thread uses, or nobody changes, have no history. */
 static void
-memory_begin(int order)
+memory_put(
+    uintptr_t address, size_t bytes, uint64_t value, int order, bool changes)
 {
-	struct explore_thread *self = engine_self();
-
-	if (order == __ATOMIC_SEQ_CST)
-		memory_drain_until(self, self->sequential);
-}
-
-static uint64_t
-memory_cut(uint64_t value, size_t bytes)
-{
-	return bytes == 8 ? value : value & ((UINT64_C(1) << bytes * 8) - 1);
+	if (engine_is_shared(address))
+		history_store(address, bytes, value, order, changes);
+	memory_write(address, bytes, value);
 }
 
 uint64_t
@@ -510,24 +378,23 @@ explore_load(const volatile void *pointer, size_t bytes, int order,
     struct explore_site *site)
 {
 	uintptr_t address = (uintptr_t)pointer;
-	int used = site_order(order, site), own;
+	int used = site_order(order, site);
 	uint64_t value;
 
 	if (!engine.running)
 		return memory_read(address, bytes);
-	engine_step(address, false, NULL);
-	memory_begin(used);
-	memory_look_at_others(address);
-	own = memory_find(engine_self(), address);
-	memory_atomic(address, false);
-	if (own >= 0) {
-		value = memory_cut(engine_self()->buffered[own].value, bytes);
-	} else {
-		value = memory_read(address, bytes);
-		memory_acquire(used, memory_half(address));
-	}
+	memory_step(address, false, used);
+	memory_atomic(address, false, used);
+	value = engine_is_shared(address) ? history_load(address, bytes, used)
+					  : memory_read(address, bytes);
 	memory_trace(site, address, value);
 	return value;
+}
+
+static uint64_t
+memory_cut(uint64_t value, size_t bytes)
+{
+	return bytes == 8 ? value : value & ((UINT64_C(1) << bytes * 8) - 1);
 }
 
 void
@@ -543,11 +410,10 @@ explore_store(volatile void *pointer, size_t bytes, uint64_t value, int order,
 		memcpy((void *)address, &value, bytes);
 		return;
 	}
-	engine_step(address, true, NULL);
-	memory_begin(used);
-	memory_drain_others(address);
-	memory_atomic(address, true);
-	memory_put(address, bytes, value, used, NULL);
+	value = memory_cut(value, bytes);
+	memory_step(address, true, used);
+	memory_atomic(address, true, used);
+	memory_put(address, bytes, value, used, false);
 	memory_trace(site, address, value);
 }
 
@@ -568,24 +434,6 @@ memory_changed(enum explore_op op, uint64_t before, uint64_t value)
 	}
 }
 
-/* Reads for a change: what this thread stored there, and others did, is there. */
-static uint64_t
-memory_read_newest(uintptr_t address, size_t bytes)
-{
-	memory_drain_others(address);
-	memory_drain_address(engine_self(), address);
-	return memory_read(address, bytes);
-}
-
-static void
-memory_change(uintptr_t address, size_t bytes, uint64_t value, int order)
-{
-	struct explore_clock sequence = memory_half(address)->release;
-
-	memory_acquire(order, memory_half(address));
-	memory_put(address, bytes, value, order, &sequence);
-}
-
 uint64_t
 explore_change(volatile void *pointer, size_t bytes, uint64_t value, int order,
     struct explore_site *site)
@@ -602,67 +450,83 @@ explore_change(volatile void *pointer, size_t bytes, uint64_t value, int order,
 		memcpy((void *)address, &value, bytes);
 		return before;
 	}
-	engine_step(address, true, NULL);
-	memory_begin(used);
-	memory_atomic(address, true);
-	before = memory_read_newest(address, bytes);
-	value = memory_changed(site->op, before, value);
-	memory_change(address, bytes, value, used);
+	memory_step(address, true, used);
+	memory_atomic(address, true, used);
+	before = memory_read(address, bytes);
+	value = memory_cut(memory_changed(site->op, before, value), bytes);
+	memory_put(address, bytes, value, used, true);
 	memory_trace(site, address, value);
 	return before;
 }
 
+/* Does the comparison find something else, which is then in @before? */
+static bool
+memory_differs(uintptr_t address, size_t bytes, uint64_t wanted, int order,
+    uint64_t *before)
+{
+	if (engine.running && engine_is_shared(address))
+		return history_differs(address, bytes, wanted, order, before);
+	*before = memory_read(address, bytes);
+	return *before != wanted;
+}
+
+/* The order of a comparison that fails, where that of success is @used. */
+static int
+memory_failure(int order, int failure, int used)
+{
+	if (used == order)
+		return failure;
+	return history_is_acquire(used) && history_is_acquire(failure)
+		   ? __ATOMIC_ACQUIRE
+		   : __ATOMIC_RELAXED;
+}
+
 bool
 explore_compare(volatile void *pointer, void *expected, size_t bytes,
-    uint64_t desired, int order, struct explore_site *site)
+    uint64_t desired, int order, int failure, struct explore_site *site)
 {
 	uintptr_t address = (uintptr_t)pointer;
 	int used = site_order(order, site);
 	uint64_t before, wanted = 0;
+	bool differs;
 
 	memcpy(&wanted, expected, bytes);
-	if (engine.running) {
-		engine_step(address, true, NULL);
-		memory_begin(used);
-	}
-	before = engine.running ? memory_read_newest(address, bytes)
-				: memory_read(address, bytes);
+	desired = memory_cut(desired, bytes);
+	failure = memory_failure(order, failure, used);
 	if (engine.running)
-		memory_atomic(address, before == wanted);
-	if (before != wanted) {
+		memory_step(address, true, used);
+	differs = memory_differs(address, bytes, wanted, failure, &before);
+	if (engine.running)
+		memory_atomic(address, !differs, differs ? failure : used);
+	if (differs) {
 		memory_note_write(expected, bytes);
 		memcpy(expected, &before, bytes);
-		/* Failing, all of them are relaxed in the sources or may as
-		 * well be: nothing is done with what they find but to try again. */
-		return false;
+	} else if (engine.running) {
+		memory_put(address, bytes, desired, used, true);
+	} else {
+		if (engine.recording)
+			memory_save(address);
+		memcpy((void *)address, &desired, bytes);
 	}
-	if (engine.running) {
-		memory_change(address, bytes, desired, used);
-		memory_trace(site, address, desired);
-		return true;
-	}
-	if (engine.recording)
-		memory_save(address);
-	memcpy((void *)address, &desired, bytes);
-	return true;
+	if (engine.running)
+		memory_trace(site, address, differs ? before : desired);
+	return !differs;
 }
 
 void
 explore_fence(int order, struct explore_site *site)
 {
-	struct explore_thread *self = engine_self();
 	int used = site_order(order, site);
+	const struct explore_step step = {EXPLORE_FENCES, true, true};
 
 	if (!engine.running)
 		return;
-	if (memory_is_acquire(used))
-		memory_join(&self->clock, &self->seen);
-	if (memory_is_release(used)) {
-		self->released = self->clock;
-		self->clock.of[engine.current]++;
+	if (used == __ATOMIC_SEQ_CST) {
+		engine_step(step, NULL);
+		memory_sequential(&memory.fences);
+		engine_disturb(step);
 	}
-	if (used == __ATOMIC_SEQ_CST)
-		memory_drain(self);
+	history_fence(used);
 	engine_trace("%s: fence", site->function);
 }
 

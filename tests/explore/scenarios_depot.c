@@ -170,6 +170,31 @@ magazines_take_3(void)
 		depot_slot[i] = depot_get();
 }
 
+static void
+magazines_take_1(void)
+{
+	depot_slot[0] = depot_get();
+}
+
+static void
+magazines_put_1(void)
+{
+	depot_put(depot_slot[0]);
+}
+
+static void
+magazines_keep(void)
+{
+	depot_kept[explore_index()] = depot_get();
+	EXPLORE_CHECK(depot_kept[explore_index()] != NULL);
+}
+
+static void
+magazines_check(void)
+{
+	depot_check(2);
+}
+
 /* Slots one thread took are another's to give back, and a third's to get. */
 static void
 magazines_get_2(void)
@@ -236,6 +261,16 @@ spares_stats(void)
 
 	weiri_depot_stats(&depot, &stats);
 	EXPLORE_CHECK(stats.in_use <= stats.total);
+}
+
+/* Two slots are out at most, and that is what the figures say, whatever moves. */
+static void
+figures_look(void)
+{
+	struct weiri_depot_stats stats;
+
+	weiri_depot_stats(&depot, &stats);
+	EXPLORE_CHECK(stats.in_use <= 2);
 }
 
 /* ---- shards -------------------------------------------------------------------------- */
@@ -334,6 +369,81 @@ waiters_hold(void)
 	depot_slot[0] = depot_get();
 }
 
+/* Two slots are this thread's, and two others wait for them. */
+static void
+waiters_setup_2(void)
+{
+	depot_make(FULL_LIMIT, 2, 0, &waiters_turn, false);
+	for (unsigned i = 0; i + 2 < FULL_LIMIT; i++)
+		(void)depot_get();
+}
+
+static void
+waiters_hold_2(void)
+{
+	depot_slot[0] = depot_get();
+	depot_slot[1] = depot_get();
+}
+
+static void
+waiters_holder_2(void)
+{
+	depot_put(depot_slot[0]);
+	depot_put(depot_slot[1]);
+}
+
+/* Whose thread is idle from now on. */
+static void
+waiters_pocket_2(void)
+{
+	waiters_hold_2();
+	waiters_holder_2();
+}
+
+static void
+waiters_keep(void)
+{
+	depot_kept[explore_index()] = depot_get();
+	EXPLORE_CHECK(depot_kept[explore_index()] != NULL);
+}
+
+static void
+waiters_check_kept(void)
+{
+	depot_check(FULL_LIMIT);
+	EXPLORE_CHECK(depot.wait.attention == 0);
+}
+
+/* One comes back, and one of two gets it: nobody has it for ever. */
+static void
+waiters_timed_keep(void)
+{
+	depot_kept[1] = depot_get_within(1000000);
+}
+
+static void
+waiters_keep_timed(void)
+{
+	depot_kept[2] = depot_get_within(2000000);
+}
+
+static void
+waiters_check_timed(void)
+{
+	size_t kept = (depot_kept[1] != NULL) + (depot_kept[2] != NULL);
+
+	EXPLORE_CHECK(kept <= 1);
+	depot_check(FULL_LIMIT - 1 + kept);
+	EXPLORE_CHECK(depot.wait.attention == 0);
+}
+
+static void
+waiters_check_locked(void)
+{
+	depot_check(2);
+	EXPLORE_CHECK(depot.wait.attention == 0);
+}
+
 static void
 waiters_timed(void)
 {
@@ -349,6 +459,13 @@ waiters_locked_setup(void)
 {
 	depot_make(1, 1, 4, &waiters_turn, false);
 	EXPLORE_CHECK(weiri_depot_prepare(&depot, 1) == 0);
+}
+
+static void
+waiters_locked_setup_2(void)
+{
+	depot_make(2, 1, 4, &waiters_turn, false);
+	EXPLORE_CHECK(weiri_depot_prepare(&depot, 2) == 0);
 }
 
 /* ---- being told ------------------------------------------------------------------------------ */
@@ -431,19 +548,40 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.name = "magazines",
 	.setup = magazines_setup,
 	.prepare = {depot_own, depot_own},
-	.body = {depot_get_get_put_put, depot_get_get_put_put},
+	.body = {depot_get_get_put_put, depot_get_put},
 	.check = depot_check_none_out,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 1},
+	.bound_long = {4, 1},
     },
     {
+	.name = "magazines_2",
+	.setup = magazines_setup,
+	.prepare = {depot_own, depot_own},
+	.body = {depot_get_get_put_put, depot_get_get_put_put},
+	.check = depot_check_none_out,
+	.bound = {3, 1},
+	.bound_long = {3, 2},
+	.is_long = true,
+    },
+    /* Three with a slot each: they put, or get. */
+    {
 	.name = "magazines_3",
+	.setup = magazines_setup,
+	.prepare = {magazines_take_1, depot_own, depot_own},
+	.body = {magazines_put_1, magazines_keep, magazines_keep},
+	.check = magazines_check,
+	.bound = {3, 1},
+	.bound_long = {4, 1},
+    },
+    {
+	.name = "magazines_3_trips",
 	.setup = magazines_setup,
 	.prepare = {depot_own, depot_own, depot_own},
 	.body = {depot_get_put, depot_get_put, depot_get_put},
 	.check = depot_check_none_out,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 1},
+	.bound_long = {3, 1},
+	.is_long = true,
     },
     /* Full magazines go to the depot, and from there to others. */
     {
@@ -452,7 +590,7 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {magazines_take_3, depot_own},
 	.body = {magazines_put_3, magazines_get_2},
 	.check = depot_check_none_out,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
     },
     /* Threads without a state make theirs. */
@@ -461,7 +599,7 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.setup = magazines_setup,
 	.body = {depot_get_put, depot_get_put},
 	.check = depot_check_none_out,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
 	.exits = 3,
     },
@@ -472,8 +610,8 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {spares_owner, depot_own},
 	.body = {depot_get_get_put_put, spares_thief},
 	.check = spares_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "spares_2_thieves",
@@ -481,7 +619,7 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {spares_owner, depot_own, depot_own},
 	.body = {depot_get_put, spares_thief, spares_thief},
 	.check = spares_check,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
     },
     {
@@ -490,7 +628,7 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {spares_owner, depot_own, depot_own},
 	.body = {depot_get_get_put_put, spares_trim, spares_retire},
 	.check = spares_check,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
     },
     /* The owner ends, with what it has. */
@@ -500,9 +638,18 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {spares_owner, depot_own, depot_own},
 	.body = {depot_get_put, spares_thief, spares_stats},
 	.check = spares_check,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
 	.exits = 1,
+    },
+    {
+	.name = "figures",
+	.setup = magazines_setup,
+	.prepare = {depot_own, depot_own},
+	.body = {depot_get_get_put_put, figures_look},
+	.check = depot_check_none_out,
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     /* Words of shards, filled and emptied by whoever comes. */
     {
@@ -511,8 +658,8 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {magazines_take_3, depot_own},
 	.body = {shards_put_full, shards_get},
 	.check = shards_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "shards_gather",
@@ -520,7 +667,7 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {magazines_take_3, depot_preload_2, depot_own},
 	.body = {shards_put_full, depot_get_put, shards_gather},
 	.check = shards_gather_check,
-	.bound = {2, 1},
+	.bound = {3, 1},
 	.bound_long = {3, 2},
     },
     {
@@ -529,8 +676,8 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {depot_own, depot_own},
 	.body = {shards_make, shards_make},
 	.check = depot_check_none_out,
-	.bound = {2, 2},
-	.bound_long = {3, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     /* One slot for two and for three; nobody sleeps for ever. */
     {
@@ -539,17 +686,37 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {depot_own, depot_own},
 	.body = {waiters_user, waiters_user},
 	.check = waiters_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
+    },
+    {
+	.name = "waiters_pair",
+	.setup = waiters_setup_2,
+	.prepare = {waiters_pocket_2, depot_own, depot_own},
+	.body = {NULL, waiters_keep, waiters_keep},
+	.check = waiters_check_kept,
+	.bound = {3, 1},
+	.bound_long = {4, 1},
     },
     {
 	.name = "waiters_3",
+	.setup = waiters_setup_2,
+	.prepare = {waiters_hold_2, depot_own, depot_own},
+	.body = {waiters_holder_2, waiters_keep, waiters_keep},
+	.check = waiters_check_kept,
+	.bound = {3, 0},
+	.bound_long = {3, 0},
+	.is_long = true,
+    },
+    {
+	.name = "waiters_3_users",
 	.setup = waiters_setup,
 	.prepare = {depot_own, depot_own, depot_own},
 	.body = {waiters_user, waiters_user, waiters_user},
 	.check = waiters_check,
-	.bound = {1, 1},
-	.bound_long = {3, 1},
+	.bound = {3, 0},
+	.bound_long = {3, 0},
+	.is_long = true,
     },
     /* The slot is in a pocket, or about to be. */
     {
@@ -558,26 +725,66 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {waiters_hold, depot_own},
 	.body = {waiters_holder, waiters_user},
 	.check = waiters_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "waiters_timed",
 	.setup = waiters_setup,
+	.prepare = {waiters_hold, depot_own},
+	.body = {waiters_holder, waiters_timed},
+	.check = waiters_check,
+	.bound = {3, 1},
+	.bound_long = {4, 2},
+    },
+    {
+	.name = "waiters_timed_3",
+	.setup = waiters_setup_2,
+	.prepare = {waiters_hold_2, depot_own, depot_own},
+	.body = {waiters_holder, waiters_timed_keep, waiters_keep_timed},
+	.check = waiters_check_timed,
+	.bound = {3, 0},
+	.bound_long = {3, 0},
+	.is_long = true,
+    },
+    {
+	.name = "waiters_timed_users",
+	.setup = waiters_setup,
 	.prepare = {waiters_hold, depot_own, depot_own},
 	.body = {waiters_holder, waiters_timed, waiters_user},
 	.check = waiters_check,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 0},
+	.bound_long = {3, 0},
+	.is_long = true,
     },
     {
 	.name = "waiters_locked",
 	.setup = waiters_locked_setup,
+	.prepare = {waiters_hold, depot_own},
+	.body = {waiters_holder, waiters_user},
+	.check = depot_check_none_out,
+	.bound = {3, 1},
+	.bound_long = {4, 2},
+    },
+    {
+	.name = "waiters_locked_3",
+	.setup = waiters_locked_setup_2,
+	.prepare = {waiters_hold_2, depot_own, depot_own},
+	.body = {waiters_holder_2, waiters_keep, waiters_keep},
+	.check = waiters_check_locked,
+	.bound = {3, 0},
+	.bound_long = {3, 1},
+	.is_long = true,
+    },
+    {
+	.name = "waiters_locked_users",
+	.setup = waiters_locked_setup,
 	.prepare = {depot_own, depot_own, depot_own},
 	.body = {waiters_user, waiters_user, waiters_user},
 	.check = depot_check_none_out,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 0},
+	.bound_long = {3, 0},
+	.is_long = true,
     },
     /* A get that fails, and a put at the same time: one call follows. */
     {
@@ -586,8 +793,8 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {depot_own, depot_own},
 	.body = {notify_put, notify_get},
 	.check = notify_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     /* What a quota refused comes with what another gives back. */
     {
@@ -596,8 +803,8 @@ const struct explore_scenario explore_depot_scenarios[] = {
 	.prepare = {depot_own, depot_own},
 	.body = {quota_give_back, waiters_user},
 	.check = quota_check,
-	.bound = {2, 6},
-	.bound_long = {3, 6},
+	.bound = {3, 1},
+	.bound_long = {3, 2},
     },
     {.name = NULL},
 };

@@ -235,7 +235,7 @@ gate_setup(void)
 	    .policy = WEIR_LIMIT_WAIT,
 	});
 	for (unsigned i = 0; i < GATE_LIMIT; i++)
-		held[0] = buffer_acquire();
+		held[i % 2] = buffer_acquire();
 }
 
 static void
@@ -253,6 +253,30 @@ static void
 gate_holder(void)
 {
 	weir_buffer_release(held[0]);
+}
+
+static void
+gate_holder_2(void)
+{
+	weir_buffer_release(held[0]);
+	weir_buffer_release(held[1]);
+}
+
+static void
+gate_keeper(void)
+{
+	EXPLORE_CHECK(buffer_acquire() != NULL);
+}
+
+static void
+gate_check_kept(void)
+{
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+
+	EXPLORE_CHECK(weir_buffer_pool_check(pool));
+	EXPLORE_CHECK(weir_buffer_pool_stats(pool, 0, &stats) == 0);
+	EXPLORE_CHECK(stats.in_use == GATE_LIMIT);
+	EXPLORE_CHECK(stats.waiting == 0);
 }
 
 static void
@@ -463,8 +487,8 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread},
 	.body = {buffer_read_release, buffer_read_release},
 	.check = buffer_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "buffer_3_releases",
@@ -472,8 +496,8 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread, buffer_thread},
 	.body = {buffer_read_release, buffer_release_only, buffer_release_only},
 	.check = buffer_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     /* The owner is gone when the last reference ends. */
     {
@@ -482,8 +506,8 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread},
 	.body = {buffer_release_only, buffer_read_release},
 	.check = buffer_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
 	.exits = 3,
     },
     {
@@ -492,8 +516,8 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread},
 	.body = {buffer_mark_release, buffer_release_only},
 	.check = buffer_wipe_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "buffer_retain",
@@ -501,8 +525,8 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread, buffer_thread},
 	.body = {buffer_chain_relaxed, buffer_chain_second, buffer_chain_third},
 	.check = buffer_chain_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "buffer_references",
@@ -510,16 +534,16 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {buffer_thread, buffer_thread, buffer_thread},
 	.body = {buffer_chain_first, buffer_chain_second, buffer_chain_third},
 	.check = buffer_chain_check,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 2},
+	.bound_long = {4, 2},
     },
     {
 	.name = "buffer_foreign",
 	.setup = foreign_setup,
 	.body = {foreign_retain_release, foreign_retain_release},
 	.check = foreign_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     /* One buffer for three. */
     {
@@ -528,57 +552,88 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.prepare = {weiri_gate_look, weiri_gate_look, weiri_gate_look},
 	.body = {gate_holder, gate_user},
 	.check = gate_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
+    },
+    /* Two for two: in the pocket of one of them, and in that of a third. */
+    {
+	.name = "gate_pocket",
+	.setup = gate_setup,
+	.prepare = {gate_holder_2, weiri_gate_look},
+	.body = {gate_keeper, gate_keeper},
+	.check = gate_check_kept,
+	.bound = {3, 1},
+	.bound_long = {4, 1},
+    },
+    {
+	.name = "gate_pair",
+	.setup = gate_setup,
+	.prepare = {gate_holder_2, weiri_gate_look, weiri_gate_look},
+	.body = {NULL, gate_keeper, gate_keeper},
+	.check = gate_check_kept,
+	.bound = {3, 0},
+	.bound_long = {3, 1},
+	.is_long = true,
     },
     {
 	.name = "gate_3",
 	.setup = gate_setup,
 	.prepare = {weiri_gate_look, weiri_gate_look, weiri_gate_look},
+	.body = {gate_holder_2, gate_keeper, gate_keeper},
+	.check = gate_check_kept,
+	.bound = {2, 0},
+	.bound_long = {2, 0},
+	.is_long = true,
+    },
+    {
+	.name = "gate_3_users",
+	.setup = gate_setup,
+	.prepare = {weiri_gate_look, weiri_gate_look, weiri_gate_look},
 	.body = {gate_holder, gate_user, gate_user},
 	.check = gate_check,
-	.bound = {1, 1},
-	.bound_long = {2, 2},
+	.bound = {2, 0},
+	.bound_long = {2, 0},
+	.is_long = true,
     },
     {
 	.name = "account",
 	.setup = account_setup,
 	.body = {account_use, account_use},
 	.check = account_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "account_end",
 	.setup = account_end_setup,
 	.body = {account_last, account_end},
 	.check = account_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "account_end_told",
 	.setup = account_end_told_setup,
 	.body = {account_last, account_end},
 	.check = account_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "account_resume",
 	.setup = account_pause_setup,
 	.body = {account_ask, account_drop},
 	.check = account_pause_check,
-	.bound = {3, 2},
-	.bound_long = {4, 3},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "bounded",
 	.setup = bounded_setup_2,
-	.body = {bounded_use_twice, bounded_use_twice, bounded_use},
+	.body = {bounded_use_twice, bounded_use, bounded_use},
 	.check = bounded_check,
-	.bound = {2, 1},
-	.bound_long = {3, 2},
+	.bound = {3, 1},
+	.bound_long = {4, 2},
     },
     {
 	.name = "bounded_batch",

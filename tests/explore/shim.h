@@ -55,7 +55,6 @@ struct explore_site {
 	int order;        /* as written */
 	unsigned decided; /* serial of the mutant that `used` is for */
 	int used;         /* the order it has in this run */
-	bool listed;
 };
 
 const char *site_op_name(enum explore_op op);
@@ -68,31 +67,35 @@ void explore_store(volatile void *address, size_t bytes, uint64_t value,
 uint64_t explore_change(volatile void *address, size_t bytes, uint64_t value,
     int order, struct explore_site *site);
 bool explore_compare(volatile void *address, void *expected, size_t bytes,
-    uint64_t desired, int order, struct explore_site *site);
+    uint64_t desired, int order, int failure, struct explore_site *site);
 void explore_fence(int order, struct explore_site *site);
 
-#define EXPLORE_SITE(operation)                      \
-	({                                           \
-		static struct explore_site site_ = { \
-		    .file = __FILE__,                \
-		    .function = __func__,            \
-		    .op = operation,                 \
-		};                                   \
-		&site_;                              \
+/* Listed in a section, whether a run comes by or not. */
+#define EXPLORE_SITE(operation, order_)                                       \
+	({                                                                    \
+		static struct explore_site site_ = {                          \
+		    .file = __FILE__,                                         \
+		    .function = __func__,                                     \
+		    .op = operation,                                          \
+		    .order = order_,                                          \
+		};                                                            \
+		static struct explore_site *const entry_                      \
+		    __attribute__((section("explore_sites"), used)) = &site_; \
+		&site_;                                                       \
 	})
 
 #define EXPLORE_BITS(value) ((uint64_t)(uintptr_t)(value))
 
 #define __atomic_load_n(pointer, order)                                      \
 	((__typeof__(*(pointer)))explore_load((pointer), sizeof(*(pointer)), \
-	    (order), EXPLORE_SITE(EXPLORE_LOAD)))
+	    (order), EXPLORE_SITE(EXPLORE_LOAD, (order))))
 #define __atomic_store_n(pointer, value, order)                     \
 	explore_store((pointer), sizeof(*(pointer)),                \
 	    EXPLORE_BITS((__typeof__(*(pointer)))(value)), (order), \
-	    EXPLORE_SITE(EXPLORE_STORE))
+	    EXPLORE_SITE(EXPLORE_STORE, (order)))
 #define EXPLORE_CHANGE(operation, pointer, value, order)                       \
 	((__typeof__(*(pointer)))explore_change((pointer), sizeof(*(pointer)), \
-	    EXPLORE_BITS((value)), (order), EXPLORE_SITE(operation)))
+	    EXPLORE_BITS((value)), (order), EXPLORE_SITE(operation, (order))))
 #define __atomic_exchange_n(pointer, value, order) \
 	EXPLORE_CHANGE(EXPLORE_EXCHANGE, pointer, value, order)
 #define __atomic_fetch_add(pointer, value, order) \
@@ -109,9 +112,10 @@ void explore_fence(int order, struct explore_site *site);
 #define __atomic_compare_exchange_n(                               \
     pointer, expected, desired, weak, order, failure)              \
 	explore_compare((pointer), (expected), sizeof(*(pointer)), \
-	    EXPLORE_BITS(desired), (order), EXPLORE_SITE(EXPLORE_COMPARE))
+	    EXPLORE_BITS(desired), (order), (failure),             \
+	    EXPLORE_SITE(EXPLORE_COMPARE, (order)))
 #define __atomic_thread_fence(order) \
-	explore_fence((order), EXPLORE_SITE(EXPLORE_FENCE))
+	explore_fence((order), EXPLORE_SITE(EXPLORE_FENCE, (order)))
 #define __atomic_signal_fence(order) __asm__ volatile("" : : : "memory")
 
 /* ---- the system ----------------------------------------------------------- */

@@ -7,13 +7,12 @@
 
 #include "engine.h"
 
-#define SITES_MAX 1024
+extern struct explore_site *const __start_explore_sites[];
+extern struct explore_site *const __stop_explore_sites[];
 
 static struct {
 	const char *mutant;
 	unsigned serial; /* of it; what a site remembers of others is old */
-	struct explore_site *site[SITES_MAX];
-	unsigned count;
 } sites;
 
 static const char *const site_op_names[] = {
@@ -75,8 +74,25 @@ void
 explore_sites(
     void (*see)(const struct explore_site *site, void *context), void *context)
 {
-	for (unsigned i = 0; i < sites.count; i++)
-		see(sites.site[i], context);
+	for (struct explore_site *const *entry = __start_explore_sites;
+	     entry < __stop_explore_sites; entry++)
+		see(*entry, context);
+}
+
+/* The mutant is one name, or several with commas between. */
+static bool
+site_is_named(const char *name)
+{
+	size_t length = strlen(name);
+
+	for (const char *at = sites.mutant; at != NULL;) {
+		if (strncmp(at, name, length) == 0 &&
+		    (at[length] == '\0' || at[length] == ','))
+			return true;
+		at = strchr(at, ',');
+		at += at != NULL;
+	}
+	return false;
 }
 
 static int
@@ -84,16 +100,14 @@ site_decide(struct explore_site *site)
 {
 	char name[256];
 
-	if (!site->listed && sites.count < SITES_MAX) {
-		sites.site[sites.count++] = site;
-		site->listed = true;
-	}
 	site->decided = sites.serial;
 	site->used = site->order;
 	for (int to = __ATOMIC_RELAXED; to < __ATOMIC_SEQ_CST; to++) {
 		explore_site_name(site, to, name, sizeof(name));
-		if (sites.mutant != NULL && strcmp(name, sites.mutant) == 0)
+		if (site_is_named(name)) {
 			site->used = to;
+			break;
+		}
 	}
 	return site->used;
 }
@@ -103,7 +117,6 @@ site_order(int order, struct explore_site *site)
 {
 	if (!engine.running)
 		return order;
-	site->order = order;
 	if (site->decided == sites.serial)
 		return site->used;
 	return site_decide(site);

@@ -3,9 +3,9 @@
  * system.c - what the library asks of the system, as the runs have it.
  *
  * A lock that is taken blocks, and so does a wait; the scheduler goes on with
- * somebody else.  Time is a number that moves by a microsecond whenever somebody
- * looks, and to the end of a wait that times out.  Address space is an arena
- * that each run uses from the same place on.
+ * somebody else.  Time is a number that moves while somebody sleeps, and to the
+ * end of a wait that times out.  Address space is an arena that each run uses from
+ * the same place on.
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -19,15 +19,14 @@
 #define SYSTEM_ARENA ((uintptr_t)0x110000000000)
 #define SYSTEM_ARENA_BYTES ((size_t)1 << 32)
 #define SYSTEM_NOBODY EXPLORE_THREADS
+#define SYSTEM_TIME ((uintptr_t)16) /* no word is there */
 
 struct system_lock {
 	const struct weiri_mutex *mutex;
 	unsigned owner;
-	unsigned users; /* bit i: thread i came by */
-	/* Who gave it back last, and what was stored before. */
-	struct explore_clock clock;
-	unsigned giver;
-	uint64_t serial;
+	unsigned users;           /* bit i: thread i came by */
+	struct explore_view view; /* of who gave it back last */
+	uint64_t graph;           /*   and of the last event */
 };
 
 static struct {
@@ -53,9 +52,40 @@ system_lock_of(const struct weiri_mutex *mutex)
 	*lock = (struct system_lock){
 	    .mutex = mutex,
 	    .owner = SYSTEM_NOBODY,
-	    .giver = SYSTEM_NOBODY,
 	};
 	return lock;
+}
+
+/* Those who would take it next cannot, or can again. */
+static void
+system_bar(const struct weiri_mutex *mutex, enum explore_state from,
+    enum explore_state to)
+{
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++) {
+		struct explore_thread *thread = &engine.thread[i];
+
+		if (i != engine.current && thread->wants == mutex &&
+		    thread->state == from)
+			thread->state = to;
+	}
+}
+
+static void
+system_event(struct system_lock *lock)
+{
+	graph_event((uintptr_t)lock->mutex, lock->graph);
+	lock->graph = engine_self()->graph;
+	engine_disturb(
+	    (struct explore_step){(uintptr_t)lock->mutex, true, false});
+}
+
+/* Somebody comes to a lock.  Its owner, if set aside, might have given it back
+ * before: an unlock is part of the step that it follows. */
+static void
+system_come(const struct system_lock *lock)
+{
+	if (lock->owner != SYSTEM_NOBODY)
+		engine.thread[lock->owner].disturbed = true;
 }
 
 static struct system_lock *
@@ -66,8 +96,7 @@ system_step(const struct weiri_mutex *mutex, const char *what)
 	lock->users |= 1u << engine.current;
 	if ((lock->users & (lock->users - 1)) != 0)
 		engine_share((uintptr_t)mutex);
-	engine_step((uintptr_t)mutex, true, what);
-	engine_disturb((uintptr_t)mutex, true);
+	engine_step((struct explore_step){(uintptr_t)mutex, true, false}, what);
 	return lock;
 }
 
@@ -75,11 +104,12 @@ static void
 system_own(struct system_lock *lock)
 {
 	lock->owner = engine.current;
-	if (lock->giver != SYSTEM_NOBODY && lock->giver != engine.current)
-		memory_drain_until(&engine.thread[lock->giver], lock->serial);
-	memory_join(&engine_self()->clock, &lock->clock);
+	history_join(&engine_self()->view, &lock->view);
+	system_event(lock);
+	system_bar(lock->mutex, EXPLORE_READY, EXPLORE_LOCKED_OUT);
 }
 
+/* Nobody comes to a lock that is taken: who would is locked out until then. */
 void
 explore_mutex_lock(struct weiri_mutex *mutex)
 {
@@ -88,15 +118,20 @@ explore_mutex_lock(struct weiri_mutex *mutex)
 
 	if (!engine.running)
 		return;
-	lock = system_step(mutex, "lock");
 	self = engine_self();
+	lock = system_lock_of(mutex);
 	if (lock->owner == engine.current)
 		explore_fail("a lock is taken twice by thread %u", lock->owner);
-	while (lock->owner != SYSTEM_NOBODY) {
+	self->wants = mutex;
+	if (lock->owner != SYSTEM_NOBODY) {
+		engine_share((uintptr_t)mutex);
+		system_come(lock);
 		self->state = EXPLORE_LOCKED_OUT;
-		self->on = mutex;
 		engine_block();
+	} else {
+		(void)system_step(mutex, "lock");
 	}
+	self->wants = NULL;
 	system_own(lock);
 }
 
@@ -104,20 +139,23 @@ bool
 explore_mutex_try(struct weiri_mutex *mutex)
 {
 	struct system_lock *lock;
+	bool is_free;
 
 	if (!engine.running)
 		return true;
 	lock = system_step(mutex, "try");
-	if (lock->owner != SYSTEM_NOBODY)
-		return false;
-	system_own(lock);
-	return true;
+	system_come(lock);
+	is_free = lock->owner == SYSTEM_NOBODY;
+	if (is_free)
+		system_own(lock);
+	else
+		system_event(lock);
+	return is_free;
 }
 
 void
 explore_mutex_unlock(struct weiri_mutex *mutex)
 {
-	struct explore_thread *self = engine_self();
 	struct system_lock *lock;
 
 	if (!engine.running)
@@ -126,16 +164,11 @@ explore_mutex_unlock(struct weiri_mutex *mutex)
 	if (lock->owner != engine.current)
 		explore_fail("thread %u gives back a lock of %u",
 		    engine.current, lock->owner);
-	engine_disturb((uintptr_t)mutex, true);
 	lock->owner = SYSTEM_NOBODY;
-	lock->giver = engine.current;
-	lock->serial = memory_serial();
-	lock->clock = self->clock;
-	self->clock.of[engine.current]++;
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		if (engine.thread[i].state == EXPLORE_LOCKED_OUT &&
-		    engine.thread[i].on == mutex)
-			engine.thread[i].state = EXPLORE_READY;
+	lock->view = engine_self()->view;
+	history_tick();
+	system_event(lock);
+	system_bar(mutex, EXPLORE_LOCKED_OUT, EXPLORE_READY);
 }
 
 /* As under a lock of its own. */
@@ -155,19 +188,20 @@ explore_once(weiri_once *once, void (*once_fn)(void))
 
 /* ---- waiting, time ------------------------------------------------------------------ */
 
-/* What the kernel compares is what all others have stored. */
+/* What the kernel compares is the newest value: futex(2). */
 bool
 explore_wait(const uint32_t *word, uint32_t value, uint64_t end_ns)
 {
+	const struct explore_step step = {(uintptr_t)word, false, false};
 	struct explore_thread *self = engine_self();
 
 	if (!engine.running)
 		explore_fail("a wait with nobody to end it");
 	engine_share((uintptr_t)word);
-	engine_step((uintptr_t)word, false, "wait");
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		memory_drain(&engine.thread[i]);
-	engine_disturb((uintptr_t)word, false);
+	engine_step(step, "wait");
+	engine_disturb(step);
+	graph_event(
+	    (uintptr_t)word, history_newest((uintptr_t)word, sizeof(*word)));
 	if (*word != value)
 		return true;
 	self->state = EXPLORE_WAITING;
@@ -178,25 +212,46 @@ explore_wait(const uint32_t *word, uint32_t value, uint64_t end_ns)
 	return !self->timed_out;
 }
 
+/* Who is woken up finds what was stored before, but takes no plain access for
+ * done: it has to look. */
+static void
+system_wake_up(struct explore_thread *thread)
+{
+	struct explore_thread *self = engine_self();
+	struct explore_view view = self->view;
+
+	view.before = thread->view.before;
+	history_join(&thread->view, &view);
+	graph_event((uintptr_t)thread->on, thread->graph);
+	thread->graph = graph_mix(thread->graph, self->graph);
+	thread->state = EXPLORE_READY;
+}
+
 void
 explore_wake(const uint32_t *word)
 {
+	const struct explore_step step = {(uintptr_t)word, true, false};
+
 	if (!engine.running)
 		return;
-	/* A call of the system's is no store: who waits there is ready. */
-	memory_drain(engine_self());
-	engine_step((uintptr_t)word, true, "wake");
-	engine_disturb((uintptr_t)word, true);
+	engine_step(step, "wake");
+	engine_disturb(step);
+	graph_event((uintptr_t)word, 0); /* though nobody may sleep there */
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
 		if (engine.thread[i].state == EXPLORE_WAITING &&
 		    engine.thread[i].on == word)
-			engine.thread[i].state = EXPLORE_READY;
+			system_wake_up(&engine.thread[i]);
+	history_tick();
 }
 
+/* The time is everybody's, so each look at it is an event. */
 uint64_t
 explore_now_ns(void)
 {
-	engine.now_ns += 1000;
+	if (engine.running) {
+		graph_event(SYSTEM_TIME, engine.now_ns);
+		engine_disturb_all();
+	}
 	return engine.now_ns;
 }
 
@@ -204,8 +259,11 @@ void
 explore_sleep_ns(uint64_t ns)
 {
 	engine.now_ns += ns;
-	if (engine.running)
-		engine_yield();
+	if (!engine.running)
+		return;
+	graph_event(SYSTEM_TIME, engine.now_ns);
+	engine_disturb_all();
+	engine_yield();
 }
 
 /* ---- threads --------------------------------------------------------------------------- */
@@ -271,6 +329,10 @@ explore_reserve(size_t bytes, size_t align)
 	if (at + bytes > (uintptr_t)sys.arena + SYSTEM_ARENA_BYTES)
 		return NULL;
 	sys.used = at + bytes - (uintptr_t)sys.arena;
+	if (engine.running) {
+		graph_event(at, bytes);
+		engine_disturb_all();
+	}
 	return (void *)at;
 }
 
