@@ -185,8 +185,11 @@ duel_run(unsigned index, void *context)
 	struct duel *duel = context;
 
 	for (size_t round = 0; round < duel->arena.count; round++) {
-		while (__atomic_load_n(&duel->turn, __ATOMIC_ACQUIRE) != round)
-			if (round % 64 == 0)
+		/* Not for the rest of its slice where others want the processor. */
+		for (unsigned spins = 0;
+		     __atomic_load_n(&duel->turn, __ATOMIC_ACQUIRE) != round;
+		     spins++)
+			if (round % 64 == 0 || spins >= 4096)
 				sched_yield();
 		if (round % 2 == index) {
 			weir_cache_free(duel->arena.cache, duel->object);
