@@ -175,7 +175,7 @@ TEST(kind_between_two_sizes_stays_with_one)
 	NOT_UNDER_GUARD("a region has no room and no blocks");
 
 	static struct weir_region_kind kind = WEIR_REGION_KIND("between");
-	uint64_t small;
+	uint64_t small = 0;
 
 	for (int i = 0; i < 5; i++)
 		small = first_block_in_epoch(&kind, 0);
