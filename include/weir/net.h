@@ -212,7 +212,11 @@ struct weir_net_config {
 	 * system has them, and zero copy to whomever.  What is in without, too,
 	 * is not used. */
 	uint32_t with;
-	uint32_t zero_copy_bytes; /* 32768: least of such a send */
+	/* Over io_uring sends of so many bytes or more are not copied, but to
+	 * peers on this machine; 0: none, or 32768 with WEIR_NET_ZERO_COPY.  The
+	 * system reads them until it says so, also after on_sent: they must not
+	 * change until the last reference to their buffer is released. */
+	uint32_t zero_copy_bytes;
 	uint64_t reserved[3];     /* must be zero */
 };
 

@@ -119,8 +119,11 @@ runs_unbar(const struct weiri_runs *runs, size_t first, size_t count)
 	if (count == 0 || !weiri_runs_trap(runs))
 		return;
 	at = runs->base + first * runs->unit_bytes;
-	if (WEIRI_LOAD(&runs->arena) != NULL)
-		(void)weiri_os_unbar(at, count * runs->unit_bytes);
+	/* To open a part may need one mapping more; to open all needs none. */
+	if (WEIRI_LOAD(&runs->arena) != NULL &&
+	    weiri_os_unbar(at, count * runs->unit_bytes) != 0)
+		(void)weiri_os_unbar(
+		    runs->base, runs->count * runs->unit_bytes);
 	if (WEIRI_LOAD(&runs->forbids))
 		weiri_annotate_allow(at, count * runs->unit_bytes);
 }

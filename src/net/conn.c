@@ -183,6 +183,9 @@ weiri_conn_unstarve(struct weir_conn *conn)
 	weiri_turn_note(loop);
 	__atomic_fetch_sub(&loop->net->starving, 1, __ATOMIC_RELAXED);
 	WEIRI_COUNT(loop, starved_now, -1);
+	/* What it is out of while it starves. */
+	if (weiri_conn_awaits(conn))
+		weiri_conn_hold(conn);
 }
 
 /* ---- bytes in -------------------------------------------------------- */

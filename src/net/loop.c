@@ -239,6 +239,7 @@ loop_stop_now(struct weir_loop *loop, uint64_t grace_ms)
 		}
 	}
 	if (grace_ms == 0) {
+		weir_timer_stop(loop, &loop->grace_timer);
 		loop_grace_over(loop, NULL);
 		return;
 	}

@@ -185,6 +185,9 @@ net_configure(struct weir_net *net, const struct weir_net_config *config)
 	net_default(&c->batch, NET_BATCH);
 	net_default(&c->hold_ms, NET_HOLD_MS);
 	net_default(&c->hold_bytes, NET_HOLD_BYTES);
+	/* Off unless a size is given, or it is asked for to whomever. */
+	if (c->zero_copy_bytes == 0 && (c->with & WEIR_NET_ZERO_COPY) == 0)
+		c->without |= WEIR_NET_ZERO_COPY;
 	net_default(&c->zero_copy_bytes, NET_ZERO_COPY_BYTES);
 	if (c->receive_bytes_max > WEIR_NET_BUFFER_BYTES_MAX ||
 	    c->receive_bytes_min > c->receive_bytes_max ||

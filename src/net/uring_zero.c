@@ -301,12 +301,15 @@ weiri_uring_zero_notified(
 {
 	struct uring_zero *zero =
 	    (void *)(uintptr_t)(cqe->user_data - URING_TAG_ZERO);
-	struct weir_conn *conn = zero->conn;
-	uint64_t bytes = zero->bytes;
+	struct weir_conn *conn;
+	uint64_t bytes;
 	bool copied = ((uint32_t)cqe->res & WEIRI_RING_COPIED) != 0;
 
+	/* The result was read before, and @zero may have ended with it. */
 	if (!(cqe->flags & IORING_CQE_F_NOTIF))
-		return; /* the result, which was read before */
+		return;
+	conn = zero->conn;
+	bytes = zero->bytes;
 	WEIRI_COUNT(loop, zero_copies_copied, copied);
 	if (zero->fd != -1)
 		weiri_uring_close(loop, zero->fd, false);

@@ -57,8 +57,10 @@ maintain_turn(struct weiri_depot *depot)
 	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
 	weiri_decay_turn(&depot->idle_decay, depot->idle_count);
 	depot->turn_misses = misses;
-	depot->large = depot->carved > MAINTAIN_TIMES * depot->turn_outside +
-					   weiri_slab_slots(depot);
+	depot->large =
+	    depot->carved >
+	    weiri_max(MAINTAIN_TIMES * depot->turn_outside, depot->kept) +
+		weiri_slab_slots(depot);
 	depot->turn_outside = 0;
 	if (quiet)
 		weiri_depot_cool(depot);

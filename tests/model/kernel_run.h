@@ -47,6 +47,7 @@ sim_system_begin(struct weir_net_config *config)
 	kernel.on = true;
 	kernel_choose_ring();
 	config->backend = kernel_backend;
+	config->zero_copy_bytes = 32768;
 }
 
 static void
