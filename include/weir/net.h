@@ -217,7 +217,7 @@ struct weir_net_config {
 	 * system reads them until it says so, also after on_sent: they must not
 	 * change until the last reference to their buffer is released. */
 	uint32_t zero_copy_bytes;
-	uint64_t reserved[3];     /* must be zero */
+	uint64_t reserved[3]; /* must be zero */
 };
 
 /** How many connections a server is made for: weir_net_preset(). */
