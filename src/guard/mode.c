@@ -311,6 +311,7 @@ weiri_guard_put_debug(const struct weiri_debug_option *option)
 bool
 weiri_guard_is_full(void)
 {
+	(void)weiri_config_guard(); /* whose lock comes before this one */
 	weiri_mutex_lock(&S.lock);
 	mode_start();
 	weiri_mutex_unlock(&S.lock);
