@@ -618,11 +618,11 @@ TEST(a_sample_is_reported_and_the_program_goes_on)
 /*
  * A million operations a second, one of a million of which uses what it freed:
  * is that reported within an hour?  The time is simulated, the picking is not.
- * Bugs are a thousand times as frequent here, so that ten seconds will do.
+ * Bugs are ten thousand times as frequent here, so that ten seconds will do.
  */
 TEST(sampling_delivers)
 {
-	enum { OPS = 10000000, BUG = 1000 };
+	enum { OPS = 10000000, BUG = 100 };
 	struct test_rng rng;
 	struct weir_cache *cache;
 	double share, missed = 1;
