@@ -85,7 +85,9 @@ enum weir_close_reason {
  * on_data:   bytes of the stream, in order.  The slice's reference is the
  *            handler's: send it, keep it, or release it.
  * on_sent:   once for each weir_conn_send() that returned 0, in order, with
- *            its context; status is 0 or -ECANCELED.  The slices are released.
+ *            its context; status is 0 or -ECANCELED.  The slices are released,
+ *            but what went without a copy the system may still read: see
+ *            weir_net_config.zero_copy_bytes.
  * on_close:  the last call for this connection; it is stale afterwards.
  *
  * A handler may call anything here on any connection of its loop.
@@ -148,9 +150,10 @@ enum weir_net_backend {
 	/* Connections have no descriptor, but a place in a table of the loop. \
 	 * Asked for only: see weir_net_config.with. */  \
 	X(DIRECT, 6, "direct")                                                    \
-	/* The network reads large sends from their buffers; to peers on this \
-	 * machine, where they are copied all the same, only if that is in \
-	 * weir_net_config.with. */   \
+	/* The network reads large sends from their buffers, if             \
+	 * weir_net_config.zero_copy_bytes says from what size on; to peers \
+	 * on this machine, where they are copied all the same, only if     \
+	 * that is in weir_net_config.with. */     \
 	X(ZERO_COPY, 7, "zero-copy")                                              \
 	/* Small receives share large buffers, each taking what it fills; a     \
 	 * slice that the program keeps pins 64 KiB then.  Asked for only, and  \

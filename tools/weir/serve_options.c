@@ -125,8 +125,8 @@ static const struct cli_option options_table[] = {
 	.target = &options_set.with,
 	.choices = options_features,
 	.help = "what io_uring may use beside what it uses by itself, where "
-		"the system has it: direct, incremental; and zero-copy to "
-		"peers on this machine"},
+		"the system has it: direct, incremental; and zero-copy, of "
+		"sends of 32 KiB and more, to peers on this machine, too"},
     {.name = "protocol",
 	.kind = CLI_ENUM,
 	.target = &options_set.protocol,
