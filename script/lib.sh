@@ -156,12 +156,12 @@ presets() {
 configure() {
 	local preset=$1 dir=$2 found probe
 	shift 2
-	found="$* uv=$(is_there /usr/include/uv.h && echo 1)"
-	found+=" asio=$(is_there /usr/include/asio.hpp && echo 1)"
-	found+=" nginx=${WEIR_NGINX_SOURCE-}"
+	found="$* nginx=${WEIR_NGINX_SOURCE-}"
 	while read -r _ probe; do
-		found+=" $(is_there "$probe" && echo 1)"
-	done < <(packages_for opponents)
+		if is_there "$probe"; then
+			found+=" $probe"
+		fi
+	done < <(packages_for contenders && packages_for opponents)
 	if [[ -f $dir/build.ninja && $dir/configured -nt CMakePresets.json &&
 		$(<"$dir/configured") == "$found" ]]; then
 		return 0

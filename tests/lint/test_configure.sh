@@ -3,7 +3,7 @@
 #
 # What is configured follows what is there: configure of script/lib.sh does
 # nothing twice, and an optional part that is named later, or no more, gets into
-# a build directory that was there before.
+# a build directory that was there before.  What is not there is no error.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -30,6 +30,12 @@ touch -d '1 minute ago' "$work/CMakePresets.json"
 source "$work/script/lib.sh"
 cd "$work"
 
+# An optional part that is here or not, whatever the machine has.
+packages_for() {
+	[[ $1 == contenders ]] || return 0
+	echo "some-part $work/part"
+}
+
 # expect LINE...: what CMake saw in its runs so far.
 expect() {
 	[[ $(<runs) == "$(printf '%s\n' "$@")" ]] || {
@@ -49,4 +55,8 @@ expect from: from:/some/where
 unset WEIR_NGINX_SOURCE
 configure plain build >log
 expect from: from:/some/where from:
+touch part
+configure plain build >log
+configure plain build >log
+expect from: from:/some/where from: from:
 echo "ok configure"
