@@ -54,6 +54,7 @@ packages_for() {
 			libdpdk-dev /usr/include/dpdk/rte_mempool.h
 			libapr1-dev /usr/include/apr-1.0/apr_pools.h
 			libtalloc-dev /usr/include/talloc.h
+			libglib2.0-0 /usr/lib/*/libglib-2.0.so.0
 			libboost-dev /usr/include/boost/pool/pool.hpp
 			libck-dev /usr/include/ck_stack.h
 			gnuplot-nox gnuplot

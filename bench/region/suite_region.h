@@ -35,10 +35,6 @@
  * reset and filled 64 times more.  rss_ratio compares what is resident then with
  * before, p99_growth the slowest 1 % of resets and fills after the spike with
  * those before it.
- *
- * GLib is no opponent: its memory chunks are gone since 2.10, GStringChunk holds
- * nothing but copies of strings, without alignment, and what g_slice_alloc()
- * gave is freed one by one.
  */
 #ifndef BENCH_REGION_SUITE_REGION_H
 #define BENCH_REGION_SUITE_REGION_H

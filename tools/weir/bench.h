@@ -54,6 +54,7 @@ extern volatile sig_atomic_t bench_stop; /* Ctrl-C was pressed */
 	X("nginx-4k", POOL, REGIONS, "WEIR_NGINX_SOURCE=DIR",               \
 	    "nginx's pools, 4 KiB")                                           \
 	X("obstack", POOL, REGIONS, "", "obstacks of the C library")          \
+	X("glib", MALLOC, REGIONS, "libglib2.0-0", "GLib's slices")             \
 	X("talloc", MALLOC, ALL, "libtalloc-dev", "Samba's talloc")           \
 	X("talloc-pool", MALLOC, REGIONS, "libtalloc-dev",                    \
 	    "talloc_pool() of 64 KiB")                                        \

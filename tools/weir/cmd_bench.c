@@ -65,7 +65,7 @@ static const char bench_details[] =
     "harness, which allocates nothing; calls, the same behind two calls, the "
     "least a library can do; and, only when named, slow, which is glibc with a "
     "delay and has to lose. In the suite region: the mallocs, "
-    "apr nginx nginx-4k obstack talloc talloc-pool; weir-region; "
+    "apr nginx nginx-4k obstack glib talloc talloc-pool; weir-region; "
     "weir-limited, which has a limit, too; weir-plain, which has neither limit "
     "nor name; weir-heap; and harness, a pointer that moves. nginx is compiled "
     "from its source where the build "
