@@ -50,7 +50,7 @@ build_nginx() {
 	CODE
 	cd "$nginx"
 	# shellcheck disable=SC2086 # an option, or none
-	./configure --with-cc-opt="-O1 -I$root/include" \
+	./configure --with-cc-opt="-O0 -g0 -I$root/include" \
 		--with-ld-opt="$build/libweir.a -lpthread" --with-threads \
 		--with-http_v2_module --with-http_realip_module \
 		--without-pcre \

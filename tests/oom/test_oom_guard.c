@@ -127,23 +127,29 @@ use_buffers(void)
 	return whole;
 }
 
+/* All pools, in the mode that was set with @error. */
 static bool
-scenario_guard(enum weir_guard_mode mode)
+use_pools(int error)
 {
-	uint64_t before = refused();
-	bool whole = true;
-	int error = weir_guard_set(&(struct weir_guard_config){
-	    .mode = mode, .sample_rate = mode == WEIR_GUARD_SAMPLE ? 3 : 0});
+	bool whole = error == 0;
 
-	if (error != 0) {
+	if (error != 0)
 		CHECK_EQ(error, -ENOMEM);
-		whole = false;
-	}
 	/* No short cut: each is to meet the failure in its turn. */
 	whole &= use_cache();
 	whole &= use_heap();
 	whole &= use_regions();
 	whole &= use_buffers();
+	return whole;
+}
+
+static bool
+scenario_guard(enum weir_guard_mode mode)
+{
+	uint64_t before = refused();
+	bool whole = use_pools(weir_guard_set(&(struct weir_guard_config){
+	    .mode = mode, .sample_rate = mode == WEIR_GUARD_SAMPLE ? 3 : 0}));
+
 	CHECK_EQ(weir_guard_set(NULL), 0);
 	return whole && refused() == before;
 }
@@ -171,17 +177,8 @@ static bool
 scenario_menu(const char *menu)
 {
 	uint64_t before = refused();
-	bool whole = true;
-	int error = weir_debug_set(menu);
+	bool whole = use_pools(weir_debug_set(menu));
 
-	if (error != 0) {
-		CHECK_EQ(error, -ENOMEM);
-		whole = false;
-	}
-	whole &= use_cache();
-	whole &= use_heap();
-	whole &= use_regions();
-	whole &= use_buffers();
 	CHECK_EQ(weir_debug_set(NULL), 0);
 	return whole && refused() == before;
 }

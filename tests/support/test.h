@@ -216,6 +216,9 @@ uint64_t test_rand(struct test_rng *rng);
 /* Even over 0 .. bound - 1; bound > 0. */
 uint64_t test_rand_below(struct test_rng *rng, uint64_t bound);
 
+/* Is the variable in the environment, neither empty nor 0? */
+bool test_env_set(const char *name);
+
 /*
  * How much work to do: 1 in a normal run, 0.1 with --quick, 10 with --long,
  * and a tenth of that under valgrind, a third under a sanitizer.

@@ -132,42 +132,36 @@ rig_backend(void)
 	return WEIR_BACKEND_IO_URING;
 }
 
-/* Features not to be used there: those that WEIR_TEST_WITHOUT names. */
+/* The features that the environment's @variable names, or all. */
+static inline uint32_t
+rig_features(const char *variable)
+{
+	const char *names = getenv(variable);
+	uint32_t features = 0;
+
+	if (names == NULL)
+		return 0;
+	if (strcmp(names, "all") == 0)
+		return WEIR_NET_FEATURES_ALL;
+#define RIG_FEATURE(name, bit, word)     \
+	if (strstr(names, word) != NULL) \
+		features |= WEIR_NET_##name;
+	WEIR_NET_FEATURES(RIG_FEATURE)
+#undef RIG_FEATURE
+	return features;
+}
+
+/* Features of the back end that are not to be used, and those asked for. */
 static inline uint32_t
 rig_without(void)
 {
-	const char *names = getenv("WEIR_TEST_WITHOUT");
-	uint32_t without = 0;
-
-	if (names == NULL)
-		return 0;
-	if (strcmp(names, "all") == 0)
-		return WEIR_NET_FEATURES_ALL;
-#define RIG_FEATURE(name, bit, word)     \
-	if (strstr(names, word) != NULL) \
-		without |= WEIR_NET_##name;
-	WEIR_NET_FEATURES(RIG_FEATURE)
-#undef RIG_FEATURE
-	return without;
+	return rig_features("WEIR_TEST_WITHOUT");
 }
 
-/* And those asked for. */
 static inline uint32_t
 rig_with(void)
 {
-	const char *names = getenv("WEIR_TEST_WITH");
-	uint32_t with = 0;
-
-	if (names == NULL)
-		return 0;
-	if (strcmp(names, "all") == 0)
-		return WEIR_NET_FEATURES_ALL;
-#define RIG_FEATURE(name, bit, word)     \
-	if (strstr(names, word) != NULL) \
-		with |= WEIR_NET_##name;
-	WEIR_NET_FEATURES(RIG_FEATURE)
-#undef RIG_FEATURE
-	return with;
+	return rig_features("WEIR_TEST_WITH");
 }
 
 static inline void

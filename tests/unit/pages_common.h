@@ -5,6 +5,7 @@
 #ifndef WEIR_PAGES_COMMON_H
 #define WEIR_PAGES_COMMON_H
 
+#include "proc.h"
 #include "test.h"
 
 #include "base/bits.h"
@@ -16,7 +17,6 @@
 #include <weir/stats.h>
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -81,21 +81,6 @@ use_source(const struct weir_page_source *source, uint64_t limit)
 	};
 
 	CHECK_EQ(weiri_config_set(&config), 0);
-}
-
-/* /proc/self/statm: pages of address space and of memory in use. */
-static inline void
-read_statm(size_t *virtual_bytes, size_t *resident_bytes)
-{
-	FILE *file = fopen("/proc/self/statm", "r");
-	size_t pages[2];
-
-	if (file == NULL)
-		SKIP("no /proc/self/statm");
-	CHECK_EQ(fscanf(file, "%zu %zu", &pages[0], &pages[1]), 2);
-	CHECK_EQ(fclose(file), 0);
-	*virtual_bytes = pages[0] * weiri_os_page_bytes();
-	*resident_bytes = pages[1] * weiri_os_page_bytes();
 }
 
 #endif /* WEIR_PAGES_COMMON_H */

@@ -3,6 +3,7 @@
  * test_burst.c - what a burst leaves behind goes back, although a few objects of
  * it stay in use, or a thread goes on taking and giving what lies all over it.
  */
+#include "support/proc.h"
 #include "support/test.h"
 
 #include <weir/buffer.h>
@@ -10,7 +11,6 @@
 #include <weir/runtime.h>
 #include <weir/stats.h>
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,18 +23,6 @@
 #define BURST_DECAY_MS 200
 #define BURST_LIMIT_NS UINT64_C(50000000000)
 #define MIB ((uint64_t)1 << 20)
-
-static uint64_t
-resident_bytes(void)
-{
-	unsigned long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "re");
-
-	CHECK_NOT_NULL(file);
-	CHECK_EQ(fscanf(file, "%*u %lu", &pages), 1);
-	fclose(file);
-	return (uint64_t)pages * 4096;
-}
 
 static void
 pass(void)
@@ -72,23 +60,23 @@ TEST(burst_of_buffers_goes_back_around_those_that_stay)
 	struct weir_buffer_pool *pool;
 	uint64_t before, end;
 
-	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+	if (!test_owns_memory())
 		SKIP("the tool has memory of its own");
 	NOT_UNDER_GUARD("each buffer has pages of its own");
 	weir_set_decay(BURST_DECAY_MS);
 	CHECK_EQ(weir_buffer_pool_create("burst", &config, &pool), 0);
-	before = resident_bytes();
+	before = test_resident_bytes();
 	acquire_all(pool);
-	CHECK_GT(resident_bytes(), before + 32 * MIB);
+	CHECK_GT(test_resident_bytes(), before + 32 * MIB);
 	for (size_t i = 0; i < BURST_BUFFERS; i++)
 		if (i % BURST_KEPT != 0) {
 			weir_buffer_release(burst[i]);
 			burst[i] = NULL;
 		}
 	end = test_now_ns() + BURST_LIMIT_NS;
-	while (resident_bytes() > before + 2 * MIB && test_now_ns() < end)
+	while (test_resident_bytes() > before + 2 * MIB && test_now_ns() < end)
 		pass();
-	CHECK_LE(resident_bytes(), before + 2 * MIB);
+	CHECK_LE(test_resident_bytes(), before + 2 * MIB);
 	CHECK(weir_buffer_pool_check(pool));
 	/* What stayed is as it was, and what went can be used again. */
 	for (size_t i = 0; i < BURST_BUFFERS; i += BURST_KEPT)

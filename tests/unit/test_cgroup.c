@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_cgroup.c - files of control groups that are not as one expects.
+ * test_cgroup.c - the memory limit of a control group, from a made-up /proc and
+ * the mounts it tells of.
  *
- * test_os.c has those that are.  A limit that is not understood is none: a
- * process that takes too much is told by its system, one that takes too little
- * by nobody.
+ * A limit that is not understood is none: a process that takes too much is told
+ * by its system, one that takes too little by nobody.
  */
 #include "test.h"
 
@@ -60,6 +60,88 @@ limit_of(const char *groups, const char *mounts)
 	tree_write("/proc/self/mountinfo", mounts);
 	return weiri_os_cgroup_limit(tree);
 }
+
+/* ---- as one expects -------------------------------------------------- */
+
+#define CGROUP2_MOUNT                           \
+	"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" \
+	"31 22 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 none rw\n"
+
+TEST(cgroup_limit_is_the_lowest_on_the_way_up)
+{
+	tree_make();
+	tree_write("/sys/fs/cgroup/a/b/memory.max", "max\n");
+	tree_write("/sys/fs/cgroup/a/memory.max", "1000000\n");
+	CHECK_EQ(limit_of("0::/a/b\n", CGROUP2_MOUNT), 1000000);
+	tree_write("/sys/fs/cgroup/a/b/memory.max", "999\n");
+	CHECK_EQ(limit_of("0::/a/b\n", CGROUP2_MOUNT), 999);
+	tree_write("/sys/fs/cgroup/memory.max", "12\n");
+	CHECK_EQ(limit_of("0::/a/b\n", CGROUP2_MOUNT), 12);
+	CHECK_EQ(limit_of("0::/\n", CGROUP2_MOUNT), 12);
+	/* Above the mount point nothing is asked. */
+	tree_write("/sys/fs/memory.max", "1\n");
+	CHECK_EQ(limit_of("0::/a/b\n", CGROUP2_MOUNT), 12);
+	tree_remove();
+}
+
+TEST(cgroup_without_limit_or_with_nonsense_is_unlimited)
+{
+	tree_make();
+	CHECK_EQ(weiri_os_cgroup_limit(tree), UINT64_MAX);
+	CHECK_EQ(limit_of("", ""), UINT64_MAX);
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	tree_write("/sys/fs/cgroup/a/memory.max", "max\n");
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	tree_write("/sys/fs/cgroup/a/memory.max", "12x\n");
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	tree_write("/sys/fs/cgroup/a/memory.max", "-5\n");
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	tree_write("/sys/fs/cgroup/a/memory.max", "");
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	tree_write("/sys/fs/cgroup/a/memory.max",
+	    "99999999999999999999999999999999999\n");
+	CHECK_EQ(limit_of("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
+	CHECK_EQ(
+	    limit_of("no colon\n0:one\n\n", "\n1 2\nrubbish - x"), UINT64_MAX);
+	tree_remove();
+}
+
+TEST(cgroup_version_1_is_read_through_the_mount_of_its_container)
+{
+	static const char mounts[] =
+	    "22 1 8:1 / / rw - overlay none rw\n"
+	    "30 22 0:26 /docker/4f1b /sys/fs/cgroup/cpu rw - cgroup cg rw,cpu\n"
+	    "31 22 0:27 /docker/4f1b /sys/fs/cgroup/mem\\040ory rw "
+	    "master:3 - cgroup cgroup rw,memory\n";
+
+	tree_make();
+	tree_write("/sys/fs/cgroup/mem ory/memory.limit_in_bytes", "5000\n");
+	tree_write("/sys/fs/cgroup/mem ory/in/memory.limit_in_bytes",
+	    "9223372036854771712\n");
+	CHECK_EQ(
+	    limit_of("3:cpu:/x\n9:hugetlb,memory:/docker/4f1b\n0::/\n", mounts),
+	    5000);
+	CHECK_EQ(limit_of("9:memory:/docker/4f1b/in\n", mounts), 5000);
+	/* A group that the mount does not show: its root is all there is. */
+	CHECK_EQ(limit_of("9:memory:/docker/4f1bcd\n", mounts), 5000);
+	/* The v2 hierarchy beside it has no memory controller. */
+	CHECK_EQ(limit_of("0::/\n9:memory:/docker/4f1b\n", mounts), 5000);
+	tree_remove();
+}
+
+TEST(cgroup_paths_beyond_every_buffer_are_no_limit)
+{
+	char groups[4096];
+
+	tree_make();
+	memset(groups, 'a', sizeof(groups));
+	memcpy(groups, "0::/", 4);
+	groups[sizeof(groups) - 1] = '\0';
+	CHECK_EQ(limit_of(groups, CGROUP2_MOUNT), UINT64_MAX);
+	tree_remove();
+}
+
+/* ---- as nobody expects ------------------------------------------------ */
 
 #define GROUP_MOUNT "31 22 0:27 / /sys/fs/cgroup rw - cgroup2 none rw\n"
 

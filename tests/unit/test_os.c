@@ -5,6 +5,7 @@
  *
  * It passes with either of os_linux.c and os_posix.c.
  */
+#include "proc.h"
 #include "test.h"
 
 #include "base/bits.h"
@@ -13,12 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,24 +30,6 @@ reads_zero(const unsigned char *at, size_t bytes)
 		if (at[i] != 0)
 			return false;
 	return true;
-}
-
-/* Mapped bytes of this process, from the sizes in /proc/self/maps. */
-static uint64_t
-mapped_bytes(void)
-{
-	char line[512];
-	unsigned long from, to;
-	uint64_t sum = 0;
-	FILE *maps = fopen("/proc/self/maps", "r");
-
-	if (maps == NULL)
-		SKIP("no /proc/self/maps");
-	while (fgets(line, sizeof(line), maps) != NULL)
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2)
-			sum += to - from;
-	fclose(maps);
-	return sum;
 }
 
 /* ---- reservations -------------------------------------------------------- */
@@ -79,16 +59,16 @@ TEST(reservation_maps_no_byte_more_than_asked_for)
 	uint64_t before, after;
 
 	/* Sanitizers and stdio map memory of their own at the first call. */
-	(void)mapped_bytes();
-	before = mapped_bytes();
+	(void)test_mapped_bytes();
+	before = test_mapped_bytes();
 
 	void *at = weiri_os_reserve(MIB, align);
 
-	after = mapped_bytes();
+	after = test_mapped_bytes();
 	CHECK_NOT_NULL(at);
 	CHECK_EQ(after - before, MIB);
 	CHECK_EQ(weiri_os_release(at, MIB), 0);
-	CHECK_EQ(mapped_bytes(), before);
+	CHECK_EQ(test_mapped_bytes(), before);
 }
 
 TEST(failed_reservation_leaves_nothing_mapped)
@@ -96,15 +76,14 @@ TEST(failed_reservation_leaves_nothing_mapped)
 	struct rlimit limit;
 	uint64_t before;
 
-	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+	if (!test_owns_memory())
 		SKIP("the tool needs the address space");
-	(void)mapped_bytes();
-	before = mapped_bytes();
+	before = test_mapped_bytes();
 	limit.rlim_cur = limit.rlim_max = before + 8 * MIB;
 	CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
 
 	CHECK_NULL(weiri_os_reserve(16 * MIB, 2 * MIB));
-	CHECK_EQ(mapped_bytes(), before);
+	CHECK_EQ(test_mapped_bytes(), before);
 	/* The bytes fit, with the alignment's surplus they do not. */
 	for (size_t align = 4 * MIB; align <= 1024 * MIB; align *= 2) {
 		void *at = weiri_os_reserve(7 * MIB, align);
@@ -113,7 +92,7 @@ TEST(failed_reservation_leaves_nothing_mapped)
 			CHECK_EQ((uintptr_t)at & (align - 1), 0);
 			CHECK_EQ(weiri_os_release(at, 7 * MIB), 0);
 		}
-		CHECK_EQ(mapped_bytes(), before);
+		CHECK_EQ(test_mapped_bytes(), before);
 	}
 }
 
@@ -195,34 +174,20 @@ TEST(decommit_gives_the_memory_back)
 		CHECK_EQ(resident[i] & 1u, 0);
 }
 
-static size_t
-resident_bytes(void)
-{
-	char text[128] = "";
-	unsigned long size, resident = 0;
-	int fd = open("/proc/self/statm", O_RDONLY);
-
-	if (fd < 0)
-		SKIP("no /proc/self/statm");
-	CHECK_GT(read(fd, text, sizeof(text) - 1), 0);
-	close(fd);
-	CHECK_EQ(sscanf(text, "%lu %lu", &size, &resident), 2);
-	return resident * weiri_os_page_bytes();
-}
-
 TEST(prefault_and_touch_bring_in_pages_of_their_own)
 {
-	size_t bytes = 16 * MIB, page = weiri_os_page_bytes(), before;
+	size_t bytes = 16 * MIB, page = weiri_os_page_bytes();
+	uint64_t before;
 	unsigned char *at = weiri_os_reserve(bytes, page);
 
 	CHECK_NOT_NULL(at);
 	CHECK_EQ(weiri_os_commit(at, bytes), 0);
 	/* The kernel counts in batches per thread. */
-	before = resident_bytes();
+	before = test_resident_bytes();
 	CHECK_EQ(weiri_os_prefault(at, bytes / 2), 0);
-	CHECK_GE(resident_bytes() + MIB, before + bytes / 2);
+	CHECK_GE(test_resident_bytes() + MIB, before + bytes / 2);
 	weiri_os_touch(at + bytes / 2, bytes / 2);
-	CHECK_GE(resident_bytes() + MIB, before + bytes);
+	CHECK_GE(test_resident_bytes() + MIB, before + bytes);
 }
 
 TEST(prefault_keeps_the_contents)
@@ -485,13 +450,13 @@ TEST(dropped_range_is_unmapped_as_soon_as_the_system_takes_it)
 	void *range[RANGES], *other;
 	uint64_t before;
 
-	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
+	if (!test_owns_memory())
 		SKIP("the tool maps what it likes");
 	for (int i = 0; i < RANGES; i++) {
 		range[i] = weiri_os_reserve(MIB, MIB);
 		CHECK_NOT_NULL(range[i]);
 	}
-	before = mapped_bytes();
+	before = test_mapped_bytes();
 	errno = ODD_ERRNO;
 	weiri_os_fail_nth(1, true);
 	for (int i = 0; i < RANGES; i++)
@@ -499,12 +464,12 @@ TEST(dropped_range_is_unmapped_as_soon_as_the_system_takes_it)
 	CHECK_EQ(errno, ODD_ERRNO);
 	CHECK_NULL(weiri_os_reserve(MIB, MIB));
 	weiri_os_fail_nth(0, false);
-	CHECK_EQ(mapped_bytes(), before);
+	CHECK_EQ(test_mapped_bytes(), before);
 	other = weiri_os_reserve(2 * MIB, 2 * MIB);
 	CHECK_NOT_NULL(other);
-	CHECK_EQ(mapped_bytes(), before + 2 * MIB - RANGES * MIB);
+	CHECK_EQ(test_mapped_bytes(), before + 2 * MIB - RANGES * MIB);
 	weiri_os_drop(other, 2 * MIB);
-	CHECK_EQ(mapped_bytes(), before - RANGES * MIB);
+	CHECK_EQ(test_mapped_bytes(), before - RANGES * MIB);
 }
 
 TEST(page_size_of_a_test_is_the_page_size)
@@ -568,131 +533,6 @@ TEST(injected_failure_leaves_errno)
 	CHECK_NULL(weiri_os_reserve(4096, 4096));
 	CHECK_EQ(weiri_os_memfd("x", 4096), -ENOMEM);
 	CHECK_EQ(errno, ODD_ERRNO);
-}
-
-/* ---- control groups ------------------------------------------------------------ */
-
-static char tree[64];
-
-static void
-tree_make(void)
-{
-	strcpy(tree, "/tmp/weir-test-XXXXXX");
-	CHECK_NOT_NULL(mkdtemp(tree));
-}
-
-static void
-tree_write(const char *path, const char *text)
-{
-	char whole[512];
-	FILE *file;
-
-	snprintf(whole, sizeof(whole), "%s%s", tree, path);
-	for (char *at = whole + strlen(tree) + 1; (at = strchr(at, '/'));
-	     at++) {
-		*at = '\0';
-		mkdir(whole, 0700);
-		*at = '/';
-	}
-	file = fopen(whole, "w");
-	CHECK_NOT_NULL(file);
-	fputs(text, file);
-	fclose(file);
-}
-
-static void
-tree_remove(void)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", tree);
-	CHECK_EQ(system(command), 0);
-}
-
-static uint64_t
-tree_limit(const char *groups, const char *mounts)
-{
-	tree_write("/proc/self/cgroup", groups);
-	tree_write("/proc/self/mountinfo", mounts);
-	return weiri_os_cgroup_limit(tree);
-}
-
-#define CGROUP2_MOUNT                           \
-	"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" \
-	"31 22 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 none rw\n"
-
-TEST(cgroup_limit_is_the_lowest_on_the_way_up)
-{
-	tree_make();
-	tree_write("/sys/fs/cgroup/a/b/memory.max", "max\n");
-	tree_write("/sys/fs/cgroup/a/memory.max", "1000000\n");
-	CHECK_EQ(tree_limit("0::/a/b\n", CGROUP2_MOUNT), 1000000);
-	tree_write("/sys/fs/cgroup/a/b/memory.max", "999\n");
-	CHECK_EQ(tree_limit("0::/a/b\n", CGROUP2_MOUNT), 999);
-	tree_write("/sys/fs/cgroup/memory.max", "12\n");
-	CHECK_EQ(tree_limit("0::/a/b\n", CGROUP2_MOUNT), 12);
-	CHECK_EQ(tree_limit("0::/\n", CGROUP2_MOUNT), 12);
-	/* Above the mount point nothing is asked. */
-	tree_write("/sys/fs/memory.max", "1\n");
-	CHECK_EQ(tree_limit("0::/a/b\n", CGROUP2_MOUNT), 12);
-	tree_remove();
-}
-
-TEST(cgroup_without_limit_or_with_nonsense_is_unlimited)
-{
-	tree_make();
-	CHECK_EQ(weiri_os_cgroup_limit(tree), UINT64_MAX);
-	CHECK_EQ(tree_limit("", ""), UINT64_MAX);
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	tree_write("/sys/fs/cgroup/a/memory.max", "max\n");
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	tree_write("/sys/fs/cgroup/a/memory.max", "12x\n");
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	tree_write("/sys/fs/cgroup/a/memory.max", "-5\n");
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	tree_write("/sys/fs/cgroup/a/memory.max", "");
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	tree_write("/sys/fs/cgroup/a/memory.max",
-	    "99999999999999999999999999999999999\n");
-	CHECK_EQ(tree_limit("0::/a\n", CGROUP2_MOUNT), UINT64_MAX);
-	CHECK_EQ(tree_limit("no colon\n0:one\n\n", "\n1 2\nrubbish - x"),
-	    UINT64_MAX);
-	tree_remove();
-}
-
-TEST(cgroup_version_1_is_read_through_the_mount_of_its_container)
-{
-	static const char mounts[] =
-	    "22 1 8:1 / / rw - overlay none rw\n"
-	    "30 22 0:26 /docker/4f1b /sys/fs/cgroup/cpu rw - cgroup cg rw,cpu\n"
-	    "31 22 0:27 /docker/4f1b /sys/fs/cgroup/mem\\040ory rw "
-	    "master:3 - cgroup cgroup rw,memory\n";
-
-	tree_make();
-	tree_write("/sys/fs/cgroup/mem ory/memory.limit_in_bytes", "5000\n");
-	tree_write("/sys/fs/cgroup/mem ory/in/memory.limit_in_bytes",
-	    "9223372036854771712\n");
-	CHECK_EQ(tree_limit(
-		     "3:cpu:/x\n9:hugetlb,memory:/docker/4f1b\n0::/\n", mounts),
-	    5000);
-	CHECK_EQ(tree_limit("9:memory:/docker/4f1b/in\n", mounts), 5000);
-	/* A group that the mount does not show: its root is all there is. */
-	CHECK_EQ(tree_limit("9:memory:/docker/4f1bcd\n", mounts), 5000);
-	/* The v2 hierarchy beside it has no memory controller. */
-	CHECK_EQ(tree_limit("0::/\n9:memory:/docker/4f1b\n", mounts), 5000);
-	tree_remove();
-}
-
-TEST(cgroup_paths_beyond_every_buffer_are_no_limit)
-{
-	char groups[4096];
-
-	tree_make();
-	memset(groups, 'a', sizeof(groups));
-	memcpy(groups, "0::/", 4);
-	groups[sizeof(groups) - 1] = '\0';
-	CHECK_EQ(tree_limit(groups, CGROUP2_MOUNT), UINT64_MAX);
-	tree_remove();
 }
 
 /* ---- process and threads --------------------------------------------------------- */

@@ -5,9 +5,9 @@
  * What is refused leaves nothing behind, is told by its error or by the answer
  * that stands for "not known", and leaves errno as it was.
  */
-#include "test.h"
-
+#include "proc.h"
 #include "refuse.h"
+#include "test.h"
 
 #include "os/guard.h"
 #include "os/impl.h"
@@ -27,32 +27,6 @@
 
 #define MIB ((size_t)1 << 20)
 #define ODD_ERRNO 4242 /* no system call sets it */
-
-/* Mappings of this process: their bytes, from the sizes in /proc/self/maps. */
-static uint64_t
-mapped_bytes(void)
-{
-	char line[4500];
-	unsigned long from, to;
-	uint64_t sum = 0;
-	FILE *maps = fopen("/proc/self/maps", "r");
-
-	if (maps == NULL)
-		SKIP("no /proc/self/maps");
-	while (fgets(line, sizeof(line), maps) != NULL)
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2)
-			sum += to - from;
-	fclose(maps);
-	return sum;
-}
-
-/* Sanitizers and stdio map memory of their own when they like. */
-static bool
-counts_mappings(void)
-{
-	(void)mapped_bytes();
-	return !TEST_ASAN && !TEST_TSAN && !test_under_valgrind();
-}
 
 /* ---- address space ------------------------------------------------------ */
 
@@ -83,8 +57,8 @@ TEST(reservation_that_cannot_be_cut_to_size_leaves_nothing)
 {
 	const size_t align = 64 * MIB, bytes = 3 * MIB;
 	void *occupied = occupy_hint(bytes, align), *at;
-	bool counts = counts_mappings();
-	uint64_t before = mapped_bytes();
+	bool counts = test_owns_memory();
+	uint64_t before = test_mapped_bytes();
 
 	if (occupied == NULL)
 		SKIP("mappings lie at every border of 64 MiB already");
@@ -102,14 +76,14 @@ TEST(reservation_that_cannot_be_cut_to_size_leaves_nothing)
 		test_refuse(TEST_CALL_MMAP, call, 1, ENOMEM);
 		CHECK_NULL(weiri_os_reserve(bytes, align));
 		CHECK_EQ(test_refused(TEST_CALL_MMAP), 1);
-		CHECK(!counts || mapped_bytes() == before);
+		CHECK(!counts || test_mapped_bytes() == before);
 	}
 	/* The third and the fourth cut the ends off. */
 	for (unsigned call = 2; call < 4; call++) {
 		test_refuse(TEST_CALL_MUNMAP, call, 1, ENOMEM);
 		CHECK_NULL(weiri_os_reserve(bytes, align));
 		CHECK_EQ(test_refused(TEST_CALL_MUNMAP), 1);
-		CHECK(!counts || mapped_bytes() == before);
+		CHECK(!counts || test_mapped_bytes() == before);
 	}
 	CHECK_EQ(errno, ODD_ERRNO);
 }
@@ -118,8 +92,8 @@ TEST(dropped_ranges_are_tried_again_and_a_few_forgotten)
 {
 	enum { RANGES = 70, REMEMBERED = 64 };
 	size_t page = weiri_os_page_bytes();
-	bool counts = counts_mappings();
-	uint64_t before = mapped_bytes();
+	bool counts = test_owns_memory();
+	uint64_t before = test_mapped_bytes();
 	void *at[RANGES], *next;
 
 	for (size_t i = 0; i < RANGES; i++) {
@@ -134,19 +108,19 @@ TEST(dropped_ranges_are_tried_again_and_a_few_forgotten)
 	next = weiri_os_reserve(page, page);
 	CHECK_NOT_NULL(next);
 	CHECK_EQ(test_refused(TEST_CALL_MUNMAP), RANGES + REMEMBERED);
-	CHECK(!counts || mapped_bytes() == before + (RANGES + 1) * page);
+	CHECK(!counts || test_mapped_bytes() == before + (RANGES + 1) * page);
 	CHECK_EQ(weiri_os_release(next, page), 0);
 	next = weiri_os_reserve(page, page);
 	CHECK_NOT_NULL(next);
 	CHECK_EQ(weiri_os_release(next, page), 0);
-	CHECK(
-	    !counts || mapped_bytes() == before + (RANGES - REMEMBERED) * page);
+	CHECK(!counts ||
+	      test_mapped_bytes() == before + (RANGES - REMEMBERED) * page);
 }
 
 TEST(memory_file_that_is_refused_leaves_no_descriptor)
 {
-	bool counts = counts_mappings();
-	uint64_t before = mapped_bytes();
+	bool counts = test_owns_memory();
+	uint64_t before = test_mapped_bytes();
 	int probe = dup(STDERR_FILENO), fd;
 
 	CHECK_GE(probe, 0);
@@ -164,7 +138,7 @@ TEST(memory_file_that_is_refused_leaves_no_descriptor)
 	test_refuse(TEST_CALL_MMAP, 1, 1, EACCES);
 	CHECK_NULL(weiri_os_reserve_file(fd, MIB, weiri_os_page_bytes()));
 	CHECK_EQ(test_refused(TEST_CALL_MMAP), 1);
-	CHECK(!counts || mapped_bytes() == before);
+	CHECK(!counts || test_mapped_bytes() == before);
 	CHECK_EQ(errno, ODD_ERRNO);
 	weiri_os_close(fd);
 }
@@ -314,11 +288,11 @@ TEST(thread_without_a_stack_for_handlers_goes_on_without)
 	    {TEST_CALL_SETSPECIFIC, 0},
 	    {TEST_CALL_SIGALTSTACK, 1},
 	};
-	bool counts = counts_mappings();
+	bool counts = test_owns_memory();
 	uint64_t before;
 
 	drop_handler_stack();
-	before = mapped_bytes();
+	before = test_mapped_bytes();
 	for (size_t i = 0; i < sizeof(each) / sizeof(each[0]); i++) {
 		errno = ODD_ERRNO;
 		test_refuse(each[i].call, each[i].after, 1, ENOMEM);
@@ -327,7 +301,7 @@ TEST(thread_without_a_stack_for_handlers_goes_on_without)
 		CHECK_EQ(errno, ODD_ERRNO);
 		test_refuse(each[i].call, 0, 0, 0);
 		CHECK(!has_handler_stack());
-		CHECK(!counts || mapped_bytes() == before);
+		CHECK(!counts || test_mapped_bytes() == before);
 	}
 	weiri_os_handler_stack();
 	CHECK(has_handler_stack());
@@ -371,7 +345,7 @@ TEST(what_the_system_does_not_tell_is_not_known)
 	CHECK_EQ(high, 0);
 	test_refuse(TEST_CALL_OPEN, 0, 1, EMFILE);
 	CHECK(!weiri_os_module(
-	    (uintptr_t)mapped_bytes, path, sizeof(path), &base));
+	    (uintptr_t)occupy_hint, path, sizeof(path), &base));
 	/* A guess is another one each time. */
 	test_refuse(TEST_CALL_GETRANDOM, 0, 2, EAGAIN);
 	first = weiri_os_random();
@@ -423,12 +397,12 @@ TEST(module_is_the_file_around_an_address_cut_to_fit)
 	uintptr_t base = 0, again = 0;
 	int local;
 
-	CHECK(weiri_os_module(
-	    (uintptr_t)mapped_bytes, path, sizeof(path), &base));
+	CHECK(
+	    weiri_os_module((uintptr_t)occupy_hint, path, sizeof(path), &base));
 	CHECK_CONTAINS(path, "test_os_refused");
-	CHECK_LE(base, (uintptr_t)mapped_bytes);
+	CHECK_LE(base, (uintptr_t)occupy_hint);
 	CHECK(weiri_os_module(
-	    (uintptr_t)mapped_bytes, begin, sizeof(begin), &again));
+	    (uintptr_t)occupy_hint, begin, sizeof(begin), &again));
 	CHECK_EQ(again, base);
 	CHECK_EQ(strlen(begin), sizeof(begin) - 1);
 	CHECK_MEM(begin, path, sizeof(begin) - 1);

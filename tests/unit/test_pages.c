@@ -150,19 +150,19 @@ TEST(one_wholly_free_extent_is_kept_and_trim_takes_it)
 TEST(trim_gives_memory_back_to_the_system)
 {
 	struct weiri_span keep = span_of_tag(0), span = span_of_tag(0);
-	size_t space, before, used, after;
+	uint64_t before, used, after;
 
 	if (test_under_valgrind())
 		SKIP("valgrind's memory is not the program's");
 	CHECK_EQ(weiri_span_alloc(&keep, WEIRI_PAGE, WEIRI_PAGE), 0);
-	read_statm(&space, &before);
+	before = test_resident_bytes();
 	CHECK_EQ(weiri_span_alloc(&span, 32 * MIB, WEIRI_PAGE), 0);
 	memset(span.base, 1, span.bytes);
-	read_statm(&space, &used);
+	used = test_resident_bytes();
 	CHECK_GE(used, before + 31 * MIB);
 	weiri_span_free(&span);
 	CHECK_GE(trim_retained(), 32 * MIB);
-	read_statm(&space, &after);
+	after = test_resident_bytes();
 	CHECK_LE(after, used - 31 * MIB);
 	weiri_span_free(&keep);
 }

@@ -6,6 +6,7 @@
  */
 #include "pages_common.h"
 
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -74,8 +75,7 @@ sweep(bool persistent)
 	/* The tool takes its time for each mapping of 66 MiB. */
 	const int64_t step = test_under_valgrind() ? 5 : 1;
 	struct sweep s = {.persistent = persistent};
-	size_t space, space_after, resident;
-	uint64_t metadata;
+	uint64_t metadata, space;
 
 	CHECK(scenario());
 	(void)weiri_pages_trim();
@@ -88,7 +88,7 @@ sweep(bool persistent)
 	for (int64_t n = 1; n <= s.calls + 1; n += step)
 		sweep_step(&s, n);
 	metadata = read_stats().bytes_metadata;
-	read_statm(&space, &resident);
+	space = test_mapped_bytes();
 	for (int64_t n = 1; n <= s.calls + 1; n += step) {
 		sweep_step(&s, n);
 		CHECK_EQ(read_stats().bytes_metadata, metadata);
@@ -99,9 +99,8 @@ sweep(bool persistent)
 		CHECK_GT(s.refused, 0);
 	/* No mapping was forgotten either; the tools map what they like. */
 	(void)weiri_pages_trim();
-	read_statm(&space_after, &resident);
-	if (!TEST_ASAN && !TEST_TSAN && !test_under_valgrind())
-		CHECK_LE(space_after, space + 64 * KIB);
+	if (test_owns_memory())
+		CHECK_LE(test_mapped_bytes(), space + 64 * KIB);
 }
 
 TEST(nothing_is_lost_when_the_nth_system_call_fails)
@@ -137,18 +136,13 @@ TEST(first_use_of_a_process_without_memory_fails_cleanly)
 	weiri_span_free(&span);
 }
 
-TEST(works_in_a_small_address_space)
+/* Allocates until the system refuses, and gives all back: the bytes. */
+static size_t
+fill_what_there_is(void)
 {
-	static struct weiri_span spans[4096];
-	size_t count = 0, space, resident;
+	static struct weiri_span spans[1024];
+	size_t count = 0;
 
-	if (TEST_ASAN || TEST_TSAN || test_under_valgrind())
-		SKIP("the tool needs the address space");
-	read_statm(&space, &resident);
-
-	struct rlimit limit = {space + 48 * MIB, space + 48 * MIB};
-
-	CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
 	while (count < WEIRI_COUNT_OF(spans)) {
 		spans[count] = span_of_tag(0);
 		if (weiri_span_alloc(&spans[count], 64 * KIB, 64 * KIB) != 0)
@@ -157,21 +151,34 @@ TEST(works_in_a_small_address_space)
 		count++;
 	}
 	CHECK_LT(count, WEIRI_COUNT_OF(spans));
-	/* The supply does not give up while half of the space is free. */
-	CHECK_GE(count * 64 * KIB, 32 * MIB);
 	check_conserved();
 	for (size_t i = 0; i < count; i++)
 		weiri_span_free(&spans[i]);
 	(void)weiri_pages_trim();
 	CHECK_EQ(read_stats().bytes_reserved, 0);
 	check_conserved();
+	return count * 64 * KIB;
+}
+
+TEST(works_in_a_small_address_space)
+{
+	uint64_t space;
+
+	if (!test_owns_memory())
+		SKIP("the tool needs the address space");
+	space = test_mapped_bytes();
+
+	struct rlimit limit = {space + 48 * MIB, space + 48 * MIB};
+
+	CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+	/* The supply does not give up while half of the space is free. */
+	CHECK_GE(fill_what_there_is(), 32 * MIB);
 }
 
 /* As under a strict overcommit rule: to reserve is free, to commit is not. */
 TEST(works_where_commit_is_limited)
 {
-	static struct weiri_span spans[1024];
-	size_t count = 0, data = 0;
+	size_t data = 0;
 	char line[128];
 	FILE *status = fopen("/proc/self/status", "r");
 
@@ -187,22 +194,8 @@ TEST(works_where_commit_is_limited)
 	struct rlimit limit = {data * KIB + 40 * MIB, data * KIB + 40 * MIB};
 
 	CHECK_EQ(setrlimit(RLIMIT_DATA, &limit), 0);
-	while (count < WEIRI_COUNT_OF(spans)) {
-		spans[count] = span_of_tag(0);
-		if (weiri_span_alloc(&spans[count], 64 * KIB, 64 * KIB) != 0)
-			break;
-		memset(spans[count].base, 1, spans[count].bytes);
-		count++;
-	}
-	CHECK_LT(count, WEIRI_COUNT_OF(spans));
 	/* Extents were 2, 2, 4, 8 and 16 MiB; then what could be had. */
-	CHECK_GE(count * 64 * KIB, 34 * MIB);
-	check_conserved();
-	for (size_t i = 0; i < count; i++)
-		weiri_span_free(&spans[i]);
-	(void)weiri_pages_trim();
-	CHECK_EQ(read_stats().bytes_reserved, 0);
-	check_conserved();
+	CHECK_GE(fill_what_there_is(), 34 * MIB);
 }
 
 static uint64_t

@@ -2,9 +2,9 @@
 /*
  * test_region_resize.c - objects that grow, shrink, move and end early.
  */
+#include "proc.h"
 #include "region_common.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 static char *
@@ -351,34 +351,19 @@ TEST(refused_growth_leaves_the_object_as_it_was)
 
 /* ---- zero ------------------------------------------------------------------- */
 
-static uint64_t
-resident_bytes(void)
-{
-	char line[128] = "", *resident;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	if (file == NULL)
-		SKIP("no /proc/self/statm");
-	CHECK_NOT_NULL(fgets(line, sizeof(line), file));
-	fclose(file);
-	resident = strchr(line, ' ');
-	CHECK_NOT_NULL(resident);
-	return strtoull(resident, NULL, 10) * 4096;
-}
-
 TEST(zeroed_objects_on_fresh_pages_are_not_touched_and_used_ones_are_cleared)
 {
 	NOT_UNDER_GUARD("each object has a page");
 
 	const size_t bytes = 64 << 20;
 	struct weir_region *region = create(NULL);
-	uint64_t before = resident_bytes();
+	uint64_t before = test_resident_bytes();
 	char *object = weir_region_alloc_zeroed(region, bytes);
 
 	CHECK_NOT_NULL(object);
 	/* A tool keeps a shadow of what is mapped. */
 	if (!test_under_valgrind())
-		CHECK_LT(resident_bytes() - before, 16 << 20);
+		CHECK_LT(test_resident_bytes() - before, 16 << 20);
 	CHECK(holds(object, 1 << 20, 0));
 	memset(object, 'x', bytes);
 	CHECK(weir_region_free_large(region, object));

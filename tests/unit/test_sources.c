@@ -215,13 +215,13 @@ TEST(source_anonymous_with_no_trim_keeps_everything)
 TEST(source_anonymous_prefaulted_is_charged_whole)
 {
 	struct weiri_span span = span_of_tag(0);
-	size_t space, before, after;
+	uint64_t before, after;
 
 	use_source(&(struct weir_page_source){.flags = WEIR_SOURCE_PREFAULT},
 	    UINT64_MAX);
-	read_statm(&space, &before);
+	before = test_resident_bytes();
 	CHECK_EQ(weiri_span_alloc(&span, WEIRI_PAGE, WEIRI_PAGE), 0);
-	read_statm(&space, &after);
+	after = test_resident_bytes();
 	CHECK(span.zeroed);
 	CHECK_EQ(read_stats().bytes_retained, 2 * MIB - WEIRI_PAGE);
 	if (!test_under_valgrind())
