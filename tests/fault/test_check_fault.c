@@ -6,7 +6,7 @@
  * Each law that a walker tests is broken here, by hand and in a child, and the
  * walker has to name it.  One that never says no would pass every other test.
  */
-#include "test.h"
+#include "walkers.h"
 
 #include <weir/broadcast.h>
 #include <weir/weir.h>
@@ -15,7 +15,6 @@
 #include "pages/near.h"
 #include "pools/broadcast.h"
 #include "pools/buffer.h"
-#include "pools/cache.h"
 #include "pools/heap.h"
 #include "pools/region.h"
 #include "slab/magazine.h"
@@ -23,43 +22,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The walker says that @law does not hold once this was done. */
-#define BREAKS(law, sound, ...)  \
-	EXPECT_ABORT(law, {      \
-		__VA_ARGS__;     \
-		if (!(sound))    \
-			abort(); \
-	})
-
 /* ---- depots ---------------------------------------------------------------- */
 
-enum { TAKEN = 3000 };
-
-static void *taken[TAKEN];
-
-/* Some 1,000 are left out; slabs of all sorts, and magazines in the stock. */
 static struct weir_cache *
 cache_make(enum weir_check_level check)
 {
-	struct weir_cache *cache;
+	struct weir_cache *cache = cache_take("broken", check);
 
-	CHECK_EQ(weir_cache_create("broken",
-		     &(struct weir_cache_config){
-			 .object_bytes = 200, .check = check},
-		     &cache),
-	    0);
-	for (size_t i = 0; i < TAKEN; i++)
-		taken[i] = weir_cache_alloc(cache);
-	for (size_t i = 0; i < 1900; i++)
-		weir_cache_free(cache, taken[i]);
-	CHECK(weir_cache_check(cache));
+	cache_return(cache);
 	return cache;
-}
-
-static struct weiri_slab *
-slab_of(struct weiri_list *node)
-{
-	return WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
 }
 
 /* The newest slab has slots that do not exist yet. */
