@@ -21,7 +21,7 @@ debian_source() {
 	local package=$1 dir=$2 found url state=$2/apt options
 	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-	found=$(find "$dir/$package" -maxdepth 1 -type d -name '*-*' \
+	found=$(find "$dir/$package" -mindepth 1 -maxdepth 1 -type d -name '*-*' \
 		2>/dev/null | head -n 1)
 	if [[ -n $found ]]; then
 		echo "$found"
@@ -46,7 +46,7 @@ debian_source() {
 		rm -rf "${dir:?}/$package"
 		return 1
 	}
-	find "$dir/$package" -maxdepth 1 -type d -name '*-*' | head -n 1
+	find "$dir/$package" -mindepth 1 -maxdepth 1 -type d -name '*-*' | head -n 1
 }
 
 # free_ports COUNT: as many ports of the loopback address nobody listens on.

@@ -227,6 +227,61 @@ look(void)
 }
 
 static void
+report_line(
+    const void *ptr, int depth, int max_depth, int is_ref, void *private_data)
+{
+	(void)private_data;
+	printf("%s %d %d %d\n", talloc_get_name(ptr), depth, max_depth, is_ref);
+}
+
+/* A report without the addresses that end its lines. */
+static void
+report(const void *ptr, int depth, int max_depth)
+{
+	char text[4096], *line = text;
+	FILE *file = fmemopen(text, sizeof(text), "w");
+
+	talloc_report_depth_file(ptr, depth, max_depth, file);
+	fclose(file);
+	while ((line = strstr(line, ") 0x")) != NULL) {
+		size_t digits = 3 + strspn(line + 4, "0123456789abcdef") + 1;
+
+		memmove(line + 1, line + digits, strlen(line + digits) + 1);
+		line++;
+	}
+	printf("%s", text);
+}
+
+static void
+reports(void)
+{
+	void *top = talloc_named_const(NULL, 3, "top");
+	void *middle = talloc_named_const(top, 4, "middle");
+	void *leaf = talloc_named_const(middle, 5, "leaf");
+	void *other = talloc_named_const(NULL, 1, "other");
+
+	talloc_named_const(leaf, 6, "end");
+	(void)talloc_reference(other, leaf);
+	(void)talloc_reference(middle, other);
+	for (int max_depth = -1; max_depth < 4; max_depth++) {
+		talloc_report_depth_cb(top, 0, max_depth, report_line, NULL);
+		talloc_report_depth_cb(top, 2, max_depth, report_line, NULL);
+		report(top, 0, max_depth);
+		report(top, 1, max_depth);
+	}
+	talloc_show_parents(leaf, stdout);
+	talloc_enable_null_tracking();
+	talloc_show_parents(talloc_new(NULL), stdout);
+	report(NULL, 0, -1);
+	talloc_free(top);
+	report(NULL, 0, 1);
+	talloc_free_children(other);
+	report(NULL, 0, -1);
+	talloc_disable_null_tracking();
+	talloc_free(other);
+}
+
+static void
 strings(void)
 {
 	char *text = talloc_strdup(NULL, "a");
@@ -242,7 +297,10 @@ strings(void)
 	text = talloc_strdup_append(text, "short");
 	text = talloc_asprintf_append_buffer(text, "%s", "");
 	text = talloc_strndup_append_buffer(text, "er", 9);
+	talloc_asprintf_addbuf(&text, " and %d", 7);
 	printf("%s %zu\n", text, talloc_get_size(text));
+	talloc_show_parents(talloc_new(talloc_strdup(text, "below")), stdout);
+	talloc_show_parents(NULL, stdout);
 	talloc_free(text);
 }
 
@@ -253,6 +311,7 @@ main(int argc, char **argv)
 
 	state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
 	strings();
+	reports();
 	for (unsigned i = 0; i < operations; i++) {
 		printf("%u", i);
 		operate();

@@ -273,6 +273,20 @@ TEST(apr_threads_share_the_global_pool)
 	apr_pool_terminate();
 }
 
+TEST(apr_hints_for_debugging_are_taken_and_do_nothing)
+{
+	apr_pool_t *pool, *below;
+
+	CHECK_EQ(apr_pool_create_core(&pool), APR_SUCCESS);
+	CHECK_EQ(apr_pool_create(&below, pool), APR_SUCCESS);
+	apr_pool_join(pool, below);
+	apr_pool_lock(pool, 1);
+	CHECK_NOT_NULL(apr_palloc(pool, 10));
+	CHECK_PTR(apr_pool_parent_get(below), pool);
+	apr_pool_destroy(pool);
+	CHECK_EQ(regions(), 0);
+}
+
 TEST(apr_pools_are_shown_where_the_program_made_them)
 {
 	struct weir_region_info info[3];

@@ -4,6 +4,9 @@
  */
 #include "test.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #define WEIR_COMPAT_IMPLEMENTATION
 #include <weir/compat/talloc.h>
 
@@ -257,8 +260,9 @@ TEST(talloc_report_names_every_object)
 	talloc_report_full(top, file);
 	fclose(file);
 	CHECK_CONTAINS(text, "the top");
-	CHECK_CONTAINS(text, "contains      8 bytes in   3 blocks (ref 0)");
-	CHECK_CONTAINS(text, "    the child");
+	CHECK_CONTAINS(text, "(total      8 bytes in   3 blocks)\n");
+	CHECK_CONTAINS(text, "    the child ");
+	CHECK_CONTAINS(text, "contains      5 bytes in   1 blocks (ref 0)");
 	CHECK_CONTAINS(text, "reference to: the other");
 	free(text);
 	talloc_free(top);
@@ -276,4 +280,119 @@ TEST(talloc_pools_are_shown_where_the_program_made_them)
 	CHECK(info[0].site != info[1].site);
 	talloc_free(one);
 	talloc_free(two);
+}
+
+/* ---- what is written down ------------------------------------------------- */
+
+TEST(talloc_parents_are_shown_up_to_the_one_without)
+{
+	char text[256] = "";
+	FILE *file = fmemopen(text, sizeof(text), "w");
+	void *top = talloc_named_const(NULL, 0, "top");
+	void *middle = talloc_named_const(top, 0, "middle");
+
+	CHECK_NOT_NULL(file);
+	talloc_show_parents(talloc_named_const(middle, 1, "leaf"), file);
+	talloc_show_parents(NULL, file);
+	fclose(file);
+	CHECK_STR(text,
+	    "talloc parents of 'leaf'\n\t'leaf'\n\t'middle'\n\t'top'\n"
+	    "talloc no parents for NULL\n");
+	CHECK_EQ(talloc_free(top), 0);
+}
+
+TEST(talloc_text_is_added_where_it_is_and_to_nothing_is_nothing)
+{
+	char *none = NULL, *text = talloc_strdup(NULL, "a");
+
+	for (int i = 0; i < 1000; i++)
+		talloc_asprintf_addbuf(&text, "%d,", i);
+	CHECK_EQ(strlen(text), 1 + 3890);
+	CHECK_EQ(strncmp(text, "a0,1,2,", 7), 0);
+	CHECK_STR(text + strlen(text) - 4, "999,");
+	talloc_asprintf_addbuf(&none, "%d", 1);
+	CHECK_NULL(none);
+	CHECK_EQ(talloc_free(text), 0);
+	CHECK_EQ(talloc_version_major(), TALLOC_VERSION_MAJOR);
+	CHECK_EQ(talloc_version_minor(), TALLOC_VERSION_MINOR);
+}
+
+static int
+say_ended(struct named *named)
+{
+	fprintf(stderr, "%c ended\n", named->name);
+	return 0;
+}
+
+/* Runs @run in a child that exits; what it wrote to stderr. */
+static const char *
+written_by(void (*run)(void))
+{
+	static char text[2048];
+	size_t used = 0;
+	ssize_t got;
+	int ends[2], status;
+	pid_t child;
+
+	CHECK_EQ(pipe(ends), 0);
+	fflush(NULL);
+	child = fork();
+	CHECK_NE(child, -1);
+	if (child == 0) {
+		dup2(ends[1], STDERR_FILENO);
+		run();
+		exit(0);
+	}
+	close(ends[1]);
+	while ((got = read(ends[0], text + used, sizeof(text) - 1 - used)) > 0)
+		used += (size_t)got;
+	text[used] = '\0';
+	close(ends[0]);
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	return text;
+}
+
+static void
+leave_some(void)
+{
+	struct named *named = make(talloc_autofree_context(), 'x');
+	void *top;
+
+	talloc_set_destructor(named, say_ended);
+	talloc_set_log_stderr();
+	talloc_enable_leak_report();
+	top = talloc_named_const(NULL, 10, "left behind");
+	talloc_named_const(top, 20, "below it");
+}
+
+static void
+leave_some_and_say_all(void)
+{
+	leave_some();
+	talloc_enable_leak_report_full();
+}
+
+static void
+leave_nothing(void)
+{
+	talloc_enable_leak_report_full();
+	talloc_enable_null_tracking_no_autofree();
+	talloc_free(talloc_autofree_context());
+	(void)talloc_autofree_context();
+}
+
+TEST(talloc_what_is_left_at_the_end_of_the_program_is_reported)
+{
+	const char *text = written_by(leave_some);
+
+	CHECK_CONTAINS(text, "x ended\n");
+	CHECK_CONTAINS(text, "left behind");
+	CHECK_CONTAINS(text, "talloc report on 'null_context' (total     30 "
+			     "bytes in   3 blocks)");
+	CHECK_CONTAINS(text, "contains     30 bytes in   2 blocks (ref 0) ");
+	CHECK_NULL(strstr(text, "below it"));
+	CHECK_NULL(strstr(text, "autofree"));
+	CHECK_CONTAINS(written_by(leave_some_and_say_all), "below it");
+	CHECK_STR(written_by(leave_nothing), "");
 }
