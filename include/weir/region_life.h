@@ -270,7 +270,8 @@ WEIR_API WEIR_NODISCARD int weir_region_adopt_large(struct weir_region *to,
  *
  * Objects stay where they are and are those of @parent, as if taken from it now;
  * so are large objects, regions below, and cleanups, which run in their order
- * before those @parent had.  Handles of cleanups are used with @parent.
+ * before those @parent had.  Handles of cleanups are used with @parent; vectors
+ * and writers go on once their `region` is set to it.
  *
  * For work that is shared out: a region for each worker, below that of the
  * whole; the worker has it by weir_region_hand_off() and hands it back, the

@@ -8,7 +8,8 @@
  * while nothing was taken behind it, or on pages of its own; else it doubles,
  * moves, and what it leaves serves the next one.  Ending the region, a reset or
  * a rewind ends the array; the struct needs no end of its own, and is to be
- * initialised anew.
+ * initialised anew.  After weir_region_merge() its `region` is to be set to the
+ * region that has the array now.
  */
 #ifndef WEIR_REGION_VEC_H
 #define WEIR_REGION_VEC_H

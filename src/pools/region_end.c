@@ -446,21 +446,29 @@ region_destroy_plain(
 		weiri_region_kind_note(counts, bin);
 }
 
-/* With a limit, a name, cleanups, blocks, large objects; nothing that concerns
- * others. */
+/* What a region may have besides and still be as plain. */
+#define REGION_LABELS (uint32_t)(WEIRI_HAS_LIMIT | WEIRI_IS_NAMED)
+
+WEIRI_INLINE void
+region_destroy_labelled(
+    struct weiri_region *region, struct weir_local *local, uint64_t magic)
+{
+	region->attention = 0;
+	WEIRI_STORE(&region->name, NULL);
+	region_destroy_plain(region, local, magic);
+}
+
+/* With cleanups, blocks, large objects; nothing that concerns others. */
 static WEIRI_NOINLINE void
 region_destroy_lone(struct weiri_region *region, struct weir_local *local)
 {
-	if (WEIR_UNLIKELY(!region_run_cleanups(region, REGION_PLAIN))) {
+	if (WEIR_UNLIKELY(!region_run_cleanups(region, REGION_PLAIN)))
 		region_destroy_slow(region);
-	} else if (region->attention &
-		   ~(uint32_t)(WEIRI_HAS_LIMIT | WEIRI_IS_NAMED)) {
+	else if (region->attention & ~REGION_LABELS)
 		weiri_region_finish(region);
-	} else {
-		region->attention = 0;
-		WEIRI_STORE(&region->name, NULL);
-		region_destroy_plain(region, local, WEIRI_LOAD(&region->magic));
-	}
+	else
+		region_destroy_labelled(
+		    region, local, WEIRI_LOAD(&region->magic));
 }
 
 void
@@ -478,6 +486,10 @@ weir_region_destroy(struct weir_region *bump)
 	    WEIR_LIKELY(region->owner == local)) {
 		if (WEIR_LIKELY(region->attention == 0)) {
 			region_destroy_plain(region, local, magic);
+			return;
+		}
+		if (!(region->attention & ~REGION_LABELS)) {
+			region_destroy_labelled(region, local, magic);
 			return;
 		}
 		if (WEIR_LIKELY(!(region->attention & ~REGION_PLAIN))) {

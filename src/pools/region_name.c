@@ -12,7 +12,10 @@
  *                      ^                                     half of them used
  *                      +-- region->name
  *
- * A place is filled once, by compare-and-exchange; there is no lock.
+ * A place is filled once, by compare-and-exchange; there is no lock.  A name is
+ * counted after it was placed, so that a thread is told that there are too many
+ * when there are, and never because another one is about to put the same name
+ * there.  Threads that place names at once may make a few more of them.
  */
 #include "pools/region.h"
 #include "watch/registry.h"
@@ -46,26 +49,34 @@ name_make(const struct region_name *like)
 {
 	struct region_name *name;
 
-	if (__atomic_add_fetch(&name_count, 1, __ATOMIC_RELAXED) >
-	    NAME_COUNT_MAX) {
-		__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
+	/* Pairs with the release in name_place(): those that are counted are
+	 * seen where they lie. */
+	if (__atomic_load_n(&name_count, __ATOMIC_ACQUIRE) >= NAME_COUNT_MAX)
 		return NULL;
-	}
 	name = weiri_meta_need(sizeof(*name));
 	if (WEIR_LIKELY(name != NULL))
 		*name = *like;
-	else
-		__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
 	return name;
 }
 
 static void
 name_unmake(struct region_name *name)
 {
-	if (name == NULL)
-		return;
-	weiri_meta_free(name, sizeof(*name));
-	__atomic_sub_fetch(&name_count, 1, __ATOMIC_RELAXED);
+	if (name != NULL)
+		weiri_meta_free(name, sizeof(*name));
+}
+
+/* False: another thread has the place by now, with *seen. */
+static bool
+name_place(struct region_name **place, struct region_name *made,
+    struct region_name **seen)
+{
+	/* Pairs with the acquires here. */
+	if (!__atomic_compare_exchange_n(
+		place, seen, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return false;
+	__atomic_fetch_add(&name_count, 1, __ATOMIC_RELEASE);
+	return true;
 }
 
 /* The one in the table like @like, put there if need be; NULL: as above. */
@@ -73,27 +84,34 @@ static const char *
 name_find(const struct region_name *like)
 {
 	struct region_name *made = NULL;
+	uint32_t at = name_hash(like->text);
 
-	/* Half of the places are empty, so the search ends. */
-	for (uint32_t at = name_hash(like->text);; at++) {
-		struct region_name **place = &name_places[at % NAME_PLACES];
+	/* It ends long before, where there are less threads than half of the
+	 * places: as many may be about to fill one. */
+	for (uint32_t i = 0; i < NAME_PLACES; i++) {
+		struct region_name **place =
+		    &name_places[(at + i) % NAME_PLACES];
 		struct region_name *seen =
 		    __atomic_load_n(place, __ATOMIC_ACQUIRE);
 
-		if (seen == NULL) {
-			if (made == NULL && (made = name_make(like)) == NULL)
+		if (seen == NULL && made == NULL) {
+			made = name_make(like);
+			/* The last name there was room for may be this one. */
+			if (made == NULL)
+				seen = __atomic_load_n(place, __ATOMIC_ACQUIRE);
+			if (made == NULL && seen == NULL)
 				return NULL;
-			/* Pairs with the acquires here. */
-			if (__atomic_compare_exchange_n(place, &seen, made,
-				false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-				return made->text;
 		}
+		if (seen == NULL && name_place(place, made, &seen))
+			return made->text;
 		/* Another thread's, which may be the same. */
 		if (strcmp(seen->text, like->text) == 0) {
 			name_unmake(made);
 			return seen->text;
 		}
 	}
+	name_unmake(made);
+	return NULL;
 }
 
 bool

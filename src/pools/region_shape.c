@@ -72,9 +72,9 @@ shape_check(const struct weir_region_config *config)
 	    !shape_is_block(config->block_bytes_max))
 		return shape_refuse_block(config->block_bytes_max);
 	if (config->limit_bytes != 0 &&
-	    config->limit_bytes < WEIR_REGION_BLOCK_MIN)
+	    config->limit_bytes < WEIR_REGION_FIRST_MIN)
 		return shape_refuse("limit_bytes", config->limit_bytes,
-		    "0 for none, or at least %u", WEIR_REGION_BLOCK_MIN);
+		    "0 for none, or at least %u", WEIR_REGION_FIRST_MIN);
 	if (config->soft_bytes != 0 && config->soft == NULL)
 		return shape_refuse(
 		    "soft_bytes", config->soft_bytes, "0 without soft", 0);

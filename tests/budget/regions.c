@@ -186,20 +186,24 @@ TURN(tiny)
 TURN(fastpath)
 
 /* A limit, never reached, and a name; all regions of the kind have them. */
-static struct weir_region_kind limit_kind = WEIR_REGION_KIND("limit");
+#define TURN_LIMIT(load)                                             \
+	static struct weir_region_kind load##_limit_kind =           \
+	    WEIR_REGION_KIND(#load " limit");                        \
+	ALONE static struct weir_region *load##_limit_turn(          \
+	    struct weir_region *region, const struct plan *plan)     \
+	{                                                            \
+		static const struct weir_region_config config = {    \
+		    .limit_bytes = (uint64_t)1 << 30,                \
+		    .name = "limited",                               \
+		};                                                   \
+                                                                     \
+		region = renew(region, &load##_limit_kind, &config); \
+		fill(region, plan);                                  \
+		return region;                                       \
+	}
 
-ALONE static struct weir_region *
-request_limit_turn(struct weir_region *region, const struct plan *plan)
-{
-	static const struct weir_region_config config = {
-	    .limit_bytes = (uint64_t)1 << 30,
-	    .name = "limited",
-	};
-
-	region = renew(region, &limit_kind, &config);
-	fill(region, plan);
-	return region;
-}
+TURN_LIMIT(request)
+TURN_LIMIT(tiny)
 
 typedef struct weir_region *turn_fn(
     struct weir_region *region, const struct plan *plan);
@@ -228,7 +232,8 @@ run_all(unsigned rounds)
 		floor_turn(floor, &request[i % PLANS]);
 	run(request_turn, &request_kind, request, PLANS, rounds);
 	run(request_reset_turn, &request_kind, request, PLANS, rounds);
-	run(request_limit_turn, &limit_kind, request, PLANS, rounds);
+	run(request_limit_turn, &request_limit_kind, request, PLANS, rounds);
+	run(tiny_limit_turn, &tiny_limit_kind, tiny, PLANS, rounds);
 	run(tiny_turn, &tiny_kind, tiny, PLANS, rounds);
 	run(tiny_reset_turn, &tiny_kind, tiny, PLANS, rounds);
 	run(fastpath_turn, &fastpath_kind, fastpath, 1, rounds);

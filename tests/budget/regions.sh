@@ -8,6 +8,8 @@
 #
 # PROGRAM is regions.c with the static library.  The counts are means over a
 # thousand regions, everything called included.
+# Of the functions that are called, none may be malloc()'s or a way to the
+# system's memory: a region takes neither where its kind knows what it needs.
 set -euo pipefail
 
 program=$1
@@ -28,6 +30,7 @@ budget() {
 		request_limit_turn    1370  141
 		request_reset_turn    1300  134
 		tiny_turn              272    -
+		tiny_limit_turn        310    -
 		tiny_reset_turn        203    -
 		# a thousand objects each
 		fastpath_turn        15700    -
@@ -35,6 +38,7 @@ budget() {
 	END
 }
 
+failed=0
 valgrind -q --tool=callgrind --toggle-collect=counted \
 	--compress-strings=no --compress-pos=no \
 	--callgrind-out-file="$work/out" "$program" >&2
@@ -57,4 +61,16 @@ budget | awk '
 		printf "%-22s %9.1f  %s\n", $1, have, verdict
 		bad += verdict != "ok"
 	}
-	END { exit bad != 0 }' "$work/counts" -
+	END { exit bad != 0 }' "$work/counts" - || failed=1
+sed -n 's/^cfn=//p' "$work/out" | sort -u >"$work/called"
+grep -q '^weir_region_create' "$work/called" || {
+	echo "nothing is known of what was called"
+	failed=1
+}
+forbidden='^(malloc|calloc|realloc|free|aligned_alloc|posix_memalign)$'
+forbidden+='|^(mmap|munmap|mremap|madvise|brk|sbrk)|^weiri_(pages|span)_'
+if grep -E "$forbidden" "$work/called"; then
+	echo "is called by regions whose kind knows what they need"
+	failed=1
+fi
+exit "$failed"

@@ -189,7 +189,7 @@ TEST(configurations_out_of_range_are_refused)
 	    {.large_bytes = 32 << 10},
 	    {.large_bytes = SIZE_MAX},
 	    {.limit_bytes = 1},
-	    {.limit_bytes = 1023},
+	    {.limit_bytes = 511},
 	    {.flags = 1},
 	    {.reserved = {0, 0, 1}},
 	};

@@ -120,6 +120,34 @@ TEST(first_block_becomes_what_regions_of_the_kind_need)
 	CHECK_EQ(first_block_after(&large, 64, 1 << 20), 64 << 10);
 }
 
+/* Also where first blocks are smaller than the least limit, and the next region
+ * begins in line. */
+TEST(least_limit_is_the_same_whatever_a_kind_learned)
+{
+	static struct weir_region_kind kind = WEIR_REGION_KIND("limited");
+	static const uint64_t limits[] = {1, 511, 512, 700, 1023, 1024};
+
+	for (int learned = 0; learned < 2; learned++) {
+		for (size_t i = 0; i < 6; i++) {
+			struct weir_region_config config = {
+			    .limit_bytes = limits[i]};
+			struct weir_region *region;
+			int status =
+			    weir_region_create(&kind, &config, &region);
+
+			CHECK_EQ(status, limits[i] < 512 ? -EINVAL : 0);
+			if (status != 0)
+				continue;
+			while (weir_region_alloc(region, 16) != NULL)
+				CHECK_LE(
+				    figures(region).bytes_charged, limits[i]);
+			CHECK(weir_region_check(region));
+			weir_region_destroy(region);
+		}
+		(void)first_block_after(&kind, 128, 0);
+	}
+}
+
 TEST(one_large_region_among_many_teaches_nothing)
 {
 	NOT_UNDER_GUARD("a region has no room and no blocks");

@@ -209,6 +209,66 @@ TEST(blocks_of_a_thread_that_ended_are_used_by_others)
 	}
 }
 
+static void
+thread_ends_some(unsigned index, void *context)
+{
+	struct weir_region **region = context;
+
+	(void)index;
+	for (int i = 0; i < HANDED; i++) {
+		weir_region_take_over(region[i]);
+		weir_region_destroy(region[i]);
+	}
+}
+
+/* With a limit and a name, without, and with a limit that is less than the block
+ * which came back. */
+TEST(regions_that_ended_elsewhere_begin_as_any)
+{
+	NOT_UNDER_GUARD("a region has no room and no blocks");
+
+	static struct weir_region_kind kind = WEIR_REGION_KIND("elsewhere");
+	static const struct weir_region_config configs[] = {
+	    {.limit_bytes = 100000, .name = "again"},
+	    {.limit_bytes = 0},
+	    {.limit_bytes = 600},
+	};
+	static struct weir_region *region[HANDED];
+	struct weir_region_info info;
+
+	for (int round = 0; round < 9; round++) {
+		const struct weir_region_config *config = &configs[round % 3];
+		uint64_t limit =
+		    config->limit_bytes != 0 ? config->limit_bytes : UINT64_MAX;
+
+		for (int i = 0; i < HANDED; i++) {
+			CHECK_EQ(
+			    weir_region_create(&kind, config, &region[i]), 0);
+			CHECK_EQ(figures(region[i]).bytes_limit, limit);
+			CHECK_EQ(figures(region[i]).misses, 0);
+			CHECK(weir_region_check(region[i]));
+		}
+		/* Before a slow call would make them its thread's. */
+		CHECK_EQ(weir_region_top(
+			     WEIR_REGION_BY_AGE, WEIR_REGION_MINE, &info, 1),
+		    HANDED);
+		CHECK_STR(info.name, round % 3 == 0 ? "again" : "elsewhere");
+		for (int i = 0; i < HANDED; i++) {
+			while (figures(region[i]).bytes_charged < 30000 &&
+			       weir_region_alloc(region[i], 100) != NULL)
+				;
+			CHECK_LE(figures(region[i]).bytes_charged, limit);
+			CHECK(weir_region_check(region[i]));
+		}
+		CHECK_EQ(kind_stats(&kind).in_use, HANDED);
+		for (int i = 0; i < HANDED; i++)
+			weir_region_hand_off(region[i]);
+		test_threads(1, thread_ends_some, region);
+		CHECK_EQ(kind_stats(&kind).in_use, 0);
+		CHECK_EQ(kind_stats(&kind).bytes_mapped, 0);
+	}
+}
+
 /* ---- together --------------------------------------------------------------- */
 
 struct first {

@@ -303,6 +303,37 @@ TEST(vector_refuses_what_no_memory_has_and_stays_as_it_was)
 	weir_region_destroy(region);
 }
 
+TEST(vector_and_writer_of_a_merged_region_go_on_in_its_parent)
+{
+	struct weir_region *parent = create(NULL);
+	struct weir_region *child =
+	    create(&(struct weir_region_config){.parent = parent});
+	struct weir_region_vec numbers = WEIR_REGION_VEC(child, size_t);
+	struct weir_region_writer text = WEIR_REGION_WRITER(child);
+	size_t length;
+	char *string;
+
+	for (size_t i = 0; i < 4000; i++) {
+		size_t *number = weir_region_vec_push(&numbers);
+
+		CHECK_NOT_NULL(number);
+		*number = i;
+		CHECK(weir_region_writer_add(&text, "ab", 2));
+		if (i != 1000)
+			continue;
+		weir_region_merge(parent, child);
+		numbers.region = text.region = parent;
+	}
+	for (size_t i = 0; i < 4000; i++)
+		CHECK_EQ(((size_t *)numbers.data)[i], i);
+	string = weir_region_writer_finish(&text, &length);
+	CHECK_NOT_NULL(string);
+	CHECK_EQ(length, 8000);
+	CHECK_EQ(strlen(string), 8000);
+	CHECK(weir_region_check(parent));
+	weir_region_destroy(parent);
+}
+
 TEST(empty_vectors_have_no_array)
 {
 	struct weir_region *region = create(NULL);
