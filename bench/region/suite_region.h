@@ -424,6 +424,7 @@ extern "C" {
 #endif
 BENCH_NOINLINE void weir_bench_count_region(
     unsigned load, bool reset, unsigned turns);
+BENCH_NOINLINE void weir_bench_count_region_loop(unsigned load, unsigned turns);
 #ifdef __cplusplus
 }
 #endif
@@ -436,8 +437,44 @@ weir_bench_count_region(unsigned load, bool reset, unsigned turns)
 }
 
 /*
- * `weir bench region --instructions`: callgrind collects inside the function
- * above, which runs each plan once, after every list and symbol is as it stays.
+ * The same loop without the peer: it reads the sizes, writes the first word of
+ * each object, always of the same one, and goes on to the next plan and slot.
+ * What a peer's results are tested for, and the functions that its cleanups
+ * call, are not in here and stay with the peer.
+ */
+void
+weir_bench_count_region_loop(unsigned load, unsigned turns)
+{
+	const struct region_plan *plan = region_plans[load];
+	const struct region_plan *plan_end = plan + REGION_PLANS;
+	struct region_slot *slot = &region_slots[0];
+	struct region_slot *slot_end = region_slots + 1;
+	static uint64_t place[2];
+	void *object = place;
+
+	for (; turns > 0; turns--) {
+		const uint32_t *end = plan->sizes + plan->objects;
+		void *last = NULL;
+
+		for (const uint32_t *size = plan->sizes; size != end; size++) {
+			__asm__ volatile("" : "+r"(object) : "r"(*size));
+			bench_use(object, (uint64_t)(uintptr_t)last);
+			last = object;
+		}
+		for (unsigned i = 0; i < plan->cleanups; i++)
+			__asm__ volatile("" : : "r"(last));
+		slot->last = last;
+		if (++slot == slot_end)
+			slot = region_slots;
+		if (++plan == plan_end)
+			plan = region_plans[load];
+	}
+}
+
+/*
+ * `weir bench region --instructions`: callgrind collects inside one of the
+ * functions above, which run each plan once, the first after every list and
+ * symbol is as it stays.
  */
 static void
 suite_count_region(void)
@@ -459,6 +496,7 @@ suite_count_region(void)
 	    (enum region_load)load, 1, 0, 8 * REGION_PLANS, dash != NULL);
 	weir_bench_count_region(load, dash != NULL, REGION_PLANS);
 	region_close_all(1);
+	weir_bench_count_region_loop(load, REGION_PLANS);
 }
 
 #else /* !PEER_HAS_REGIONS */

@@ -7,8 +7,8 @@
  * the same on every day.  callgrind collects inside one function of the worker,
  * a loop of 8 calls on warm structures (bench/object/suite_count.h), and the
  * same loop with nothing in it, the worker "harness", is subtracted.  Regions
- * are counted with their loop (bench/region/suite_region.h), whose share is not
- * theirs alone: the floor's count stands beside them.
+ * are counted with their loop (bench/region/suite_region.h), and once more, as
+ * CASE/net, with that of the harness without any region subtracted.
  */
 #include "bench.h"
 
@@ -136,18 +136,40 @@ count_case(const struct bench_settings *set, const char *peer,
 	count_row(rows, bytes, peer, sum);
 }
 
-/* A region from its creation or reset to its end, all 64 plans. */
+static const char *const count_region_cases[] = {"request", "request-reset",
+    "small", "small-reset", "tiny", "tiny-reset", "fastpath"};
+
+#define COUNT_REGION_CASES \
+	(sizeof(count_region_cases) / sizeof(count_region_cases[0]))
+
+/* The loop of a case without any region, counted once. */
+static double
+count_region_loop(const struct bench_settings *set, size_t which)
+{
+	static double known[COUNT_REGION_CASES];
+	char why[64];
+
+	if (known[which] == 0)
+		known[which] = count_run(set, "harness", "count-region",
+		    "weir_bench_count_region_loop", count_region_cases[which],
+		    why, sizeof(why));
+	return known[which];
+}
+
+/* A region from its creation or reset to its end, all 64 plans; of fastpath one
+ * of its objects. */
 static void
 count_regions(
     const struct bench_settings *set, const char *peer, struct bench_rows *rows)
 {
-	static const char *const cases[] = {"request", "request-reset", "small",
-	    "small-reset", "tiny", "tiny-reset", "fastpath"};
 	char why[64];
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < COUNT_REGION_CASES; i++) {
+		const char *only = count_region_cases[i];
+		double turns = COUNT_REGIONS;
 		double all = count_run(set, peer, "count-region",
-		    "weir_bench_count_region", cases[i], why, sizeof(why));
+		    "weir_bench_count_region", only, why, sizeof(why));
+		double loop = count_region_loop(set, i);
 		char name[BENCH_NAME_BYTES];
 
 		if (!isfinite(all)) {
@@ -155,10 +177,14 @@ count_regions(
 			    rows, "instructions", peer, "skipped", why);
 			return;
 		}
-		if (strcmp(cases[i], "fastpath") == 0)
-			all /= COUNT_OBJECTS_FAST;
-		snprintf(name, sizeof(name), "region/%s", cases[i]);
-		count_row(rows, name, peer, all / COUNT_REGIONS);
+		if (strcmp(only, "fastpath") == 0)
+			turns *= COUNT_OBJECTS_FAST;
+		snprintf(name, sizeof(name), "region/%s", only);
+		count_row(rows, name, peer, all / turns);
+		if (!isfinite(loop))
+			continue;
+		snprintf(name, sizeof(name), "region/%s/net", only);
+		count_row(rows, name, peer, (all - loop) / turns);
 	}
 }
 

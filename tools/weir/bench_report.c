@@ -273,8 +273,8 @@ bench_report_print(const struct bench_rows *rows, const char *charts, FILE *out)
 		    bench_suites[i].question, bench_suites[i].metrics, charts,
 		    out);
 	report_suite(rows, "instructions",
-	    "of one alloc and one free, and of a region with its loop, by "
-	    "callgrind",
+	    "of one alloc and one free, and of a region with its loop (/net: "
+	    "without), by callgrind",
 	    "instructions", charts, out);
 	bench_net_print(rows, true, out);
 }

@@ -282,8 +282,8 @@ bench_table_print(const struct bench_rows *rows, FILE *out)
 		table_print_suite(rows, bench_suites[i].name,
 		    bench_suites[i].question, bench_suites[i].metrics, out);
 	table_print_suite(rows, "instructions",
-	    "of one alloc and one free, and of a region with its loop, by "
-	    "callgrind",
+	    "of one alloc and one free, and of a region with its loop (/net: "
+	    "without), by callgrind",
 	    "instructions", out);
 	fputc('\n', out);
 	table_notes(rows, "about", out);
