@@ -25,6 +25,10 @@
  * told, with both stacks, from one that has a new owner.  A request that cannot be
  * served otherwise has all of it; but runs may lie apart that would have been
  * side by side.  With WEIR_BUDDY_TRAP reads and writes of free units are told, too.
+ * What is in use is among the leaks (weir_guard_leaks()), its units counted as
+ * objects, with the stacks that took it.  When the guard is turned off, all that
+ * waits is free and nothing traps any more when weir_guard_set() returns; of a
+ * buddy with WEIR_BUDDY_UNLOCKED, with its next alloc, free or resize.
  */
 #ifndef WEIR_BUDDY_H
 #define WEIR_BUDDY_H

@@ -178,8 +178,10 @@ enum weir_guard_policy {
  * Objects that are out stay what they are: those under guard until they are
  * freed, the others unguarded.  A thread takes notice when it next exchanges a
  * magazine of the pool, in weir_maintain() and weir_thread_poll(), and with a
- * cache at level `each` within 65,535 requests.  What weir_init() or the
- * environment set holds from the first object.
+ * cache at level `each` within 65,535 requests.  What buddies keep back for the
+ * guard's sake is free, and none of it traps, when a call that turns it off returns
+ * (weir/buddy.h).  What weir_init() or the environment set holds from the first
+ * object.
  *
  * In mode sample, an object of a cache at level `each` or of a heap is picked by
  * a countdown in each thread, so that any pattern of use is sampled; of a cache

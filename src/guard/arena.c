@@ -10,8 +10,15 @@
  * until the table needs the place: the one that ended first goes first.
  *
  * The table changes under the guard's lock.  It is read without one, in signal
- * handlers; an entry's base is written last when it comes and first when it goes,
- * and what is torn between is a report's text.
+ * handlers, which may come at any time: also while another thread ends the range,
+ * and what knows its runs.  So a reader counts, and looks again; who takes an entry
+ * away waits until nobody is counted any more:
+ *
+ *     reader:  readers + 1, base is what it was?  ... read ...  readers - 1
+ *     owner:   base = 0, readers == 0?            ... change
+ *
+ * All four are sequentially consistent: of two that meet one sees the other.  What
+ * changes in an entry that stays is a report's text, which may be torn.
  */
 #include "guard/arena.h"
 
@@ -22,8 +29,12 @@
 
 #define ARENAS 64
 
+/* Readers copy one record, or look for one in a table. */
+#define ARENA_WAIT_NS UINT64_C(20000)
+
 struct weiri_arena {
-	uintptr_t base; /* 0: free; atomic */
+	uintptr_t base;   /* 0: free; atomic */
+	uint32_t readers; /* atomic */
 	size_t bytes;
 	size_t live, high;
 	uint64_t ended;                /* when, counted; 0: not yet */
@@ -52,24 +63,23 @@ arena_place(void)
 	return oldest;
 }
 
+/* Under the lock: nobody reads it from now on. */
 static void
-arena_set_base(struct weiri_arena *arena, uintptr_t base)
+arena_close(struct weiri_arena *arena)
 {
-	/* Pairs with the acquire in arena_find(). */
-	__atomic_store_n(&arena->base, base, __ATOMIC_RELEASE);
+	__atomic_store_n(&arena->base, 0, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&arena->readers, __ATOMIC_SEQ_CST) != 0)
+		weiri_os_sleep_ns(ARENA_WAIT_NS);
 }
 
-/* Under the lock. */
+/* Under the lock: one that was closed comes to stand for a range. */
 static void
 arena_fill(struct weiri_arena *arena, const struct weiri_guard_pool *pool,
-    char *base, size_t bytes, const struct weiri_stack *stack)
+    char *base, size_t bytes, const struct weiri_stack *stack, uint8_t sites)
 {
-	enum weir_guard_mode mode = weiri_guard_mode(pool);
-	bool all = mode == WEIR_GUARD_FULL || WEIRI_LOAD(&S.rate) == 1;
-	size_t space = all ? WEIRI_GUARD_LARGE : WEIRI_GUARD_SMALL;
-
-	arena->bytes = bytes;
-	arena->live = arena->high = 0;
+	WEIRI_STORE(&arena->bytes, bytes);
+	WEIRI_STORE(&arena->live, 0);
+	WEIRI_STORE(&arena->high, 0);
 	arena->ended = 0;
 	arena->runs = NULL;
 	arena->record = (struct weiri_guarded){
@@ -77,18 +87,25 @@ arena_fill(struct weiri_arena *arena, const struct weiri_guard_pool *pool,
 	    .start = base,
 	    .pool = pool,
 	    .born_ns = weiri_os_now_ns(),
-	    .born_site = weiri_sites_keep(&S.space[space].sites, stack),
-	    .sites = (uint8_t)(space + 1),
-	    .born_thread = weiri_guard_thread()->number,
+	    .born_site = weiri_sites_keep(&S.space[sites - 1].sites, stack),
+	    .sites = sites,
+	    .born_thread = weiri_guard_thread_number(),
 	    .named = pool->named,
 	    .state = WEIRI_GUARDED_LIVE,
-	    .mode = (uint8_t)mode,
+	    .mode = (uint8_t)weiri_guard_mode(pool),
 	};
+}
+
+static void
+arena_open(struct weiri_arena *arena, const void *base)
+{
+	/* Pairs with the load in arena_enter(). */
+	__atomic_store_n(&arena->base, (uintptr_t)base, __ATOMIC_SEQ_CST);
 }
 
 struct weiri_arena *
 weiri_arena_lend(const struct weiri_guard_pool *pool, char *base, size_t bytes,
-    const struct weiri_runs *runs)
+    const struct weiri_runs *runs, uint8_t sites)
 {
 	struct weiri_arena *arena = arena_place();
 	struct weiri_stack stack;
@@ -98,13 +115,13 @@ weiri_arena_lend(const struct weiri_guard_pool *pool, char *base, size_t bytes,
 	if (arena->base != 0) {
 		void *gone = (void *)arena->base;
 
-		arena_set_base(arena, 0);
+		arena_close(arena);
 		weiri_os_drop(gone, arena->bytes);
 	}
 	weiri_stack_here(&stack);
-	arena_fill(arena, pool, base, bytes, &stack);
+	arena_fill(arena, pool, base, bytes, &stack, sites);
 	arena->runs = runs;
-	arena_set_base(arena, (uintptr_t)base);
+	arena_open(arena, base);
 	return arena;
 }
 
@@ -112,24 +129,32 @@ struct weiri_arena *
 weiri_arena_begin(struct weiri_guard_pool *pool, const void *base, size_t bytes)
 {
 	enum weir_guard_mode mode = weiri_guard_mode(pool);
-	struct weiri_arena *arena;
+	struct weiri_arena *arena = NULL;
 	struct weiri_stack stack;
 	void *gone = NULL;
 	size_t gone_bytes = 0;
+	uint8_t sites;
+	bool all;
 
 	if ((mode != WEIR_GUARD_FULL && mode != WEIR_GUARD_SAMPLE) ||
 	    !weiri_guard_due(pool, 1))
 		return NULL;
+	(void)weiri_guard_thread();
 	weiri_stack_here(&stack);
 	weiri_mutex_lock(&S.lock);
-	weiri_guard_name_need(pool);
-	arena = arena_place();
+	/* Again: since it was due the mode may have changed. */
+	sites = weiri_guard_sites(pool, &all);
+	if (sites != 0 && weiri_guard_mode(pool) != WEIR_GUARD_TOOL) {
+		weiri_guard_name_need(pool);
+		arena = arena_place();
+	}
 	if (arena != NULL) {
 		gone = (void *)arena->base;
 		gone_bytes = arena->bytes;
-		arena_set_base(arena, 0);
-		arena_fill(arena, pool, (char *)(uintptr_t)base, bytes, &stack);
-		arena_set_base(arena, (uintptr_t)base);
+		arena_close(arena);
+		arena_fill(
+		    arena, pool, (char *)(uintptr_t)base, bytes, &stack, sites);
+		arena_open(arena, base);
 	}
 	weiri_mutex_unlock(&S.lock);
 	__atomic_fetch_add(
@@ -149,14 +174,13 @@ void
 weiri_arena_cut(struct weiri_arena *arena, size_t live, size_t high,
     enum weiri_guard_how how)
 {
-	const struct weiri_guard_thread *self = weiri_guard_thread();
 	struct weiri_guarded *record = &arena->record;
 	struct weiri_stack stack;
 
 	weiri_stack_here(&stack);
 	record->ended_site =
 	    weiri_sites_keep(&S.space[record->sites - 1].sites, &stack);
-	record->ended_thread = self->number;
+	record->ended_thread = weiri_guard_thread_number();
 	record->ended_ns = weiri_os_now_ns();
 	record->how = (uint8_t)how;
 	if (high > arena->high)
@@ -180,41 +204,74 @@ void
 weiri_arena_forget(struct weiri_arena *arena)
 {
 	weiri_mutex_lock(&S.lock);
-	arena_set_base(arena, 0);
+	arena_close(arena);
 	weiri_mutex_unlock(&S.lock);
 }
 
-static const struct weiri_arena *
-arena_find(const void *address)
+/* ---- reading --------------------------------------------------------------- */
+
+static void
+arena_leave(struct weiri_arena *arena)
+{
+	__atomic_fetch_sub(&arena->readers, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The one that @address is in, for the caller to leave; NULL: none. */
+static struct weiri_arena *
+arena_enter(const void *address)
 {
 	for (size_t i = 0; i < ARENAS; i++) {
-		const struct weiri_arena *arena = &arena_table[i];
+		struct weiri_arena *arena = &arena_table[i];
 		uintptr_t base =
-		    __atomic_load_n(&arena->base, __ATOMIC_ACQUIRE);
+		    __atomic_load_n(&arena->base, __ATOMIC_SEQ_CST);
 
-		if (base != 0 &&
-		    (uintptr_t)address - base < WEIRI_LOAD(&arena->bytes))
+		if (base == 0 ||
+		    (uintptr_t)address - base >= WEIRI_LOAD(&arena->bytes))
+			continue;
+		__atomic_fetch_add(&arena->readers, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&arena->base, __ATOMIC_SEQ_CST) == base)
 			return arena;
+		arena_leave(arena);
 	}
 	return NULL;
 }
 
-bool
-weiri_arena_view(const void *address, struct weiri_guarded *view)
+/* Of a range that is its pool's as a whole. */
+static void
+arena_view(const struct weiri_arena *arena, const void *address,
+    struct weiri_guarded *view)
 {
-	const struct weiri_arena *arena = arena_find(address);
-	size_t offset;
+	size_t offset = (size_t)((const char *)address - view->start);
 
-	if (arena == NULL)
-		return false;
-	*view = arena->record;
-	if (arena->runs != NULL)
-		return weiri_runs_view(arena->runs, address, view);
-	offset = (size_t)((const char *)address - view->start);
 	view->bytes = WEIRI_LOAD(&arena->live);
 	if (offset >= view->bytes && offset < WEIRI_LOAD(&arena->high)) {
 		view->state = WEIRI_GUARDED_ENDED;
 		view->bytes = WEIRI_LOAD(&arena->high);
 	}
+}
+
+bool
+weiri_arena_view(const void *address, struct weiri_guarded *view)
+{
+	struct weiri_arena *arena = arena_enter(address);
+
+	if (arena == NULL)
+		return false;
+	*view = arena->record;
+	if (arena->runs != NULL)
+		weiri_runs_view(arena->runs, address, view);
+	else
+		arena_view(arena, address, view);
+	arena_leave(arena);
 	return true;
+}
+
+/* ---- fork ------------------------------------------------------------------ */
+
+void
+weiri_arena_fork_child(void)
+{
+	/* Who read is in another process. */
+	for (size_t i = 0; i < ARENAS; i++)
+		WEIRI_STORE(&arena_table[i].readers, 0);
 }

@@ -34,15 +34,20 @@ void weiri_arena_end(
     struct weiri_arena *arena, size_t bytes, enum weiri_guard_how how);
 
 /* Under the guard's lock, as the beginning of a range that stays its owner's, of
- * which @runs knows who had what; weiri_arena_forget() ends it. */
+ * which @runs knows who had what; weiri_arena_forget() ends it.  @sites: see
+ * weiri_guard_sites(). */
 struct weiri_arena *weiri_arena_lend(const struct weiri_guard_pool *pool,
-    char *base, size_t bytes, const struct weiri_runs *runs);
+    char *base, size_t bytes, const struct weiri_runs *runs, uint8_t sites);
 
-/* What the pool put there is its own again; nothing is known of it. */
+/* What the pool put there is its own again; nothing is known of it, and nobody
+ * looks at the runs. */
 void weiri_arena_forget(struct weiri_arena *arena);
 
 /* Fills in what an access to @address, which trapped, is about; false if it is in
  * no arena.  Async-signal-safe. */
 bool weiri_arena_view(const void *address, struct weiri_guarded *view);
+
+/* Under the guard's lock, in the child of a fork. */
+void weiri_arena_fork_child(void);
 
 #endif /* WEIRI_GUARD_ARENA_H */

@@ -24,6 +24,7 @@
 #include "base/text.h"
 #include "config/config.h"
 #include "guard/json.h"
+#include "guard/runs.h"
 #include "guard/state.h"
 #include "os/guard.h"
 
@@ -158,19 +159,30 @@ leaks_entry_of(uint8_t space, uint16_t named, uint32_t site)
 }
 
 static void
-leaks_add(uint8_t space, const struct weiri_guarded *guarded, uint64_t now)
+leaks_add(uint8_t space, const struct weiri_guarded *guarded, uint64_t objects,
+    uint64_t bytes, uint64_t now)
 {
 	uint64_t born = guarded->born_ns;
 	struct leaks_entry *entry =
 	    leaks_entry_of(space, guarded->named, guarded->born_site);
 
-	if (entry->objects++ == 0)
+	if (entry->objects == 0)
 		entry->first_ns = entry->last_ns = born;
+	entry->objects += objects;
 	entry->first_ns = weiri_min(entry->first_ns, born);
 	entry->last_ns = weiri_max(entry->last_ns, born);
-	entry->bytes += guarded->bytes;
-	entry->suspects +=
-	    now > born && now - born > lives_unusual(guarded->named);
+	entry->bytes += bytes;
+	if (now > born && now - born > lives_unusual(guarded->named))
+		entry->suspects += objects;
+}
+
+/* A pool's object is a unit of the run. */
+static void
+leaks_add_run(const struct weiri_runs *runs, const struct weiri_guarded *run,
+    void *context)
+{
+	leaks_add((uint8_t)(run->sites - 1), run, run->bytes,
+	    run->bytes * runs->unit_bytes, *(const uint64_t *)context);
 }
 
 /* Under the lock. */
@@ -185,8 +197,10 @@ leaks_gather(uint64_t now)
 			/* Pairs with the release in object_begin(). */
 			if (__atomic_load_n(&space->record[n].state,
 				__ATOMIC_ACQUIRE) == WEIRI_GUARDED_LIVE)
-				leaks_add((uint8_t)i, &space->record[n], now);
+				leaks_add((uint8_t)i, &space->record[n], 1,
+				    space->record[n].bytes, now);
 	}
+	weiri_runs_for_live(leaks_add_run, &now);
 }
 
 /* Those with the most bytes, in order. */

@@ -18,10 +18,13 @@
  * than its pool.  The table is used in turn; an entry of a pool that is gone may
  * then name another one's, and the serial number tells.
  */
+#include "base/assert.h"
 #include "base/bits.h"
 #include "config/config.h"
 #include "config/invalid.h"
+#include "guard/arena.h"
 #include "guard/debug.h"
+#include "guard/runs.h"
 #include "guard/state.h"
 
 #include <errno.h>
@@ -123,6 +126,23 @@ mode_take_over(struct weiri_guard_pool *pool)
 	WEIRI_STORE(
 	    &pool->bare, mode >= WEIR_GUARD_FULL || debug != 0 ||
 			     (mode == WEIR_GUARD_SAMPLE && S.rate == 1));
+}
+
+/* A mode is in force behind its space, and both change under the lock. */
+uint8_t
+weiri_guard_sites(const struct weiri_guard_pool *pool, bool *all)
+{
+	enum weir_guard_mode mode = weiri_guard_mode(pool);
+	size_t space;
+
+	*all = mode >= WEIR_GUARD_FULL || S.rate == 1;
+	if (mode == WEIR_GUARD_OFF || mode > WEIR_GUARD_TOOL)
+		return 0;
+	space = *all ? WEIRI_GUARD_LARGE : WEIRI_GUARD_SMALL;
+	if (mode == WEIR_GUARD_TOOL)
+		space = WEIRI_GUARD_THROUGH;
+	WEIR_ASSERT(S.space[space].sites.bucket != NULL);
+	return (uint8_t)(space + 1);
 }
 
 /* Under the lock: the spaces there must be for a mode. */
@@ -491,6 +511,7 @@ weir_guard_read(struct weir_guard_stats *out)
 		    WEIRI_LOAD(&space->record_count) * sizeof(*space->record) +
 		    space->sites.used * sizeof(*space->sites.word);
 	}
+	weiri_runs_add(out);
 	weiri_mutex_unlock(&S.lock);
 	return 0;
 }
@@ -515,6 +536,7 @@ void
 weiri_guard_fork_child(void)
 {
 	weiri_guard_thread_forked();
+	weiri_arena_fork_child();
 	weiri_through_fork_unlock();
 	weiri_mutex_unlock(&S.lock);
 }

@@ -399,7 +399,8 @@ object_note_end(struct weiri_guarded *guarded, struct weiri_space *space,
     enum weiri_guard_how how)
 {
 	guarded->ended_site = object_site(guarded, space);
-	guarded->ended_thread = weiri_guard_thread()->number;
+	/* At level `batch` this may be under a depot's lock. */
+	guarded->ended_thread = weiri_guard_thread_number();
 	guarded->ended_ns = weiri_os_now_ns();
 	guarded->how = (uint8_t)how;
 }

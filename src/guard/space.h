@@ -47,7 +47,6 @@ struct weiri_guarded {
 	uint8_t sites;
 	/* No memory but numbers: from `shadow` on, as many as `bytes`. */
 	bool is_run;
-	bool all;     /* of a run: put there in a mode that puts all there */
 	uint64_t sum; /* of what it held at its end; 0: not kept */
 	uint8_t kept[WEIRI_GUARDED_KEPT];
 };

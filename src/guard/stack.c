@@ -46,6 +46,13 @@ weiri_guard_thread_start(void)
 		self->high = 0;
 }
 
+uint32_t
+weiri_guard_thread_number(void)
+{
+	return weiri_guard_self.ready ? weiri_guard_self.number
+				      : weiri_os_thread_number();
+}
+
 void
 weiri_guard_thread_forked(void)
 {

@@ -31,7 +31,8 @@ extern __thread struct weiri_guard_thread weiri_guard_self
 
 #define WEIRI_STRIDE_START 256u
 
-/* Not async-signal-safe. */
+/* Under no lock, since the system's answer may take memory: not
+ * async-signal-safe. */
 WEIRI_COLD void weiri_guard_thread_start(void);
 
 WEIRI_INLINE struct weiri_guard_thread *
@@ -41,6 +42,9 @@ weiri_guard_thread(void)
 		weiri_guard_thread_start();
 	return &weiri_guard_self;
 }
+
+/* Its number, for who may allocate nothing. */
+uint32_t weiri_guard_thread_number(void);
 
 /* The only thread of a fork's child has another number. */
 void weiri_guard_thread_forked(void);

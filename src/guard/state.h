@@ -80,6 +80,11 @@ int weiri_guard_put_debug(const struct weiri_debug_option *option);
 /* Under the lock: the pool has an entry in the table. */
 void weiri_guard_name_need(struct weiri_guard_pool *pool);
 
+/* Under the lock: where the stacks are kept of what the pool puts under guard now,
+ * the number of a space plus 1; 0: it puts nothing there, or places of the debug
+ * menu.  *all: it puts all there. */
+uint8_t weiri_guard_sites(const struct weiri_guard_pool *pool, bool *all);
+
 struct weiri_fault_site;
 
 /* In the slack, and in what ended.  Unlikely in text, not the byte of any filler in

@@ -29,6 +29,7 @@
 
 #include "config/config.h"
 #include "guard/fault.h"
+#include "guard/stack.h"
 #include "pages/pages.h"
 
 #include <errno.h>
@@ -138,6 +139,27 @@ buddy_expect_live(const struct weir_buddy *buddy, bool created)
 		    "%u %{unit is|units are} still in use");
 }
 
+/* ---- guard ------------------------------------------------------------- */
+
+/* Under the lock: what may rest and trap is as the guard's mode has it by now. */
+static WEIRI_NOINLINE void
+buddy_follow_slow(struct weir_buddy *buddy)
+{
+	weiri_runs_follow(&buddy->runs);
+	while (weiri_buddy_wake(buddy, true))
+		;
+}
+
+/* False: nothing was under guard yet. */
+WEIRI_INLINE bool
+buddy_follow(struct weir_buddy *buddy)
+{
+	if (WEIR_LIKELY(!weiri_runs_begun(&buddy->runs)))
+		return false;
+	buddy_follow_slow(buddy);
+	return true;
+}
+
 /* ---- the pool's side --------------------------------------------------- */
 
 static struct weir_buddy *
@@ -175,8 +197,23 @@ buddy_pool_fork_unlock(struct weiri_pool *pool)
 	weiri_buddy_unlock(buddy_of(pool));
 }
 
+/* What rests is given back, and what traps stops to, without waiting for a call.
+ * The caller of one that is not locked has to have the time for it. */
+static void
+buddy_pool_guard(struct weiri_pool *pool)
+{
+	struct weir_buddy *buddy = buddy_of(pool);
+
+	if (!buddy->locked)
+		return;
+	weiri_buddy_lock(buddy);
+	(void)buddy_follow(buddy);
+	weiri_buddy_unlock(buddy);
+}
+
 static const struct weiri_pool_ops buddy_pool_ops = {
     .stats = buddy_pool_stats,
+    .guard = buddy_pool_guard,
     .fork_lock = buddy_pool_fork_lock,
     .fork_unlock = buddy_pool_fork_unlock,
 };
@@ -220,7 +257,7 @@ buddy_setup(struct weir_buddy *buddy, const char *name,
 	buddy->record_bytes = weiri_buddy_core_bytes(config->unit_count);
 	weiri_mutex_init(&buddy->lock);
 	weiri_buddy_core_init(&buddy->core, config->unit_count, records);
-	weiri_runs_init(&buddy->runs, config->unit_count,
+	weiri_runs_init(&buddy->runs, &buddy->guard, config->unit_count,
 	    (config->flags & WEIR_BUDDY_TRAP) != 0 ? config->base : NULL,
 	    config->unit_bytes);
 	buddy->magic = BUDDY_MAGIC;
@@ -231,10 +268,10 @@ buddy_setup(struct weir_buddy *buddy, const char *name,
 static void
 buddy_teardown(struct weir_buddy *buddy)
 {
+	weiri_pool_unregister(&buddy->pool);
 	weiri_guard_leave(&buddy->guard);
 	buddy->guard = (struct weiri_guard_pool){0};
 	weiri_runs_finish(&buddy->runs);
-	weiri_pool_unregister(&buddy->pool);
 	weiri_mutex_destroy(&buddy->lock);
 	buddy->magic = BUDDY_DEAD;
 }
@@ -322,19 +359,21 @@ weiri_buddy_wake(struct weir_buddy *buddy, bool over)
 					       first, &count) == WEIRI_BUDDY_OK;
 }
 
-/* Is the run that is to be taken to be under guard?  No lock is held. */
-WEIRI_INLINE bool
-buddy_is_due(struct weir_buddy *buddy)
+/* What is to be known of the run that is taken next?  No lock is held. */
+WEIRI_INLINE struct weiri_runs_due
+buddy_due(struct weir_buddy *buddy)
 {
-	return WEIR_UNLIKELY(
-		   weiri_guard_mode(&buddy->guard) != WEIR_GUARD_OFF) &&
-	       weiri_runs_due(&buddy->runs, &buddy->guard);
+	if (WEIR_LIKELY(weiri_guard_mode(&buddy->guard) == WEIR_GUARD_OFF))
+		return (struct weiri_runs_due){.sites = 0};
+	return weiri_runs_due(&buddy->runs);
 }
 
 /* Under the lock. */
 static uint32_t
-buddy_take(struct weir_buddy *buddy, size_t count, size_t align, bool due)
+buddy_take(struct weir_buddy *buddy, size_t count, size_t align,
+    struct weiri_runs_due due)
 {
+	bool begun = buddy_follow(buddy);
 	uint32_t first = weiri_buddy_core_alloc(&buddy->core, count, align);
 
 	while (
@@ -342,9 +381,8 @@ buddy_take(struct weir_buddy *buddy, size_t count, size_t align, bool due)
 			  count <= buddy->core.unit_count) &&
 	    weiri_buddy_wake(buddy, false))
 		first = weiri_buddy_core_alloc(&buddy->core, count, align);
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->runs.record) != NULL) &&
-	    first != WEIRI_BUDDY_NONE)
-		weiri_runs_take(&buddy->runs, &buddy->guard, first, count, due,
+	if (WEIR_UNLIKELY(begun) && first != WEIRI_BUDDY_NONE)
+		weiri_runs_take(&buddy->runs, first, count, due,
 		    buddy->core.run_count == 1);
 	return first;
 }
@@ -355,6 +393,7 @@ buddy_give(struct weir_buddy *buddy, size_t first)
 {
 	uint32_t count;
 
+	(void)buddy_follow(buddy);
 	switch (weiri_runs_state(&buddy->runs, first)) {
 	case WEIRI_RUNS_LIVE:
 		weiri_runs_rest(&buddy->runs, first);
@@ -381,6 +420,7 @@ static enum weiri_buddy_result
 buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count)
 {
 	enum weiri_buddy_result result;
+	bool begun = buddy_follow(buddy);
 	uint32_t before = 0;
 
 	if (weiri_runs_state(&buddy->runs, first) == WEIRI_RUNS_RESTING)
@@ -391,8 +431,7 @@ buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count)
 	} while (
 	    WEIR_UNLIKELY(result == WEIRI_BUDDY_FULL && buddy->runs.runs > 0) &&
 	    weiri_buddy_wake(buddy, false));
-	if (WEIR_UNLIKELY(WEIRI_LOAD(&buddy->runs.record) != NULL) &&
-	    result == WEIRI_BUDDY_OK)
+	if (WEIR_UNLIKELY(begun) && result == WEIRI_BUDDY_OK)
 		weiri_runs_resize(&buddy->runs, first, before, count);
 	return result;
 }
@@ -413,7 +452,7 @@ size_t
 weir_buddy_alloc_aligned(struct weir_buddy *buddy, size_t count, size_t align)
 {
 	uint32_t first = WEIRI_BUDDY_NONE;
-	bool due = buddy_is_due(buddy);
+	struct weiri_runs_due due = buddy_due(buddy);
 
 	weiri_buddy_lock(buddy);
 	if (WEIR_LIKELY(count > 0 && weiri_is_pow2(align)))
@@ -438,6 +477,8 @@ weir_buddy_free(struct weir_buddy *buddy, size_t first)
 {
 	if (first == WEIR_BUDDY_NONE)
 		return;
+	if (WEIR_UNLIKELY(weiri_runs_begun(&buddy->runs)))
+		(void)weiri_guard_thread();
 	weiri_buddy_lock(buddy);
 
 	enum weiri_buddy_result result = buddy_give(buddy, first);

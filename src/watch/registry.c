@@ -214,6 +214,21 @@ weiri_pool_trim_all(void)
 	return bytes;
 }
 
+static bool
+registry_guard(struct weiri_pool *pool, void *context)
+{
+	(void)context;
+	if (pool->ops->guard != NULL)
+		pool->ops->guard(pool);
+	return true;
+}
+
+void
+weiri_pool_guard_all(void)
+{
+	weiri_pool_walk(registry_guard, NULL);
+}
+
 size_t
 weiri_pool_count(void)
 {

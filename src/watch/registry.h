@@ -23,6 +23,8 @@ struct weiri_pool_ops {
 	void (*stats)(struct weiri_pool *pool, struct weir_pool_stats *out);
 	/* Gives idle memory back; returns bytes.  May be NULL. */
 	size_t (*trim)(struct weiri_pool *pool);
+	/* The guard's mode has changed.  May be NULL. */
+	void (*guard)(struct weiri_pool *pool);
 	/* Around fork: take and give back the pool's locks.  May be NULL. */
 	void (*fork_lock)(struct weiri_pool *pool);
 	void (*fork_unlock)(struct weiri_pool *pool);
@@ -70,6 +72,9 @@ void weiri_pool_walk(weiri_pool_visit_fn visit, void *context);
 
 /* Has every pool give its idle memory back; what they gave, in bytes. */
 size_t weiri_pool_trim_all(void);
+
+/* Tells every pool that the guard's mode has changed. */
+void weiri_pool_guard_all(void);
 
 /* Fills *out for one pool, header fields included. */
 void weiri_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out);

@@ -25,6 +25,8 @@
 static struct refusal {
 	unsigned calls, after, count, refused; /* atomic */
 	int error;
+	void (*step)(void *context); /* atomic */
+	void *context;
 } refusals[TEST_CALL_ALL];
 
 static bool huge_granted;
@@ -57,6 +59,16 @@ test_refused(enum test_call call)
 }
 
 void
+test_step_in(enum test_call call, void (*step)(void *context), void *context)
+{
+	struct refusal *refusal = &refusals[call];
+
+	__atomic_store_n(&refusal->step, NULL, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&refusal->context, context, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&refusal->step, step, __ATOMIC_SEQ_CST);
+}
+
+void
 test_grant_huge_pages(void)
 {
 	huge_granted = true;
@@ -67,6 +79,12 @@ static int
 refusal_of(enum test_call call)
 {
 	struct refusal *refusal = &refusals[call];
+	void (*step)(void *context) =
+	    __atomic_load_n(&refusal->step, __ATOMIC_SEQ_CST);
+
+	if (step != NULL)
+		step(__atomic_load_n(&refusal->context, __ATOMIC_SEQ_CST));
+
 	unsigned count = __atomic_load_n(&refusal->count, __ATOMIC_SEQ_CST);
 	unsigned number =
 	    __atomic_fetch_add(&refusal->calls, 1, __ATOMIC_SEQ_CST);
@@ -175,6 +193,17 @@ int
 __wrap_ftruncate(int fd, off_t bytes)
 {
 	return refused(TEST_CALL_FTRUNCATE) ? -1 : __real_ftruncate(fd, bytes);
+}
+
+struct weir_buffer;
+void __real_weiri_buffer_kernel_end(struct weir_buffer *buffer, uint32_t count);
+void __wrap_weiri_buffer_kernel_end(struct weir_buffer *buffer, uint32_t count);
+
+void
+__wrap_weiri_buffer_kernel_end(struct weir_buffer *buffer, uint32_t count)
+{
+	(void)refusal_of(TEST_CALL_BUFFER_END);
+	__real_weiri_buffer_kernel_end(buffer, count);
 }
 
 void *__real_weiri_meta_alloc(size_t bytes);

@@ -6,11 +6,19 @@
  * what os/ asks of the C library, with the errors a kernel has, and so reaches
  * what is done about them below that border.  Programs named test_*_refused are
  * linked such that these calls come here first (tests/CMakeLists.txt).
+ *
+ * So are those named test_*_meet, for another reason.  What two threads do wrong
+ * together they do in a window of a few instructions, which they meet in by chance.
+ * Where one of these calls lies in the window the test steps in there: it has one
+ * thread wait for the other, or does itself what another would, and the two meet
+ * each time.
  */
 #ifndef WEIR_TEST_REFUSE_H
 #define WEIR_TEST_REFUSE_H
 
 enum test_call {
+	TEST_CALL_BUFFER_END, /* weiri_buffer_kernel_end(): the last reference
+				 of a buffer that was lent is released */
 	TEST_CALL_DLADDR,
 	TEST_CALL_FTRUNCATE,
 	TEST_CALL_GETATTR, /* pthread_getattr_np */
@@ -52,6 +60,11 @@ unsigned test_calls(enum test_call call);
 
 /* Those of them that were refused. */
 unsigned test_refused(enum test_call call);
+
+/* @step is called by every thread that comes to a call of this sort, before
+ * anything is done there, until the next call of this; NULL: nobody is. */
+void test_step_in(
+    enum test_call call, void (*step)(void *context), void *context);
 
 /* Explicit huge pages: there are some, whatever the system has. */
 void test_grant_huge_pages(void);

@@ -271,6 +271,202 @@ TEST(a_mode_that_changes_leaves_runs_as_they_are)
 	weir_buddy_destroy(buddy);
 }
 
+static size_t
+quarantined(void)
+{
+	struct weir_guard_stats stats = {.size = sizeof(stats)};
+
+	CHECK_EQ(weir_guard_read(&stats), 0);
+	return (size_t)stats.quarantined;
+}
+
+TEST(a_mode_that_is_turned_off_gives_back_what_rests)
+{
+	static const struct {
+		enum weir_guard_mode mode;
+		uint32_t rate;
+	} modes[] = {{WEIR_GUARD_FULL, 0}, {WEIR_GUARD_SAMPLE, 1}};
+
+	for (unsigned i = 0; i < 4; i++) {
+		size_t before = quarantined();
+		struct weir_buddy *buddy;
+		size_t first, kept;
+
+		guard(modes[i % 2].mode, modes[i % 2].rate);
+		buddy = make(UNITS, i < 2 ? 0 : WEIR_BUDDY_UNLOCKED);
+		first = weir_buddy_alloc(buddy, 8);
+		kept = weir_buddy_alloc(buddy, 8);
+		weir_buddy_free(buddy, first);
+		CHECK_EQ(quarantined(), before + 1);
+		guard(WEIR_GUARD_OFF, 0);
+		/* Nobody but its caller may touch one that is not locked. */
+		CHECK_EQ(quarantined(), before + i / 2);
+		CHECK_EQ(weir_buddy_alloc(buddy, 8), first);
+		CHECK_EQ(quarantined(), before);
+		weir_buddy_free(buddy, kept);
+		CHECK_EQ(quarantined(), before);
+		CHECK_EQ(weir_buddy_alloc(buddy, 8), kept);
+		CHECK_EQ(in_use(buddy), 16);
+		weir_buddy_free(buddy, first);
+		weir_buddy_free(buddy, kept);
+		weir_buddy_destroy(buddy);
+	}
+}
+
+TEST(a_mode_that_becomes_sample_gives_back_what_is_too_much_of_it)
+{
+	struct weir_buddy *buddy;
+	size_t runs[UNITS], before = quarantined();
+
+	guard(WEIR_GUARD_FULL, 0);
+	buddy = make(UNITS, 0);
+	for (size_t i = 0; i < UNITS; i++)
+		runs[i] = weir_buddy_alloc(buddy, 1);
+	for (size_t i = 0; i < UNITS; i++)
+		weir_buddy_free(buddy, runs[i]);
+	CHECK_EQ(quarantined(), before + UNITS);
+	guard(WEIR_GUARD_SAMPLE, 2);
+	CHECK_LE(quarantined(), before + UNITS / 16);
+	CHECK_EQ(in_use(buddy), 0);
+	weir_buddy_destroy(buddy);
+	CHECK_EQ(quarantined(), before);
+}
+
+/* First some are known, by a hash of their numbers; then all, and those still. */
+TEST(of_a_sampled_pool_all_runs_are_known_when_the_mode_becomes_full)
+{
+	enum { COUNT = 1 << 14 };
+	static size_t runs[COUNT];
+	struct weir_guard_stats before = {.size = sizeof(before)},
+				stats = before;
+	struct weir_buddy *buddy;
+	size_t few;
+
+	guard(WEIR_GUARD_SAMPLE, 2);
+	weir_guard_set_hook(hear, NULL);
+	CHECK_EQ(
+	    weir_guard_set_policy(WEIR_FAULT_DOUBLE_FREE, WEIR_GUARD_GO_ON), 0);
+	buddy = make(2 * COUNT, 0);
+	for (size_t i = 0; i < 100; i++)
+		runs[i] = weir_buddy_alloc(buddy, 1);
+	CHECK_EQ(weir_guard_read(&stats), 0);
+	CHECK_GT(stats.guarded, 20);
+	few = (size_t)stats.guarded;
+	/* Some of them rest already, in the order of their ends. */
+	for (size_t i = 0; i < 50; i++)
+		weir_buddy_free(buddy, runs[i]);
+	guard(WEIR_GUARD_FULL, 0);
+	CHECK_EQ(weir_guard_read(&before), 0);
+	for (size_t i = 100; i < COUNT; i++)
+		runs[i] = weir_buddy_alloc(buddy, 1);
+	CHECK_EQ(weir_guard_read(&stats), 0);
+	CHECK_EQ(stats.guarded, before.guarded + COUNT - 100);
+	CHECK_EQ(stats.refused, before.refused);
+	CHECK_EQ(in_use(buddy), COUNT - 50);
+	for (size_t i = 50; i < COUNT; i++)
+		weir_buddy_free(buddy, runs[i]);
+	CHECK_EQ(weir_guard_read(&stats), 0);
+	CHECK_EQ(stats.quarantined, few + COUNT - 100);
+	for (size_t i = 100; i < COUNT; i += 1000)
+		weir_buddy_free(buddy, runs[i]);
+	CHECK_EQ(told.count, (COUNT - 100 + 999) / 1000);
+	CHECK_CONTAINS(told.json, "\"ended\":{\"how\":\"free\"");
+	CHECK_EQ(weir_buddy_largest(buddy), 2 * COUNT);
+	CHECK(weir_buddy_check(buddy));
+	weir_buddy_destroy(buddy);
+}
+
+/* ---- leaks ------------------------------------------------------------------- */
+
+static struct {
+	size_t entries;
+	uint64_t objects, bytes, suspects;
+} leaked;
+
+static bool
+count_leak(const struct weir_leak *leak, void *context)
+{
+	if (strcmp(leak->pool_name, context) != 0)
+		return true;
+	CHECK_STR(leak->pool_kind, "buddy");
+	CHECK_GT(leak->stack_count, 0);
+	leaked.entries++;
+	leaked.objects += leak->objects;
+	leaked.bytes += leak->bytes;
+	leaked.suspects += leak->suspects;
+	return true;
+}
+
+static void
+look_for_leaks(void)
+{
+	static char name[] = "ports";
+
+	memset(&leaked, 0, sizeof(leaked));
+	(void)weir_guard_leaks(WEIR_LEAKS_ALL, count_leak, name);
+}
+
+__attribute__((noinline)) static size_t
+take_here(struct weir_buddy *buddy)
+{
+	return weir_buddy_alloc(buddy, 3);
+}
+
+__attribute__((noinline)) static size_t
+take_there(struct weir_buddy *buddy)
+{
+	return weir_buddy_alloc(buddy, 4);
+}
+
+TEST(units_in_use_are_among_the_leaks_by_who_took_them)
+{
+	static char memory[UNITS * 16];
+	struct weir_buddy_config config = {
+	    .unit_count = UNITS, .base = memory, .unit_bytes = 16};
+	struct weir_buddy *buddy;
+	size_t runs[3];
+
+	guard(WEIR_GUARD_FULL, 0);
+	CHECK_EQ(weir_buddy_create("ports", &config, &buddy), 0);
+	for (size_t i = 0; i < 2; i++)
+		runs[i] = take_here(buddy);
+	runs[2] = take_there(buddy);
+	look_for_leaks();
+	CHECK_GE(leaked.entries, 2);
+	CHECK_EQ(leaked.objects, 10);
+	CHECK_EQ(leaked.bytes, 160);
+	CHECK_EQ(weir_buddy_resize(buddy, runs[2], 2), 0);
+	weir_buddy_free(buddy, runs[0]);
+	look_for_leaks();
+	CHECK_EQ(leaked.objects, 5);
+	weir_buddy_free(buddy, runs[1]);
+	weir_buddy_free(buddy, runs[2]);
+	look_for_leaks();
+	CHECK_EQ(leaked.entries, 0);
+	weir_buddy_destroy(buddy);
+	look_for_leaks();
+	CHECK_EQ(leaked.entries, 0);
+}
+
+/* A hundred runs lived for moments. */
+TEST(units_in_use_for_long_are_suspects)
+{
+	struct weir_buddy *buddy;
+	size_t kept;
+
+	guard(WEIR_GUARD_SAMPLE, 1);
+	buddy = make(UNITS, 0);
+	kept = take_here(buddy);
+	for (size_t i = 0; i < 1000; i++)
+		weir_buddy_free(buddy, take_there(buddy));
+	do
+		look_for_leaks();
+	while (leaked.suspects == 0);
+	CHECK_EQ(leaked.suspects, 3);
+	weir_buddy_free(buddy, kept);
+	weir_buddy_destroy(buddy);
+}
+
 /* It promised to need no memory but the caller's. */
 TEST(in_the_callers_storage_nothing_rests)
 {
@@ -388,6 +584,35 @@ TEST(samples_of_pages_leave_others_alone)
 	memset(runs[0], 5, UNITS * 4096);
 	weir_buddy_free_address(buddy, runs[0]);
 	weir_buddy_destroy(buddy);
+}
+
+TEST(nothing_traps_any_more_when_the_mode_is_off)
+{
+	struct weir_buddy_config config = {.unit_count = UNITS,
+	    .base = map_pages(),
+	    .unit_bytes = 4096,
+	    .flags = WEIR_BUDDY_TRAP};
+	struct weir_buddy *buddy;
+	char *run;
+
+	guard(WEIR_GUARD_FULL, 0);
+	CHECK_EQ(weir_buddy_create("pages", &config, &buddy), 0);
+	run = weir_buddy_alloc_address(buddy, 2);
+	weir_buddy_free_address(buddy, run);
+	EXPECT_ABORT("FAULT use-after-free: buddy \"pages\": read at 0x",
+	    { (void)peek(run); });
+	guard(WEIR_GUARD_OFF, 0);
+	/* It is the program's, whatever it does there. */
+	memset(config.base, 1, UNITS * 4096);
+	/* And traps again when it is to. */
+	guard(WEIR_GUARD_FULL, 0);
+	run = weir_buddy_alloc_address(buddy, 2);
+	memset(run, 2, 2 * 4096);
+	EXPECT_ABORT("FAULT overflow: buddy \"pages\": read at 0x",
+	    { (void)peek(run + 2 * 4096); });
+	weir_buddy_free_address(buddy, run);
+	weir_buddy_destroy(buddy);
+	memset(config.base, 3, UNITS * 4096);
 }
 
 static struct weir_buddy *shared;

@@ -180,6 +180,35 @@ TEST(where_the_program_goes_on_fini_does_not_run_on_it)
 	CHECK_EQ(seen.finis + 1, seen.inits);
 }
 
+/* Made in mode off: threads may have had magazines since. */
+TEST(at_level_batch_objects_are_looked_at_whenever_the_mode_comes)
+{
+	struct weir_cache_config config = item_config;
+	struct weir_cache *cache;
+	struct item *item, *other;
+
+	guard(WEIR_GUARD_OFF, 0);
+	config.check = WEIR_CHECK_BATCH;
+	cache = make(&config);
+	item = weir_cache_alloc(cache);
+	CHECK_NOT_NULL(item);
+	weir_cache_free(cache, item);
+	guard(WEIR_GUARD_FULL, 0);
+	weir_thread_poll();
+	item = weir_cache_alloc(cache);
+	other = weir_cache_alloc(cache);
+	CHECK_NOT_NULL(item);
+	CHECK_NOT_NULL(other);
+	EXPECT_ABORT(
+	    "FAULT broken-state: cache \"item\": byte 0 of the object", {
+		    item->magic++;
+		    weir_cache_free(cache, item);
+	    });
+	weir_cache_free(cache, other);
+	weir_cache_free(cache, item);
+	weir_cache_destroy(cache);
+}
+
 TEST(verify_is_asked_once_for_each_object_under_guard)
 {
 	struct weir_cache_config config = item_config;

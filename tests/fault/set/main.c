@@ -209,6 +209,47 @@ check_silent(void)
 	return true;
 }
 
+/* Of a fault of an object under guard: where it lies, and the address seen from
+ * there.  Of numbers, which lie nowhere, from which to which they are. */
+static bool
+check_place(void)
+{
+	const char *place = strstr(outcome.output, "\nweir:   object [");
+	const char *json = strstr(outcome.output, "\"address\":\"0x");
+	unsigned long start, end, bytes, address;
+	const char *seen;
+	char where[8];
+	long distance;
+
+	if (strstr(outcome.output, "\nweir:   units ") != NULL)
+		return true;
+	if (place == NULL || json == NULL ||
+	    sscanf(place, "\nweir:   object [%lx, %lx), %lu bytes, of ", &start,
+		&end, &bytes) != 3 ||
+	    sscanf(json, "\"address\":\"%lx\"", &address) != 1)
+		return complain("not said where the object is");
+	seen = strstr(json, "\"where\":\"");
+	if (seen == NULL ||
+	    sscanf(seen, "\"where\":\"%7[a-z]\",\"distance\":%ld", where,
+		&distance) != 2)
+		return complain("no distance from the object");
+	if (end - start != bytes)
+		return complain("an object of other bytes than its size");
+	if (strcmp(where, "behind") == 0
+		? address < end || (unsigned long)distance != address - end
+		: (long)(address - start) != distance ||
+		      (distance < 0) != (strcmp(where, "before") == 0) ||
+		      address >= end)
+		return complain("0x%lx is not %ld bytes %s [0x%lx, 0x%lx)",
+		    address, distance, where, start, end);
+	if ((strcmp(outcome.class_text, "overflow") == 0 &&
+		strcmp(where, "behind") != 0) ||
+	    (strcmp(outcome.class_text, "underflow") == 0 &&
+		strcmp(where, "before") != 0))
+		return complain("%s, but it is %s", outcome.class_text, where);
+	return true;
+}
+
 /* Of a fault: the same in JSON, and the stacks, each with a frame at least. */
 static bool
 check_stacks(const struct bug_program *program, enum bug_mode mode)
@@ -275,6 +316,9 @@ check_bug(const struct bug_program *program, enum bug_mode mode)
 	if (goal->class_text == NULL)
 		return ended_well();
 	if (!check_stacks(program, mode))
+		return false;
+	if (mode != BUG_MODE_A && (program->stacks & BUG_STACK_ALLOC) != 0 &&
+	    !check_place())
 		return false;
 	/* What is sampled is reported, and the program goes on. */
 	if (mode != BUG_MODE_S && (!WIFSIGNALED(outcome.status) ||

@@ -195,6 +195,22 @@ BUG(buddy_overread, ROW(OVERREAD), POOL(BUDDY), NAMES("pages"),
 	weir_buddy_destroy(buddy);
 }
 
+/* Between two runs it is the nearer one's that was meant. */
+BUG(buddy_underflow, ROW(UNDERFLOW), POOL(BUDDY), NAMES("pages"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "underflow"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *one = weir_buddy_alloc_address(buddy, 1);
+	char *run = weir_buddy_alloc_address(buddy, 4);
+
+	NEED(run == one + 4 * 4096);
+	bug_write(run, 1);
+	BUG_HERE(bug_write(run - 1, 1));
+	weir_buddy_free_address(buddy, run);
+	weir_buddy_free_address(buddy, one);
+	weir_buddy_destroy(buddy);
+}
+
 BUG(buddy_count_too_large, ROW(PRODUCT), POOL(BUDDY), ALWAYS(REFUSED, NULL))
 {
 	struct weir_buddy *buddy = bug_buddy("db", units, 4096);
