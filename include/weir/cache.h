@@ -126,7 +126,13 @@ enum weir_cache_flags {
  * init wrote must be as init left it; where a use may change some for good, as a
  * buffer that grew, verify is to say instead whether the object is well.  What is
  * not is a fault, told with the stack that took the object; where the program goes
- * on, fini does not run on it.
+ * on, fini does not run on it.  At level `batch` such a cache has its frees take
+ * the slower calls, in every mode, because an object that came to lie in a
+ * magazine is asked no more.
+ *
+ * A cache at level `batch` with init or fini and neither of the two, nor a dtor,
+ * handles or WEIR_LIMIT_NOTIFY, has no objects under guard but where mode full, or
+ * sample:1, was in force when it was created.
  */
 struct weir_cache_config {
 	size_t object_bytes;         /* 1 .. WEIR_CACHE_OBJECT_BYTES_MAX */
@@ -384,7 +390,9 @@ WEIR_API bool weir_cache_check(struct weir_cache *cache) WEIR_NOEXCEPT;
  * Threads:   one thread, after every other use of the cache has happened.
  * Cost:      linear in the slots and in the threads.
  * Errors:    objects still out, and a second destroy, are faults
- *            (weir/guard.h) that name the cache and the count.
+ *            (weir/guard.h) that name the cache and the count.  So is an object
+ *            that lies in magazines twice: what was freed a second time at level
+ *            `batch` is found here, if it did not come to the depot before.
  * Since:     0.1
  */
 WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;

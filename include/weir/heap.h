@@ -500,9 +500,10 @@ WEIR_API bool weir_heap_check(struct weir_heap *heap) WEIR_NOEXCEPT;
  * Ownership: all memory of the heap returns to the page supply; every pointer
  *            into it is stale.
  * Threads:   one thread, after every other use of the heap has happened.
- * Cost:      linear in slabs and runs, and in classes times threads; not in
- *            objects.
- * Errors:    a second destroy, and the heap of the process, are faults
+ * Cost:      linear in slabs and runs, and in classes times threads; of objects,
+ *            in those that threads keep for their next requests.
+ * Errors:    a second destroy, the heap of the process, and an object that was
+ *            freed twice, if that was not seen before, are faults
  *            (weir/guard.h).
  * Since:     0.1
  */

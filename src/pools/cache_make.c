@@ -13,6 +13,7 @@
 #include "config/invalid.h"
 #include "guard/fault.h"
 #include "pages/near.h"
+#include "slab/stock.h"
 
 #include <errno.h>
 
@@ -251,6 +252,9 @@ cache_init_depot(
 	cache->long_put = cache->state == WEIRI_CACHE_BYTE || cache->handles ||
 			  config->dtor != NULL ||
 			  config->policy == WEIR_LIMIT_NOTIFY;
+	/* Where a call looks at nothing, what it frees could not be asked. */
+	if (!each && (cache->verify != NULL || cache->keeps_state))
+		cache->long_put = true;
 	cache_set_head(cache);
 	return 0;
 }
@@ -365,6 +369,7 @@ void
 weir_cache_destroy(struct weir_cache *cache)
 {
 	struct weiri_depot_stats stats;
+	void *bad;
 
 	if (cache == NULL)
 		return;
@@ -379,6 +384,10 @@ weir_cache_destroy(struct weir_cache *cache)
 				     : NULL,
 		    .address = cache,
 		    .detail = "%p is no live cache"});
+	/* First: an object that was freed twice makes up for one in use. */
+	bad = weiri_depot_settle(&cache->depot);
+	if (bad != NULL)
+		weiri_stock_report(&cache->depot, bad);
 	weiri_depot_stats(&cache->depot, &stats);
 	/* In a fork's child, what other threads were moving is lost, not used. */
 	if (stats.in_use > stats.lost && WEIR_DETECTOR(cache_live_objects))

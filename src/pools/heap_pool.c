@@ -17,6 +17,7 @@
 #include "config/invalid.h"
 #include "guard/fault.h"
 #include "pages/near.h"
+#include "slab/stock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -560,6 +561,20 @@ heap_bury(struct weir_heap *heap)
 	weiri_grave_put(heap, sizeof(*heap));
 }
 
+/* Objects that were freed twice and came to no depot yet; its end is the last
+ * time to look. */
+static void
+heap_settle(struct weir_heap *heap)
+{
+	WEIRI_HEAP_FOR_BIN(bin, heap)
+	{
+		void *bad = weiri_depot_settle(&bin->depot);
+
+		if (bad != NULL)
+			weiri_stock_report(&bin->depot, bad);
+	}
+}
+
 void
 weir_heap_destroy(struct weir_heap *heap)
 {
@@ -568,6 +583,7 @@ weir_heap_destroy(struct weir_heap *heap)
 	if ((heap == &weiri_heap_default || heap->magic != HEAP_MAGIC) &&
 	    WEIR_DETECTOR(heap_double_destroy))
 		heap_refuse_destroy(heap);
+	heap_settle(heap);
 	weiri_guard_end_all(&heap->guard, WEIRI_GUARD_DESTROY);
 	weiri_guard_leave(&heap->guard);
 	weiri_pool_unregister(&heap->pool);

@@ -72,6 +72,7 @@ runtime_fork_child(void)
 	weiri_maintain_fork_child();
 	/* What is out here is the parent's to report. */
 	WEIRI_STORE(&runtime_ended, true);
+	weiri_local_fork_tell();
 }
 
 static void runtime_at_exit(void);

@@ -185,6 +185,11 @@ struct weiri_depot_stats {
 int weiri_depot_init(
     struct weiri_depot *depot, const struct weiri_depot_config *config);
 
+/* Before the end, when no thread uses the depot any more: what threads have in
+ * magazines rests.  A slot that was there twice, or is none, for
+ * weiri_stock_report(); NULL: all is well. */
+void *weiri_depot_settle(struct weiri_depot *depot);
+
 /* All slots must be back: weiri_depot_stats() said in_use == 0. */
 void weiri_depot_finish(struct weiri_depot *depot);
 

@@ -151,6 +151,24 @@ weiri_depot_init(
 	return 0;
 }
 
+void *
+weiri_depot_settle(struct weiri_depot *depot)
+{
+	void *bad = NULL;
+
+	if (depot->cell == WEIRI_CELL_NONE)
+		return NULL;
+	weiri_local_lock();
+	WEIRI_LOCAL_FOR(local)
+	{
+		void *slot = weiri_depot_adopt(depot, local);
+
+		bad = slot != NULL ? slot : bad;
+	}
+	weiri_local_unlock();
+	return bad;
+}
+
 /* Threads that still have magazines of the depot have no use of it in flight
  * and see its successor at this index only through a later call. */
 static void

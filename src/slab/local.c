@@ -421,6 +421,9 @@ local_count_lost(const struct weir_local *local)
 	}
 }
 
+/* What the child of a fork found in its parent's magazines, until it is told. */
+static struct local_bad local_fork_bad;
+
 /*
  * The other threads do not exist here.  Each of their cells and spares is whole
  * (one store changes one, and none is in both), so what they held goes back to
@@ -430,8 +433,6 @@ local_count_lost(const struct weir_local *local)
 void
 weiri_local_fork_child(void)
 {
-	struct local_bad bad = {NULL, NULL};
-
 	weiri_local_fork_unlock();
 	weiri_local_lock();
 	WEIRI_LIST_FOR_SAFE(node, &local_threads)
@@ -442,7 +443,7 @@ weiri_local_fork_child(void)
 		if (local == weiri_local_tls)
 			continue;
 		local_count_lost(local);
-		local_collect(local, &bad);
+		local_collect(local, &local_fork_bad);
 		weiri_list_remove(&local->link);
 		weiri_meta_free(local, sizeof(*local));
 	}
@@ -455,6 +456,14 @@ weiri_local_fork_child(void)
 		depot->visitors = local_own_pins(depot);
 	}
 	weiri_local_unlock();
+}
+
+void
+weiri_local_fork_tell(void)
+{
+	struct local_bad bad = local_fork_bad;
+
+	local_fork_bad = (struct local_bad){NULL, NULL};
 	if (bad.slot != NULL)
 		weiri_stock_report(bad.depot, bad.slot);
 }

@@ -234,4 +234,7 @@ void weiri_local_fork_lock(void);
 void weiri_local_fork_unlock(void);
 void weiri_local_fork_child(void);
 
+/* In the child, under no lock: reports what was wrong with that, if anything. */
+void weiri_local_fork_tell(void);
+
 #endif /* WEIRI_LOCAL_H */

@@ -2,7 +2,7 @@
 /*
  * test_home_fault.c - a second free at level `batch` is found by whoever brings
  * the magazine home: the thread that trims, polls, maintains or ends, the child of
- * a fork, a mode that changes.
+ * a fork, a mode that changes, the end of the cache.
  *
  * None of them may hold a lock then, which a hook that looks at all pools tells.
  */
@@ -91,6 +91,51 @@ TEST(second_free_is_found_by_a_trim)
 	end();
 }
 
+/* One object is in use, for which the second free makes up in what is counted. */
+TEST(second_free_is_found_by_destroy)
+{
+	NOT_UNDER_GUARD("it is found at the call");
+	make(WEIR_LIMIT_FAIL, 0);
+	for (size_t others = 1; others <= 400; others = others * 3 + 1)
+		FOUND({
+			free_twice(others);
+			weir_cache_destroy(cache);
+		});
+	end();
+	make(WEIR_LIMIT_WAIT, 500);
+	FOUND({
+		free_twice(1);
+		weir_cache_destroy(cache);
+	});
+	end();
+}
+
+TEST(second_free_is_found_when_its_heap_ends)
+{
+	struct weir_heap *heap;
+	void *object, *other;
+
+	NOT_UNDER_GUARD("it is found at the call");
+	CHECK_EQ(
+	    weir_heap_create("home",
+		&(struct weir_heap_config){.check = WEIR_CHECK_BATCH}, &heap),
+	    0);
+	object = weir_heap_alloc(heap, 100);
+	other = weir_heap_alloc(heap, 100);
+	CHECK_NOT_NULL(object);
+	CHECK_NOT_NULL(other);
+	weir_guard_set_hook(look_around, NULL);
+	EXPECT_ABORT("double-free: heap \"home", {
+		weir_heap_free(heap, object);
+		weir_heap_free(heap, other);
+		weir_heap_free(heap, object);
+		weir_heap_destroy(heap);
+	});
+	weir_heap_free(heap, object);
+	weir_heap_free(heap, other);
+	weir_heap_destroy(heap);
+}
+
 /* Passes take what nobody used since the one before. */
 static void
 maintain(void)
@@ -138,6 +183,22 @@ free_and_poll(void *argument)
 	return NULL;
 }
 
+TEST(second_free_of_another_thread_is_found_by_destroy)
+{
+	NOT_UNDER_GUARD("it is found at the call");
+	make(WEIR_LIMIT_FAIL, 0);
+	FOUND({
+		pthread_t thread;
+
+		CHECK_EQ(sem_init(&freed, 0, 0), 0);
+		CHECK_EQ(sem_init(&done, 0, 0), 0);
+		CHECK_EQ(pthread_create(&thread, NULL, free_and_wait, NULL), 0);
+		sem_wait(&freed);
+		weir_cache_destroy(cache);
+	});
+	end();
+}
+
 TEST(second_free_is_found_by_the_thread_that_polls)
 {
 	NOT_UNDER_GUARD("it is found at the call");
@@ -163,7 +224,6 @@ TEST(second_free_is_found_by_the_child_of_a_fork)
 {
 	NOT_UNDER_GUARD("it is found at the call");
 	make(WEIR_LIMIT_FAIL, 0);
-	weir_guard_set_hook(NULL, NULL);
 	FOUND({
 		pthread_t thread;
 		int status;
