@@ -4,6 +4,7 @@
  *
  *   get:  own magazine -> own spare -> the depot's stock (stock.c)
  *   put:  own magazine -> own empty spare -> the full spare goes to the depot
+ *         (room.c, where slots are large in another way)
  *
  * A thread holds two magazines, loaded and spare.  With one, a caller that
  * alternates at its edge would take the lock on every other call; with two, a
@@ -37,25 +38,11 @@
  * Memory order: a slot that changes threads does so through the depot's lock,
  * or through a spare, exchanged with acquire-release on both sides.
  */
-#include "base/bits.h"
 #include "guard/guard.h"
 #include "slab/cursor.h"
-#include "slab/rounds.h"
+#include "slab/room.h"
 #include "slab/shard.h"
 #include "slab/stock.h"
-
-/* ---- magazines ---------------------------------------------------------- */
-
-static struct weiri_magazine *
-depot_magazine_new(const struct weiri_depot *depot)
-{
-	struct weiri_magazine *magazine =
-	    weiri_meta_alloc(WEIRI_MAGAZINE_BYTES);
-
-	if (magazine != NULL)
-		weiri_magazine_resize(magazine, depot->rounds_max);
-	return magazine;
-}
 
 /* ---- get ---------------------------------------------------------------- */
 
@@ -166,64 +153,6 @@ depot_swap_in(struct weiri_depot *depot, struct weir_local *local)
 	return true;
 }
 
-/* An empty magazine: the spare, the depot's, or a new one; NULL: no memory. */
-static struct weiri_magazine *
-depot_find_empty(struct weiri_depot *depot, struct weir_local *local)
-{
-	uintptr_t *spare = &local->spare[depot->cell];
-	uintptr_t seen = WEIRI_LOAD(spare);
-	struct weiri_magazine *empty;
-
-	/* Thieves take full spares only: an empty one is the owner's alone. */
-	if (seen != 0 && weiri_spare_count(seen) == 0) {
-		WEIRI_STORE(spare, 0);
-		return weiri_spare_magazine(seen);
-	}
-	weiri_mutex_lock(&depot->lock);
-	empty = weiri_stock_pop_empty(depot);
-	weiri_mutex_unlock(&depot->lock);
-	return empty != NULL ? empty : depot_magazine_new(depot);
-}
-
-/* Lists an empty magazine nobody needs now. */
-static void
-depot_put_empty(struct weiri_depot *depot, struct weiri_magazine *empty)
-{
-	weiri_mutex_lock(&depot->lock);
-	weiri_stock_push_empty(depot, empty);
-	weiri_mutex_unlock(&depot->lock);
-}
-
-/*
- * Makes @cursor the thread's.  While the thread was in the page supply an OOM
- * hook may have freed objects of this very depot; the magazine they are in
- * gives way.
- */
-static void
-depot_load(
-    struct weiri_depot *depot, struct weir_local *local, uintptr_t *cursor)
-{
-	uintptr_t *other = local->cursor[depot->cell];
-	void *bad = NULL;
-
-	weiri_local_load(local, depot->cell, cursor);
-	if (WEIR_LIKELY(other == WEIRI_CURSOR_DUMMY))
-		return;
-
-	struct weiri_magazine *magazine = weiri_cursor_magazine(other);
-
-	weiri_stock_take_back(depot, magazine, weiri_cursor_count(other));
-	weiri_stock_loose(depot, weiri_magazine_rounds(magazine));
-	weiri_mutex_lock(&depot->lock);
-	bad = weiri_stock_rest_all(
-	    depot, weiri_magazine_bottom(magazine) + 1, other);
-	weiri_stock_update(depot);
-	weiri_mutex_unlock(&depot->lock);
-	depot_put_empty(depot, magazine);
-	if (bad != NULL)
-		weiri_stock_report(depot, bad);
-}
-
 /* An empty magazine for the thread to load, of a size that is accounted for, or
  * NULL.  The cell is left at the dummy. */
 static struct weiri_magazine *
@@ -233,7 +162,7 @@ depot_take_empty(struct weiri_depot *depot, struct weir_local *local)
 	struct weiri_magazine *empty;
 
 	if (cursor == WEIRI_CURSOR_DUMMY) {
-		empty = depot_find_empty(depot, local);
+		empty = weiri_room_find(depot, local);
 	} else {
 		empty = weiri_cursor_magazine(cursor);
 		weiri_stock_loose(depot, weiri_magazine_rounds(empty));
@@ -242,10 +171,10 @@ depot_take_empty(struct weiri_depot *depot, struct weir_local *local)
 	if (empty == NULL)
 		return NULL;
 
-	unsigned rounds = weiri_rounds_withhold(depot);
+	unsigned rounds = weiri_room_withhold(depot, local);
 
 	if (rounds == 0) {
-		depot_put_empty(depot, empty);
+		weiri_room_leave(depot, empty);
 		return NULL;
 	}
 	weiri_magazine_resize(empty, rounds);
@@ -258,9 +187,13 @@ static void *
 depot_load_found(struct weiri_depot *depot, struct weir_local *local,
     unsigned rounds, struct weiri_magazine *found, size_t count)
 {
+	if (weiri_room_wide(depot, rounds) &&
+	    rounds > weiri_magazine_rounds(found))
+		weiri_room_widen(found, rounds, count);
 	if (weiri_rounds_change(depot, rounds, weiri_magazine_rounds(found))) {
 		weiri_stock_note_given(depot, found, count);
-		depot_load(depot, local, weiri_magazine_bottom(found) + count);
+		weiri_room_load(
+		    depot, local, weiri_magazine_bottom(found) + count);
 		return NULL;
 	}
 	weiri_stock_loose(depot, rounds);
@@ -290,14 +223,14 @@ depot_refill(struct weiri_depot *depot, struct weir_local *local)
 	switch (weiri_stock_exchange(depot, hand, &taken, &full)) {
 	case WEIRI_STOCK_NOTHING:
 		weiri_stock_loose(depot, rounds);
-		depot_put_empty(depot, hand);
+		weiri_room_leave(depot, hand);
 		/* An OOM hook may have freed into the cell. */
 		slot = weiri_cell_pop(cell);
 		weiri_depot_note_miss(depot, slot == NULL);
 		return slot;
 	case WEIRI_STOCK_SLOTS:
 		weiri_stock_note_given(depot, hand, taken);
-		depot_load(depot, local, bottom + taken);
+		weiri_room_load(depot, local, bottom + taken);
 		break;
 	case WEIRI_STOCK_MAGAZINE:
 		slot = depot_load_found(depot, local, rounds, full, taken);
@@ -463,57 +396,6 @@ depot_put_locked(struct weiri_depot *depot, void *slot)
 		weiri_stock_report(depot, slot);
 }
 
-/*
- * The thread's full magazine becomes its spare.  Returns the spare before it if
- * that was empty; for a full one the depot gives an empty one, if it has any.
- */
-static struct weiri_magazine *
-depot_retire_full(struct weiri_depot *depot, struct weir_local *local)
-{
-	uintptr_t **cell = &local->cursor[depot->cell];
-	struct weiri_magazine *full = weiri_cursor_magazine(*cell);
-	unsigned rounds = weiri_magazine_rounds(full);
-
-	weiri_stock_take_back(depot, full, rounds);
-	weiri_stock_loose(depot, rounds);
-	weiri_local_load(local, depot->cell, WEIRI_CURSOR_DUMMY);
-
-	uintptr_t before = __atomic_exchange_n(&local->spare[depot->cell],
-	    weiri_spare_word(full, rounds), __ATOMIC_ACQ_REL);
-
-	/* Once it is there: who counted before finds it, or counts again. */
-	weiri_pages_note_idle();
-	weiri_stock_spares(
-	    depot, (int64_t)rounds - (int64_t)weiri_spare_count(before));
-	if (weiri_spare_count(before) == 0)
-		return weiri_spare_magazine(before);
-	return weiri_stock_put_magazine(depot, weiri_spare_magazine(before));
-}
-
-/* Gives the thread an empty magazine to free into; false without memory. */
-static bool
-depot_make_room(struct weiri_depot *depot, struct weir_local *local)
-{
-	struct weiri_magazine *empty = NULL;
-
-	if (local->cursor[depot->cell] != WEIRI_CURSOR_DUMMY)
-		empty = depot_retire_full(depot, local);
-	if (empty == NULL)
-		empty = depot_find_empty(depot, local);
-	if (empty == NULL)
-		return false;
-
-	unsigned rounds = weiri_rounds_withhold(depot);
-
-	if (rounds == 0) {
-		depot_put_empty(depot, empty);
-		return false;
-	}
-	weiri_magazine_resize(empty, rounds);
-	depot_load(depot, local, weiri_magazine_bottom(empty));
-	return true;
-}
-
 void
 weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 {
@@ -543,7 +425,7 @@ weiri_depot_put_slow(struct weiri_depot *depot, void *slot)
 
 	uint32_t outer = weiri_local_begin(local, depot->cell);
 
-	if (!depot_make_room(depot, local) || !weiri_cell_push(cell, slot))
+	if (!weiri_room_make(depot, local) || !weiri_cell_push(cell, slot))
 		depot_put_locked(depot, slot);
 	weiri_local_end(local, outer);
 }

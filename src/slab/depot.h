@@ -98,6 +98,7 @@ struct weiri_depot {
 	bool uncoloured;
 	bool state_bytes;
 	bool verify;
+	uint16_t rounds_wide; /*   and to what, if it is all a thread has */
 	uint32_t slot_bytes;
 	uint32_t head_bytes;
 	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
@@ -123,7 +124,8 @@ struct weiri_depot {
 	uint64_t peak;
 	uint16_t rounds;       /* what magazines are given now */
 	uint16_t rounds_min;   /*   and at first */
-	uint32_t window_swaps; /* for a spare, since; see window_ns */
+	uint32_t window_swaps; /* for a spare, since swaps_ns */
+	uint64_t swaps_ns;     /* when these were last thought over */
 
 	/* Under the lock, which is a leaf: no hook, no page request under it. */
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) struct weiri_mutex lock;
@@ -157,7 +159,7 @@ struct weiri_depot {
 	bool large;         /* slots are many times what the last one needed */
 	uint32_t visitors;  /* under weiri_local_lock() */
 	bool leaving;       /*   takes no more of them */
-	uint64_t window_ns; /* when the rounds were last thought over */
+	uint64_t window_ns; /* when trips were last thought over */
 	uint32_t window_trips; /* misses since */
 	uint32_t window_waits; /* trips since that found the lock taken */
 

@@ -16,6 +16,10 @@
 #define DEPOT_MAGAZINE_BYTES ((size_t)32 << 10)
 #define DEPOT_ROUNDS_MIN 4
 
+/* Magazines of so many rounds at most come to their edges often enough to be
+ * worth having twice as large, without a spare; see room.c. */
+#define DEPOT_ROUNDS_WIDEN 16
+
 /* The first magazines of a depot: these bytes, or that many slots. */
 #define DEPOT_START_BYTES ((size_t)4 << 10)
 #define DEPOT_START_ROUNDS 8
@@ -84,6 +88,17 @@ depot_choose_rounds(const struct weiri_depot_config *config)
 	return (uint16_t)weiri_max(rounds, 1);
 }
 
+/* What the owner or the policy made of the size of magazines stays. */
+static uint16_t
+depot_choose_wide(
+    const struct weiri_depot *depot, const struct weiri_depot_config *config)
+{
+	if (config->rounds != 0 || depot->rounds_max > DEPOT_ROUNDS_WIDEN ||
+	    depot->wait.config.policy == WEIRI_WAIT_TURN)
+		return depot->rounds_max;
+	return (uint16_t)(2 * depot->rounds_max);
+}
+
 /* A limit too small for magazines allows none to be loaded any more. */
 static void
 depot_set_withheld_max(struct weiri_depot *depot)
@@ -140,6 +155,7 @@ weiri_depot_init(
 	weiri_list_init(&depot->full);
 	weiri_wait_init(depot, config->wait);
 	depot_set_withheld_max(depot);
+	depot->rounds_wide = depot_choose_wide(depot, config);
 	depot->rounds_min = depot_rounds_start(depot);
 	weiri_depot_cool(depot);
 	if (!weiri_local_enter(depot, config->limit >= DEPOT_CELL_LIMIT_MIN)) {

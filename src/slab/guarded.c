@@ -7,6 +7,7 @@
  * slow path: each one where nothing may stay with threads, else one now and then
  * by the countdown in the thread's word of requests (local.h).
  */
+#include "base/bits.h"
 #include "guard/guard.h"
 #include "slab/cursor.h"
 #include "slab/stock.h"
@@ -55,7 +56,8 @@ weiri_depot_wind(struct weiri_depot *depot)
 	    depot->wait.config.policy == WEIRI_WAIT_TURN)
 		return 1;
 	if (!depot->countdown)
-		return WEIRI_LOAD(&depot->rounds);
+		return (uint32_t)weiri_min(
+		    WEIRI_LOAD(&depot->rounds), depot->rounds_max);
 
 	uint64_t *requests = &local->requests[depot->cell];
 

@@ -10,7 +10,8 @@
  * with the spare is a quarter of a trip: a thread that frees and takes at random
  * about an edge comes to no lock, and yet too often.  An empty magazine takes the
  * size of the day on its way to be filled; full ones of other sizes are used up
- * as they are.
+ * as they are.  Where slots are large, the last doubling makes one magazine of
+ * the two a thread has (room.c).
  *
  * Limits: what an idle thread's loaded magazine withholds, nobody can take.  In
  * a limited depot all of them together have limit / 16 slots at most.  A thread
@@ -37,27 +38,40 @@
 
 /* ---- the size of magazines ----------------------------------------------- */
 
-/* No lock: should two threads be here at once, one of them is not heard. */
+/* No lock, here and below: should two threads be here at once, one of them is
+ * not heard. */
+static void
+rounds_grow(struct weiri_depot *depot)
+{
+	size_t rounds = WEIRI_LOAD(&depot->rounds);
+
+	/* Two narrow ones make a wide one, no less: what a half of it holds is
+	 * what a thread may take and put without an edge. */
+	if (rounds < depot->rounds_max)
+		rounds = weiri_min(rounds * 2, depot->rounds_max);
+	else
+		rounds = depot->rounds_wide;
+	WEIRI_STORE(&depot->rounds, (uint16_t)rounds);
+}
+
 void
 weiri_rounds_adapt(struct weiri_depot *depot)
 {
 	uint64_t now_ns = weiri_os_now_ns();
 	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->window_ns);
+	size_t rounds = WEIRI_LOAD(&depot->rounds);
 
 	/* Puts wait for the lock as well as gets do. */
 	if (WEIRI_LOAD(&depot->window_waits) >= ROUNDS_WINDOW_WAITS)
 		weiri_shards_make(depot, 0);
 	WEIRI_STORE(&depot->window_waits, 0);
 	WEIRI_STORE(&depot->window_trips, 0);
-	WEIRI_STORE(&depot->window_swaps, 0);
-	size_t rounds = WEIRI_LOAD(&depot->rounds);
-
 	WEIRI_STORE(&depot->window_ns, now_ns);
 	if (took_ns < ROUNDS_WINDOW_FAST_NS)
-		rounds = weiri_min(rounds * 2, depot->rounds_max);
+		rounds_grow(depot);
 	else if (took_ns > ROUNDS_WINDOW_SLOW_NS)
-		rounds = weiri_max(rounds / 2, depot->rounds_min);
-	WEIRI_STORE(&depot->rounds, (uint16_t)rounds);
+		WEIRI_STORE(&depot->rounds,
+		    (uint16_t)weiri_max(rounds / 2, depot->rounds_min));
 }
 
 void
@@ -66,13 +80,27 @@ weiri_depot_cool(struct weiri_depot *depot)
 	WEIRI_STORE(&depot->rounds, depot->rounds_min);
 }
 
+/* A window of its own: what is known of trips and of waiting for the lock by now
+ * is no less true, and what comes seldom is no reason to shrink. */
+static WEIRI_COLD void
+rounds_adapt_to_swaps(struct weiri_depot *depot)
+{
+	uint64_t now_ns = weiri_os_now_ns();
+	uint64_t took_ns = now_ns - WEIRI_LOAD(&depot->swaps_ns);
+
+	WEIRI_STORE(&depot->window_swaps, 0);
+	WEIRI_STORE(&depot->swaps_ns, now_ns);
+	if (took_ns < ROUNDS_WINDOW_FAST_NS)
+		rounds_grow(depot);
+}
+
 void
 weiri_rounds_count_swap(struct weiri_depot *depot)
 {
 	WEIRI_BUMP(&depot->window_swaps, 1);
 	if (WEIR_UNLIKELY(
 		WEIRI_LOAD(&depot->window_swaps) >= ROUNDS_WINDOW_SWAPS))
-		weiri_rounds_adapt(depot);
+		rounds_adapt_to_swaps(depot);
 }
 
 /* ---- what may be loaded --------------------------------------------------- */

@@ -249,7 +249,7 @@ stock_steal(struct weiri_depot *depot, size_t *count)
 		uintptr_t seen = WEIRI_LOAD(spare);
 
 		/* Pairs with the owner's exchanges in depot_swap_in() and
-		 * depot_retire_full(). */
+		 * room_retire_full(). */
 		if (weiri_spare_count(seen) != 0 &&
 		    __atomic_compare_exchange_n(spare, &seen, 0, false,
 			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
@@ -390,8 +390,13 @@ enum weiri_stock_find
 weiri_stock_exchange(struct weiri_depot *depot, struct weiri_magazine *hand,
     size_t *taken, struct weiri_magazine **full)
 {
-	return stock_supply(depot, hand, weiri_magazine_bottom(hand) + 1,
-	    weiri_magazine_rounds(hand), taken, full);
+	size_t count = weiri_magazine_rounds(hand);
+
+	/* A wide one by half: far from either edge, see room.c. */
+	if (count > depot->rounds_max)
+		count /= 2;
+	return stock_supply(
+	    depot, hand, weiri_magazine_bottom(hand) + 1, count, taken, full);
 }
 
 /* ---- giving back -------------------------------------------------------- */

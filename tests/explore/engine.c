@@ -519,7 +519,7 @@ engine_one_run(void)
 		graph_end();
 		engine.running = false;
 		engine_load_tls(run.tls_main);
-		if (_setjmp(run.end) == 0)
+		if (run.scenario->check != NULL && _setjmp(run.end) == 0)
 			run.scenario->check();
 	}
 	engine.running = engine.recording = false;

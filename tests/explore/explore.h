@@ -11,7 +11,8 @@
  *   history.c      and which values a load may find
  *   sites.c      where orders are named, and which one is weaker
  *   system.c     locks, waiting, time and address space of the runs
- *   scenarios*.c what is looked at
+ *   scenarios*.c what is looked at, by kind of pool
+ *   one_depot.c    and the depot of those about depots
  *   litmus.c     what the memory is known by
  *   mutants.c    weakened orders, and the scenario that finds each
  */
@@ -36,7 +37,7 @@ struct explore_scenario {
 	void (*setup)(void);
 	void (*prepare[EXPLORE_THREADS])(void); /* by the thread; or NULL */
 	void (*body[EXPLORE_THREADS])(void);    /* NULL: no such thread */
-	/* After each schedule, with nothing under way. */
+	/* After each schedule, with nothing under way; or NULL. */
 	void (*check)(void);
 	struct explore_bound bound, bound_long;
 	bool is_long;   /* large; a part of it is there on its own */
@@ -45,10 +46,12 @@ struct explore_scenario {
 };
 
 /* A file of scenarios ends its list with an empty one. */
-extern const struct explore_scenario explore_depot_scenarios[];
-extern const struct explore_scenario explore_pool_scenarios[];
-extern const struct explore_scenario explore_mark_scenarios[];
 extern const struct explore_scenario explore_litmus_scenarios[];
+extern const struct explore_scenario explore_depot_scenarios[];
+extern const struct explore_scenario explore_wait_scenarios[];
+extern const struct explore_scenario explore_buffer_scenarios[];
+extern const struct explore_scenario explore_account_scenarios[];
+extern const struct explore_scenario explore_bounded_scenarios[];
 
 /* In bodies and prepare(): the calling thread's. */
 unsigned explore_index(void);

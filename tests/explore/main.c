@@ -65,8 +65,9 @@ static const struct explore_scenario *
 main_scenario_at(size_t index)
 {
 	const struct explore_scenario *const list[] = {explore_litmus_scenarios,
-	    explore_depot_scenarios, explore_pool_scenarios,
-	    explore_mark_scenarios};
+	    explore_depot_scenarios, explore_wait_scenarios,
+	    explore_buffer_scenarios, explore_account_scenarios,
+	    explore_bounded_scenarios};
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
 		for (const struct explore_scenario *scenario = list[i];

@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scenarios_pool.c - references to buffers, buffers that are waited for,
- * accounts, and the bounded pool.
+ * scenarios_buffer.c - references to buffers, buffers at the kernel, and buffers
+ * that are waited for.
  *
  * Holders write and read the payload as programs do, plainly.  A release that
  * does not hand on what its holder did is a race with the next owner.
  */
 #include "explore.h"
 #include "pools/buffer.h"
-
-#include <weir/account.h>
-#include <weir/bounded.h>
+#include "slab/local.h"
 
 static struct weir_buffer_pool *pool;
 static struct weir_buffer *held[EXPLORE_THREADS];
 static struct weir_buffer *passed; /* atomic: from one thread to another */
-static struct weir_account account_root, account_leaf;
-static unsigned wiped, resumed;
-static bool paused;
 static struct weir_buffer foreign;
 static unsigned foreign_bytes[16];
-static struct weir_bounded *bounded;
+static unsigned ended; /* plain: calls of the foreign buffer's function */
+static unsigned told;  /* atomic: notifications */
+static bool refused;
 
-/* ---- buffers ------------------------------------------------------------------ */
+/* ---- references --------------------------------------------------------- */
 
 static void
 buffer_make(const struct weir_buffer_pool_config *given)
@@ -56,20 +53,18 @@ buffer_use(const struct weir_buffer *buffer)
 
 /* One buffer, a reference for each of the threads. */
 static void
-buffer_shared_setup(void)
-{
-	buffer_make(NULL);
-	held[0] = buffer_acquire();
-	held[1] = weir_buffer_retain(held[0]);
-	held[2] = weir_buffer_retain(held[0]);
-}
-
-static void
 buffer_2_shared_setup(void)
 {
 	buffer_make(NULL);
 	held[0] = buffer_acquire();
 	held[1] = weir_buffer_retain(held[0]);
+}
+
+static void
+buffer_shared_setup(void)
+{
+	buffer_2_shared_setup();
+	held[2] = weir_buffer_retain(held[0]);
 }
 
 static void
@@ -128,14 +123,6 @@ buffer_wipe_check(void)
 /* A holder who is alone again retains by a plain store; who releases last has
  * what went before from him. */
 static void
-buffer_chain_setup(void)
-{
-	buffer_make(NULL);
-	held[0] = buffer_acquire();
-	held[1] = weir_buffer_retain(held[0]);
-}
-
-static void
 buffer_chain_first(void)
 {
 	while (weir_buffer_references(held[0]) != 1)
@@ -186,14 +173,14 @@ buffer_chain_check(void)
 	buffer_check();
 }
 
-/* ---- foreign memory -------------------------------------------------------------- */
+/* ---- foreign memory ----------------------------------------------------- */
 
 static void
 foreign_end(struct weir_buffer *buffer, void *context)
 {
 	(void)buffer;
 	(void)context;
-	wiped++;
+	ended++;
 	foreign_bytes[0] = 0;
 }
 
@@ -218,10 +205,38 @@ foreign_retain_release(void)
 static void
 foreign_check(void)
 {
-	EXPLORE_CHECK(wiped == 1);
+	EXPLORE_CHECK(ended == 1);
 }
 
-/* ---- waiting for buffers ---------------------------------------------------- */
+/* ---- lent to the kernel ------------------------------------------------- */
+
+static void
+buffer_lend(void)
+{
+	EXPLORE_CHECK(weiri_buffer_to_kernel(held[0], WEIR_BUFFER_KERNEL_TX));
+	weiri_buffer_kernel_done(held[0]);
+}
+
+static void
+buffer_lend_too(void)
+{
+	EXPLORE_CHECK(weiri_buffer_to_kernel(held[1], WEIR_BUFFER_KERNEL_TX));
+	weiri_buffer_kernel_sent(held[1]);
+	weiri_buffer_kernel_done(held[1]);
+}
+
+/* Lent as soon as this is the only holder, and used again. */
+static void
+buffer_lend_alone(void)
+{
+	EXPLORE_CHECK(weiri_buffer_to_kernel(held[0], WEIR_BUFFER_KERNEL_TX));
+	weiri_buffer_from_kernel(held[0]);
+	if (weir_buffer_references(held[0]) == 1)
+		++*(unsigned *)held[0]->data;
+	weir_buffer_release(held[0]);
+}
+
+/* ---- waiting for buffers ------------------------------------------------ */
 
 #define GATE_LIMIT 512 /* least that leaves threads a pocket */
 
@@ -239,14 +254,27 @@ gate_setup(void)
 }
 
 static void
-gate_check(void)
+gate_check_out(size_t out)
 {
 	struct weir_pool_stats stats = {.size = sizeof(stats)};
 
 	EXPLORE_CHECK(weir_buffer_pool_check(pool));
 	EXPLORE_CHECK(weir_buffer_pool_stats(pool, 0, &stats) == 0);
-	EXPLORE_CHECK(stats.in_use == GATE_LIMIT - 1);
+	EXPLORE_CHECK(stats.in_use == out);
 	EXPLORE_CHECK(stats.waiting == 0);
+}
+
+/* One is back, or all are out again. */
+static void
+gate_check(void)
+{
+	gate_check_out(GATE_LIMIT - 1);
+}
+
+static void
+gate_check_kept(void)
+{
+	gate_check_out(GATE_LIMIT);
 }
 
 static void
@@ -269,17 +297,6 @@ gate_keeper(void)
 }
 
 static void
-gate_check_kept(void)
-{
-	struct weir_pool_stats stats = {.size = sizeof(stats)};
-
-	EXPLORE_CHECK(weir_buffer_pool_check(pool));
-	EXPLORE_CHECK(weir_buffer_pool_stats(pool, 0, &stats) == 0);
-	EXPLORE_CHECK(stats.in_use == GATE_LIMIT);
-	EXPLORE_CHECK(stats.waiting == 0);
-}
-
-static void
 gate_user(void)
 {
 	struct weir_buffer *buffer = buffer_acquire();
@@ -288,198 +305,59 @@ gate_user(void)
 	weir_buffer_release(buffer);
 }
 
-/* ---- accounts -------------------------------------------------------------------------- */
+/* ---- told of buffers ---------------------------------------------------- */
 
 static void
-account_setup(void)
+buffer_own(void)
 {
-	const struct weir_account_config root = {
-	    .name = "all", .limit_bytes = 150};
-	const struct weir_account_config leaf = {
-	    .name = "one", .parent = &account_root};
-
-	EXPLORE_CHECK(weir_account_init(&account_root, &root) == 0);
-	EXPLORE_CHECK(weir_account_init(&account_leaf, &leaf) == 0);
+	(void)weiri_local_own();
 }
 
 static void
-account_use(void)
+buffer_tell(struct weir_buffer_pool *of, void *context)
 {
-	if (weir_account_charge(&account_leaf, 100))
-		weir_account_uncharge(&account_leaf, 100);
-	if (weir_account_charge(&account_root, 100))
-		weir_account_uncharge(&account_root, 100);
+	(void)of;
+	(void)context;
+	__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED);
+}
+
+/* limit_bytes is one buffer, which is out. */
+static void
+buffer_bytes_setup(void)
+{
+	buffer_make(&(struct weir_buffer_pool_config){
+	    .tier[0] = {.bytes = 64},
+	    .tier_count = 1,
+	    .limit_bytes = 64,
+	    .policy = WEIR_LIMIT_NOTIFY,
+	    .notify = buffer_tell,
+	});
+	held[0] = buffer_acquire();
+	EXPLORE_CHECK(held[0] != NULL);
 }
 
 static void
-account_check(void)
+buffer_give_back(void)
 {
-	struct weir_account_figures figures = {.size = sizeof(figures)};
-
-	EXPLORE_CHECK(weir_account_stats(&account_root, &figures) == 0);
-	EXPLORE_CHECK(figures.used_bytes == 0 && figures.peak_bytes <= 150);
-}
-
-/* A connection ends, and its account as soon as nothing is charged to it. */
-static void
-account_end_setup(void)
-{
-	account_setup();
-	EXPLORE_CHECK(weir_account_charge(&account_leaf, 100));
+	weir_buffer_release(held[0]);
 }
 
 static void
-account_last(void)
+buffer_take(void)
 {
-	foreign_bytes[0]++;
-	weir_account_uncharge(&account_leaf, 100);
+	held[1] = buffer_acquire();
+	refused = held[1] == NULL;
 }
 
 static void
-account_end(void)
+buffer_told_check(void)
 {
-	struct weir_account_figures figures = {.size = sizeof(figures)};
-
-	do {
-		weiri_os_sleep_ns(1);
-		(void)weir_account_stats(&account_leaf, &figures);
-	} while (figures.used_bytes != 0);
-	weir_account_finish(&account_leaf);
-	foreign_bytes[0]++;
-	memset(&account_leaf, 0, sizeof(account_leaf));
+	EXPLORE_CHECK(!refused || told == 1);
 }
 
-static void
-account_resume(struct weir_account *level, void *user)
-{
-	(void)level;
-	(void)user;
-	__atomic_fetch_add(&resumed, 1, __ATOMIC_RELAXED);
-}
+/* ---- the list ----------------------------------------------------------- */
 
-/* The same with one who is to be told, which takes longer to leave. */
-static void
-account_end_told_setup(void)
-{
-	const struct weir_account_config config = {
-	    .name = "told",
-	    .limit_bytes = 200,
-	    .resume = account_resume,
-	};
-
-	account_setup();
-	EXPLORE_CHECK(weir_account_init(&account_leaf, &config) == 0);
-	EXPLORE_CHECK(weir_account_charge(&account_leaf, 100));
-}
-
-/* Above its pause mark; who asks is told to pause, and to go on again. */
-static void
-account_pause_setup(void)
-{
-	const struct weir_account_config config = {
-	    .name = "paused",
-	    .limit_bytes = 100,
-	    .pause_bytes = 50,
-	    .resume = account_resume,
-	};
-
-	EXPLORE_CHECK(weir_account_init(&account_leaf, &config) == 0);
-	EXPLORE_CHECK(weir_account_charge(&account_leaf, 80));
-}
-
-static void
-account_ask(void)
-{
-	struct weir_account *level;
-
-	paused = weir_account_verdict(&account_leaf, 1, &level) ==
-		 WEIR_ACCOUNT_PAUSE;
-}
-
-static void
-account_drop(void)
-{
-	weir_account_uncharge(&account_leaf, 80);
-}
-
-static void
-account_pause_check(void)
-{
-	EXPLORE_CHECK(!paused || resumed == 1);
-}
-
-/* ---- bounded pools ------------------------------------------------------------------------ */
-
-static void
-bounded_make(size_t count)
-{
-	static _Alignas(128) unsigned char storage[8192];
-	const struct weir_bounded_config config = {
-	    .object_bytes = 8,
-	    .object_align = 8,
-	    .object_count = count,
-	};
-
-	EXPLORE_CHECK(weir_bounded_storage_bytes(&config) <= sizeof(storage));
-	EXPLORE_CHECK(weir_bounded_init(storage, sizeof(storage), "explored",
-			  &config, &bounded) == 0);
-}
-
-static void
-bounded_setup_2(void)
-{
-	bounded_make(2);
-}
-
-static void
-bounded_setup_3(void)
-{
-	bounded_make(3);
-}
-
-static void
-bounded_use(void)
-{
-	unsigned *object = weir_bounded_alloc_hint(bounded, explore_index());
-
-	if (object == NULL)
-		return;
-	++*object;
-	weir_bounded_free(bounded, object);
-}
-
-static void
-bounded_use_twice(void)
-{
-	bounded_use();
-	bounded_use();
-}
-
-/* All with one hint, so that each is what the others want. */
-static void
-bounded_batch(void)
-{
-	void *object[2];
-	size_t got = weir_bounded_alloc_batch(bounded, object, 2);
-
-	for (size_t i = 0; i < got; i++)
-		++*(unsigned *)object[i];
-	weir_bounded_free_batch(bounded, object, got);
-}
-
-static void
-bounded_check(void)
-{
-	struct weir_pool_stats stats = {.size = sizeof(stats)};
-
-	EXPLORE_CHECK(weir_bounded_check(bounded));
-	EXPLORE_CHECK(weir_bounded_stats(bounded, &stats) == 0);
-	EXPLORE_CHECK(stats.in_use == 0);
-}
-
-/* ---- the list ------------------------------------------------------------------------------ */
-
-const struct explore_scenario explore_pool_scenarios[] = {
+const struct explore_scenario explore_buffer_scenarios[] = {
     /* The last release, wherever it comes from; then the buffer's next life. */
     {
 	.name = "buffer_last_release",
@@ -521,7 +399,7 @@ const struct explore_scenario explore_pool_scenarios[] = {
     },
     {
 	.name = "buffer_retain",
-	.setup = buffer_chain_setup,
+	.setup = buffer_2_shared_setup,
 	.prepare = {buffer_thread, buffer_thread, buffer_thread},
 	.body = {buffer_chain_relaxed, buffer_chain_second, buffer_chain_third},
 	.check = buffer_chain_check,
@@ -530,7 +408,7 @@ const struct explore_scenario explore_pool_scenarios[] = {
     },
     {
 	.name = "buffer_references",
-	.setup = buffer_chain_setup,
+	.setup = buffer_2_shared_setup,
 	.prepare = {buffer_thread, buffer_thread, buffer_thread},
 	.body = {buffer_chain_first, buffer_chain_second, buffer_chain_third},
 	.check = buffer_chain_check,
@@ -596,50 +474,31 @@ const struct explore_scenario explore_pool_scenarios[] = {
 	.is_long = true,
     },
     {
-	.name = "account",
-	.setup = account_setup,
-	.body = {account_use, account_use},
-	.check = account_check,
+	.name = "buffer_told",
+	.setup = buffer_bytes_setup,
+	.prepare = {buffer_own, buffer_own},
+	.body = {buffer_give_back, buffer_take},
+	.check = buffer_told_check,
 	.bound = {3, 1},
 	.bound_long = {4, 2},
     },
+    /* Sent to two at once; whoever is the last ends it. */
     {
-	.name = "account_end",
-	.setup = account_end_setup,
-	.body = {account_last, account_end},
-	.check = account_check,
+	.name = "buffer_lent",
+	.setup = buffer_2_shared_setup,
+	.prepare = {buffer_thread, buffer_thread},
+	.body = {buffer_lend, buffer_lend_too},
+	.check = buffer_check,
 	.bound = {3, 1},
 	.bound_long = {4, 2},
     },
+    /* Marked by one while the other, alone with it soon, lends it. */
     {
-	.name = "account_end_told",
-	.setup = account_end_told_setup,
-	.body = {account_last, account_end},
-	.check = account_check,
-	.bound = {3, 1},
-	.bound_long = {4, 2},
-    },
-    {
-	.name = "account_resume",
-	.setup = account_pause_setup,
-	.body = {account_ask, account_drop},
-	.check = account_pause_check,
-	.bound = {3, 1},
-	.bound_long = {4, 2},
-    },
-    {
-	.name = "bounded",
-	.setup = bounded_setup_2,
-	.body = {bounded_use_twice, bounded_use, bounded_use},
-	.check = bounded_check,
-	.bound = {3, 1},
-	.bound_long = {4, 2},
-    },
-    {
-	.name = "bounded_batch",
-	.setup = bounded_setup_3,
-	.body = {bounded_batch, bounded_batch, bounded_use},
-	.check = bounded_check,
+	.name = "buffer_lent_wipe",
+	.setup = buffer_2_shared_setup,
+	.prepare = {buffer_thread, buffer_thread},
+	.body = {buffer_lend_alone, buffer_mark_release},
+	.check = buffer_wipe_check,
 	.bound = {3, 1},
 	.bound_long = {4, 2},
     },
