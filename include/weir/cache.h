@@ -192,7 +192,7 @@ WEIR_API WEIR_NODISCARD int weir_cache_create(const char *name,
  * Ownership: the caller's until weir_cache_free(), on any thread.
  * Threads:   any number of threads.  No shared line is written while this
  *            thread's magazine has objects.  Not async-signal-safe.
- * Cost:      11 instructions at WEIR_CHECK_BATCH, 18 at WEIR_CHECK_EACH, 24
+ * Cost:      11 instructions at WEIR_CHECK_BATCH, 18 at WEIR_CHECK_EACH, 23
  *            there for small objects, 83 for those of 32 KiB and more; one
  *            short lock per magazine, at most 126 objects;
  *            a system call only when the page supply grows.
@@ -259,7 +259,7 @@ WEIR_API WEIR_NODISCARD int weir_cache_set_limit(
  * Threads:   any thread, not only the one that allocated.  Safe in thread
  *            exit handlers, also after the library's own ran.  Not
  *            async-signal-safe.
- * Cost:      12 instructions at WEIR_CHECK_BATCH, 26 at WEIR_CHECK_EACH, 33
+ * Cost:      12 instructions at WEIR_CHECK_BATCH, 26 at WEIR_CHECK_EACH, 30
  *            there for small objects, 91 for those of 32 KiB and more; one
  *            short lock per magazine.
  * Errors:    a second free, a foreign, interior or misaligned pointer, an
@@ -405,7 +405,7 @@ WEIR_API void weir_cache_destroy(struct weir_cache *cache) WEIR_NOEXCEPT;
  * Returns:   as weir_cache_alloc().
  * Ownership: as there.
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      8 instructions at WEIR_CHECK_BATCH, 15 at WEIR_CHECK_EACH, 21
+ * Cost:      8 instructions at WEIR_CHECK_BATCH, 15 at WEIR_CHECK_EACH, 20
  *            there for small objects.
  * Errors:    as weir_cache_alloc().
  * Since:     0.1
@@ -432,7 +432,7 @@ weir_cache_alloc_at(struct weir_local *local, struct weir_cache *cache)
  *
  * Ownership: as weir_cache_free().
  * Threads:   @local says which: only the calling one.  Not async-signal-safe.
- * Cost:      8 instructions at WEIR_CHECK_BATCH, 24 at WEIR_CHECK_EACH, 31
+ * Cost:      8 instructions at WEIR_CHECK_BATCH, 24 at WEIR_CHECK_EACH, 28
  *            there for small objects; two more where the compiler cannot
  *            know that @object is not NULL.
  * Errors:    as weir_cache_free().

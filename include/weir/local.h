@@ -19,12 +19,12 @@
 WEIR_BEGIN_DECLS
 
 /** The layout of thread states, magazines and pool heads that is in line. */
-#define WEIR_ABI 2
+#define WEIR_ABI 3
 
 struct weir_local;
 
-/* The thread's state in layout 2; call weir_local(). */
-WEIR_API struct weir_local *weir_abi_2(void) WEIR_NOEXCEPT;
+/* The thread's state in layout 3; call weir_local(). */
+WEIR_API struct weir_local *weir_abi_3(void) WEIR_NOEXCEPT;
 
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic push
@@ -47,14 +47,14 @@ WEIR_API struct weir_local *weir_abi_2(void) WEIR_NOEXCEPT;
 static inline struct weir_local *
 weir_local(void) WEIR_NOEXCEPT
 {
-	return weir_abi_2();
+	return weir_abi_3();
 }
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif
 
 /*
- * Layout 2.  Offsets are bytes in struct weir_local.  The cursor of a pool is a
+ * Layout 3.  Offsets are bytes in struct weir_local.  The cursor of a pool is a
  * pointer into a 1 KiB-aligned magazine; it points at a word with bit 0 set
  * when the magazine is empty, and at the magazine's last word when it is full.
  */
@@ -72,10 +72,11 @@ weir_local(void) WEIR_NOEXCEPT
 #define WEIR_ABI_NEAR_COUNT ((uintptr_t)1 << 20)
 
 /* Slots whose state is in a table lie in slabs of this many bytes; 2 bytes for
- * each 2^table_shift bytes, at the slab's start, hold the low bits of the
- * address of the object in use there. */
+ * each 2^(table_shift + 1) bytes, at the slab's start, hold the low bits of the
+ * address of the object in use there.  Of a free one the upper byte is this: so
+ * far at the start lies no object, and the entry for that place is of none. */
 #define WEIR_ABI_TABLE_SLAB ((uintptr_t)64 << 10)
-#define WEIR_ABI_TABLE_FREE 0x8000u
+#define WEIR_ABI_TABLE_FREE 1u
 
 /* The compiler's measure of what is worth it counts the rare cases, too. */
 #ifdef __GNUC__
@@ -126,13 +127,42 @@ struct weir_abi_head {
 	const uint16_t *near_tags; /* WEIR_ABI_NEAR_COUNT of them */
 };
 
+/*
+ * The distance in the slab, in slots and doubled, takes the place of the lower
+ * half word of the address; a shift of that half alone C has no word for.
+ */
 WEIR_ABI_INLINE static inline uint16_t *
 weir_abi_entry(const struct weir_abi_head *head, const void *object)
 {
-	uintptr_t slab = (uintptr_t)object & ~(WEIR_ABI_TABLE_SLAB - 1);
+	uintptr_t entry = (uintptr_t)object;
 
-	return (uint16_t *)slab +
-	       ((unsigned)(uint16_t)(uintptr_t)object >> head->table_shift);
+#if defined(__x86_64__) && defined(__GNUC__)
+	__asm__("shrw %b1, %w0" : "+r"(entry) : "c"(head->table_shift) : "cc");
+#else
+	entry = (entry & ~(WEIR_ABI_TABLE_SLAB - 1)) +
+		((unsigned)(uint16_t)entry >> head->table_shift);
+#endif
+	return (uint16_t *)(entry & ~(uintptr_t)1);
+}
+
+/* What the entry of a free object is. */
+WEIR_ABI_INLINE static inline uint16_t
+weir_abi_free_entry(const void *object)
+{
+	return (
+	    uint16_t)(WEIR_ABI_TABLE_FREE << 8 | ((uintptr_t)object & 0xff));
+}
+
+/* Makes it that of one in use: the lower byte stays. */
+WEIR_ABI_INLINE static inline void
+weir_abi_set_free(uint16_t *entry, const void *object)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	(void)object;
+	((unsigned char *)entry)[1] = WEIR_ABI_TABLE_FREE;
+#else
+	*entry = weir_abi_free_entry(object);
+#endif
 }
 
 /*
@@ -260,7 +290,7 @@ weir_abi_retire_entry(const struct weir_abi_head *head, void *object)
 
 	if (WEIR_UNLIKELY(*entry != live))
 		return false;
-	*entry = (uint16_t)(live ^ WEIR_ABI_TABLE_FREE);
+	weir_abi_set_free(entry, object);
 	return true;
 }
 

@@ -74,7 +74,7 @@ weiri_cache_report(const struct weir_cache *cache, const void *object)
 		free = *weiri_cache_word(object) == 0;
 	} else if (cache->state == WEIRI_CACHE_TABLE) {
 		free = *weir_abi_entry(&cache->head, object) ==
-		       ((uint16_t)(uintptr_t)object ^ WEIR_ABI_TABLE_FREE);
+		       weir_abi_free_entry(object);
 		overwritten = "the state of object %p was overwritten";
 	}
 	if (free && WEIR_DETECTOR(cache_double_free))
@@ -193,6 +193,10 @@ weir_cache_free(struct weir_cache *cache, void *object)
 		weiri_cache_free_slow(cache, object);
 }
 
+/* What the first entry of a slab is: far above the addresses of the slot that
+ * would be there. */
+#define CACHE_ENTRY_NONE UINT16_C(0x8000)
+
 /* ---- depot hooks ------------------------------------------------------ */
 
 void
@@ -202,10 +206,9 @@ weiri_cache_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 	size_t index = weiri_slab_slot(slab, slot);
 
 	weiri_cache_mark(cache, slab, index, slot, false);
-	/* The slab's start has 0 for its last bits, as its entry would have: it
-	 * would look like an object in use. */
+	/* No object's, and no address that leads there has it. */
 	if (index == 0 && cache->state == WEIRI_CACHE_TABLE)
-		*(uint16_t *)(void *)slab->span.base = WEIR_ABI_TABLE_FREE;
+		*(uint16_t *)(void *)slab->span.base = CACHE_ENTRY_NONE;
 	if (cache->init != NULL)
 		cache->init(slot, cache->context);
 }

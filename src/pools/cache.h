@@ -99,8 +99,8 @@ weiri_cache_mark(const struct weir_cache *cache, struct weiri_slab *slab,
 		break;
 	case WEIRI_CACHE_TABLE:
 		*weir_abi_entry(&cache->head, object) =
-		    (uint16_t)((uintptr_t)object ^
-			       (live ? 0 : WEIR_ABI_TABLE_FREE));
+		    live ? (uint16_t)(uintptr_t)object
+			 : weir_abi_free_entry(object);
 		break;
 	case WEIRI_CACHE_BYTE:
 		slab->state[slot] = live ? WEIRI_CACHE_BYTE_LIVE : 0;

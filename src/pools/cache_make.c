@@ -143,6 +143,17 @@ cache_check_config(const char *name, const struct weir_cache_config *config)
 
 /* ---- what becomes of it ----------------------------------------------- */
 
+/* Two bytes a slot; and the first entry is to be no slot's, whose place is where
+ * the entries of free ones lead to. */
+static size_t
+cache_table_bytes(size_t slot_bytes)
+{
+	unsigned shift = weiri_log2_floor(slot_bytes);
+
+	return weiri_max((WEIR_ABI_TABLE_SLAB >> shift) * sizeof(uint16_t),
+	    (size_t)1 << shift);
+}
+
 /* Decides where the state goes, and with it the slots. */
 static void
 cache_lay_out(struct weir_cache *cache, const struct weir_cache_config *config,
@@ -164,10 +175,8 @@ cache_lay_out(struct weir_cache *cache, const struct weir_cache_config *config,
 	} else if (bare <= CACHE_TABLE_SLOT_MAX) {
 		cache->state = WEIRI_CACHE_TABLE;
 		depot->slab_bytes = WEIR_ABI_TABLE_SLAB;
-		depot->head_bytes = weiri_round_up(
-		    (WEIR_ABI_TABLE_SLAB >> weiri_log2_floor(bare)) *
-			sizeof(uint16_t),
-		    align);
+		depot->head_bytes =
+		    weiri_round_up(cache_table_bytes(bare), align);
 	} else {
 		cache->state = WEIRI_CACHE_BYTE;
 	}
@@ -194,7 +203,8 @@ cache_set_head(struct weir_cache *cache)
 	    .check = word && put    ? WEIR_ABI_CHECK_WORD
 		     : table && put ? WEIR_ABI_CHECK_TABLE
 				    : WEIR_ABI_CHECK_OTHER,
-	    .table_shift = (uint8_t)weiri_log2_floor(cache->depot.slot_bytes),
+	    .table_shift =
+		(uint8_t)(weiri_log2_floor(cache->depot.slot_bytes) - 1),
 	    .near_base = weiri_near_base(),
 	    .near_tags = weiri_near_tag,
 	    .live = weiri_os_random() | 1, /* never 0 */

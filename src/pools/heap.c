@@ -50,11 +50,7 @@
  */
 #include "pools/heap.h"
 
-#include "base/bits.h"
-#include "guard/fault.h"
 #include "pages/near.h"
-
-#include <string.h>
 
 /* The functions; the macro of this name is for callers. */
 #undef weir_alloc
@@ -144,9 +140,8 @@ heap_push(size_t offset, void *slot)
 
 /* ---- which object is it? ------------------------------------------------- */
 
-/* The bin of an object in use of @heap, else NULL. */
-WEIRI_INLINE struct weiri_heap_bin *
-heap_find_slot(
+struct weiri_heap_bin *
+weiri_heap_find_slot(
     const struct weir_heap *heap, struct weiri_span *span, const void *object)
 {
 	struct weiri_heap_bin *bin = weiri_heap_bin_of(span);
@@ -161,9 +156,8 @@ heap_find_slot(
 	return bin;
 }
 
-/* The run of @heap that starts at @object, else NULL. */
-WEIRI_INLINE struct weiri_heap_run *
-heap_find_run(
+struct weiri_heap_run *
+weiri_heap_find_run(
     const struct weir_heap *heap, struct weiri_span *span, const void *object)
 {
 	struct weiri_heap_run *run = weiri_heap_run_of(span);
@@ -173,14 +167,6 @@ heap_find_run(
 	if (run->span.base != object && WEIR_DETECTOR(heap_run_interior))
 		return NULL;
 	return run;
-}
-
-/* True if a request of @bytes is served by the bin's class. */
-WEIRI_INLINE bool
-heap_bin_serves(const struct weiri_heap_bin *bin, size_t bytes)
-{
-	return bytes <= bin->depot.slot_bytes &&
-	       (bytes > bin->below || bin->below == 0);
 }
 
 /* ---- alloc --------------------------------------------------------------- */
@@ -205,36 +191,62 @@ heap_take_slow(struct weiri_heap_bin *bin, size_t bytes, size_t align)
 	return weiri_heap_take_due(bin, slot, bytes, align);
 }
 
-static void *
-heap_alloc_from(
-    struct weir_heap *heap, size_t index, size_t bytes, size_t align)
+/* The bin of a class, made at its first request; or the request is refused. */
+static struct weiri_heap_bin *
+heap_find_bin(struct weir_heap *heap, size_t index)
 {
 	struct weiri_heap_bin *bin = weiri_heap_bin(heap, index);
 
 	if (WEIR_UNLIKELY(bin == NULL)) {
 		bin = weiri_heap_bin_need(heap, index);
 		if (bin == NULL)
-			return weiri_heap_refuse(heap);
+			weiri_heap_refuse(heap);
 	}
+	return bin;
+}
 
+void *
+weiri_heap_alloc_from(
+    struct weir_heap *heap, size_t index, size_t bytes, size_t align)
+{
+	struct weiri_heap_bin *bin = heap_find_bin(heap, index);
 	void *slot = NULL;
 
-	/* By a size that has no entry in the quick table.  What comes from there
-	 * counts twice at its end, which is a beginning then. */
-	if (bytes > WEIRI_HEAP_QUICK_BYTES &&
-	    WEIR_LIKELY(heap_pop(bin->depot.fast_offset, &slot)))
+	if (WEIR_UNLIKELY(bin == NULL))
+		return NULL;
+	if (WEIR_LIKELY(heap_pop(bin->depot.fast_offset, &slot)))
 		return slot;
 	return heap_take_slow(bin, bytes, align);
 }
 
-/* The size comes first, as it does in weir_alloc(): no register is moved. */
+/*
+ * A request that a table has led to its cell in vain: that it was counted there
+ * may have ended the countdown.  To pop and count it again would begin another,
+ * and what was due would not be done.  The size comes first, as it does in
+ * weir_alloc(): no register is moved.
+ */
 static WEIRI_NOINLINE void *
-heap_alloc_slow(size_t bytes, struct weir_heap *heap)
+heap_alloc_due(size_t bytes, struct weir_heap *heap)
+{
+	struct weiri_heap_bin *bin;
+
+	weiri_heap_need(heap);
+	if (bytes > heap->class_max)
+		return weiri_heap_run_alloc(heap, bytes, WEIR_HEAP_ALIGN, NULL);
+	bin = heap_find_bin(heap, weiri_heap_class_of(heap, bytes));
+	return WEIR_LIKELY(bin != NULL)
+		   ? heap_take_slow(bin, bytes, WEIR_HEAP_ALIGN)
+		   : NULL;
+}
+
+/* A request beyond the table by size. */
+static WEIRI_NOINLINE void *
+heap_alloc_large(size_t bytes, struct weir_heap *heap)
 {
 	weiri_heap_need(heap);
 	if (bytes > heap->class_max)
 		return weiri_heap_run_alloc(heap, bytes, WEIR_HEAP_ALIGN, NULL);
-	return heap_alloc_from(
+	return weiri_heap_alloc_from(
 	    heap, weiri_heap_class_of(heap, bytes), bytes, WEIR_HEAP_ALIGN);
 }
 
@@ -242,60 +254,14 @@ WEIRI_INLINE void *
 heap_alloc(struct weir_heap *heap, size_t bytes)
 {
 	if (WEIR_UNLIKELY(bytes > WEIRI_HEAP_QUICK_BYTES))
-		return heap_alloc_slow(bytes, heap);
+		return heap_alloc_large(bytes, heap);
 
 	void *slot = NULL;
 
 	if (WEIR_UNLIKELY(
 		!heap_pop(WEIRI_LOAD(&heap->quick[(bytes + 15) / 16]), &slot)))
-		return heap_alloc_slow(bytes, heap);
+		return heap_alloc_due(bytes, heap);
 	return slot;
-}
-
-static void *
-heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
-{
-	size_t sum;
-	bool zeroed = false;
-	void *object;
-
-	if (WEIR_UNLIKELY(__builtin_mul_overflow(count, bytes, &sum)) &&
-	    WEIR_DETECTOR(heap_product))
-		return weiri_heap_refuse(heap);
-	weiri_heap_need(heap);
-	if (sum > heap->class_max)
-		object =
-		    weiri_heap_run_alloc(heap, sum, WEIR_HEAP_ALIGN, &zeroed);
-	else
-		object = heap_alloc(heap, sum);
-	if (object != NULL && !zeroed)
-		memset(object, 0, sum);
-	return object;
-}
-
-static void *
-heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
-{
-	weiri_heap_need(heap);
-	if (!weiri_is_pow2(align) && WEIR_DETECTOR(heap_bad_align))
-		weiri_fault(&(struct weiri_fault_site){
-		    .fault_class = WEIR_FAULT_BAD_ARGUMENT,
-		    .pool_kind = "heap",
-		    .pool_name = heap->pool.name,
-		    .number = align,
-		    .detail = "alignment %u is no power of two"});
-	if (align <= WEIR_HEAP_ALIGN)
-		return heap_alloc(heap, bytes);
-
-	size_t least = weiri_max(bytes, align);
-
-	if (least <= heap->class_max && align <= WEIRI_HEAP_SLOT_ALIGN_MAX)
-		for (size_t i = weiri_heap_class_of(heap, least);
-		     i < heap->class_count; i++)
-			if (weiri_heap_slot_align(heap->class_bytes[i]) >=
-			    align)
-				return heap_alloc_from(heap, i, bytes, align);
-	return weiri_heap_run_alloc(heap, bytes, align, NULL);
 }
 
 /* ---- free ---------------------------------------------------------------- */
@@ -307,7 +273,7 @@ heap_free_slow(struct weir_heap *heap, void *object)
 		return;
 
 	struct weiri_span *span = weiri_span_of(object);
-	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
+	struct weiri_heap_bin *bin = weiri_heap_find_slot(heap, span, object);
 
 	if (WEIR_LIKELY(bin != NULL)) {
 		/* First: from a depot without a cell anyone may take it. */
@@ -319,7 +285,7 @@ heap_free_slow(struct weir_heap *heap, void *object)
 		return;
 	}
 
-	struct weiri_heap_run *run = heap_find_run(heap, span, object);
+	struct weiri_heap_run *run = weiri_heap_find_run(heap, span, object);
 
 	if (WEIR_LIKELY(run != NULL))
 		weiri_heap_run_free(run);
@@ -370,33 +336,46 @@ heap_free_default(void *object)
 		heap_free(&weiri_heap_default, object);
 }
 
-/* In the heap of the process, at level `each`, out of a slab of 64 KiB.  A size
- * that is known leads to @offset, which is to be that of the object's tag. */
+/* At level `each`, for an address where a slot starts of the heap of the
+ * process. */
+WEIRI_INLINE bool
+heap_free_start(void *object, size_t offset)
+{
+	uint64_t mark = heap_mark(&weiri_heap_default, object);
+
+	if (WEIR_UNLIKELY(*(const uint64_t *)object == mark))
+		return false;
+	if (WEIR_UNLIKELY(!heap_push(offset, object)))
+		return false;
+	/* Behind the push, so that what goes the slow way is as it was. */
+	*(uint64_t *)object = mark;
+	return true;
+}
+
+/* In the heap of the process.  A size that is known leads to @offset, which is to
+ * be that of the object's tag. */
 WEIRI_INLINE bool
 heap_free_own(void *object, bool sized, size_t offset)
 {
-	const struct weir_heap *heap = &weiri_heap_default;
-	uintptr_t unit =
-	    ((uintptr_t)object - heap->near_base) >> WEIRI_NEAR_SHIFT;
-	uint64_t mark = heap_mark(heap, object);
+	uintptr_t unit = ((uintptr_t)object - weiri_heap_default.near_base) >>
+			 WEIRI_NEAR_SHIFT;
+	const struct weiri_heap_starts *starts;
 	size_t tag;
 
 	if (WEIR_UNLIKELY(unit >= WEIRI_NEAR_COUNT))
 		return false;
 	tag = WEIRI_LOAD(&weiri_near_tag[unit]);
-	if (WEIR_UNLIKELY(
-		!weiri_heap_is_short_start(&weiri_heap_own[tag], object)))
-		return false;
-	if (WEIR_UNLIKELY(*(const uint64_t *)object == mark))
-		return false;
-	if (sized && WEIR_UNLIKELY(tag * sizeof(uintptr_t *) != offset))
-		return false;
-	if (WEIR_UNLIKELY(
-		!heap_push(sized ? offset : tag * sizeof(uintptr_t *), object)))
-		return false;
-	/* Behind the push, so that what goes the slow way is as it was. */
-	*(uint64_t *)object = mark;
-	return true;
+	starts = &weiri_heap_own[tag];
+	if (WEIR_LIKELY(weiri_heap_is_short_start(starts, object))) {
+		if (sized && WEIR_UNLIKELY(tag * sizeof(uintptr_t *) != offset))
+			return false;
+		return heap_free_start(
+		    object, sized ? offset : tag * sizeof(uintptr_t *));
+	}
+	/* At level `batch` the slab alone tells the cell, unless the size does.
+	 * Loaded anew, or compilers keep it ready for this. */
+	return !sized && WEIRI_LOAD(&starts->step) == WEIRI_HEAP_STEP_ANY &&
+	       heap_push(tag * sizeof(uintptr_t *), object);
 }
 
 static WEIRI_NOINLINE void
@@ -407,12 +386,12 @@ heap_free_sized_slow(void *object, size_t bytes, struct weir_heap *heap)
 
 	const void *own = weiri_heap_stand_in(heap, object);
 	struct weiri_span *span = weiri_span_of(own);
-	struct weiri_heap_bin *bin = heap_find_slot(heap, span, own);
-	struct weiri_heap_run *run = heap_find_run(heap, span, own);
+	struct weiri_heap_bin *bin = weiri_heap_find_slot(heap, span, own);
+	struct weiri_heap_run *run = weiri_heap_find_run(heap, span, own);
 
 	if (own == NULL)
 		return;
-	if ((bin != NULL ? !heap_bin_serves(bin, bytes)
+	if ((bin != NULL ? !weiri_heap_bin_serves(bin, bytes)
 			 : run != NULL && run->bytes != bytes) &&
 	    WEIR_DETECTOR(heap_wrong_size))
 		weiri_heap_report_size(heap, object, bytes);
@@ -432,48 +411,6 @@ heap_free_as(struct weir_heap *heap, void *object, uint32_t offset)
 	return WEIRI_LOAD(&heap->tag_offset[tag]) ==
 		   (offset | WEIRI_HEAP_EACH) &&
 	       heap_free_checked(heap, object, tag, offset);
-}
-
-/* ---- realloc ------------------------------------------------------------- */
-
-static void *
-heap_move(struct weir_heap *heap, void *object, size_t old_bytes, size_t bytes)
-{
-	void *moved = heap_alloc(heap, bytes);
-
-	if (moved == NULL)
-		return NULL;
-	memcpy(moved, object, weiri_min(old_bytes, bytes));
-	heap_free(heap, object);
-	return moved;
-}
-
-static void *
-heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
-{
-	if (object == NULL)
-		return heap_alloc(heap, bytes);
-
-	struct weiri_span *span = weiri_span_of(object);
-	struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
-
-	if (WEIR_LIKELY(bin != NULL)) {
-		if (heap_bin_serves(bin, bytes))
-			return object;
-		return heap_move(heap, object, bin->depot.slot_bytes, bytes);
-	}
-
-	struct weiri_heap_run *run = heap_find_run(heap, span, object);
-	void *moved;
-
-	if (WEIR_UNLIKELY(run == NULL)) {
-		if (weiri_heap_realloc_guarded(heap, object, bytes, &moved))
-			return moved;
-		weiri_heap_report(heap, object);
-	}
-	if (bytes > heap->class_max)
-		return weiri_heap_run_resize(run, bytes);
-	return heap_move(heap, object, run->span.bytes, bytes);
 }
 
 /* ---- the heap of the process --------------------------------------------- */
@@ -499,28 +436,10 @@ weir_alloc_class(unsigned index)
 
 	if (WEIR_UNLIKELY(
 		!heap_pop(WEIRI_LOAD(&heap->class_offset[class]), &slot)))
-		return heap_alloc_slow(
+		return heap_alloc_due(
 		    index > 0xff ? index >> 8 : weir_heap_class_bytes(class),
 		    heap);
 	return slot;
-}
-
-void *
-weir_calloc(size_t count, size_t bytes)
-{
-	return heap_calloc(&weiri_heap_default, count, bytes);
-}
-
-void *
-weir_aligned(size_t align, size_t bytes)
-{
-	return heap_aligned(&weiri_heap_default, align, bytes);
-}
-
-void *
-weir_realloc(void *object, size_t bytes)
-{
-	return heap_realloc(&weiri_heap_default, object, bytes);
 }
 
 WEIRI_ALIGNED(WEIRI_CACHE_LINE)
@@ -547,53 +466,12 @@ weir_free_sized(void *object, size_t bytes)
 	heap_free_sized_slow(object, bytes, heap);
 }
 
-size_t
-weir_usable_size(const void *object)
-{
-	if (object == NULL)
-		return 0;
-
-	struct weir_heap *heap = weir_heap_of(object);
-	struct weiri_span *span = weiri_span_of(object);
-	size_t guarded = weiri_guard_bytes(object);
-
-	if (WEIR_UNLIKELY(guarded != 0))
-		return guarded;
-	if (heap == NULL)
-		weiri_heap_report(&weiri_heap_default, object);
-
-	const struct weiri_heap_bin *bin = heap_find_slot(heap, span, object);
-	const struct weiri_heap_run *run = heap_find_run(heap, span, object);
-
-	if (bin == NULL && run == NULL)
-		weiri_heap_report(heap, object);
-	return bin != NULL ? bin->depot.slot_bytes : run->span.bytes;
-}
-
 /* ---- heaps of one's own -------------------------------------------------- */
 
 void *
 weir_heap_alloc(struct weir_heap *heap, size_t bytes)
 {
 	return heap_alloc(heap, bytes);
-}
-
-void *
-weir_heap_calloc(struct weir_heap *heap, size_t count, size_t bytes)
-{
-	return heap_calloc(heap, count, bytes);
-}
-
-void *
-weir_heap_aligned(struct weir_heap *heap, size_t align, size_t bytes)
-{
-	return heap_aligned(heap, align, bytes);
-}
-
-void *
-weir_heap_realloc(struct weir_heap *heap, void *object, size_t bytes)
-{
-	return heap_realloc(heap, object, bytes);
 }
 
 void

@@ -2,10 +2,11 @@
 /*
  * heap.h - heaps from the inside: between heap.c, heap_run.c and heap_pool.c.
  *
- * heap.c holds the calls a program makes often, heap_run.c what is larger than
- * a class, heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c
- * creation and end, heap_check.c figures and the walk, heap_guard.c objects under
- * guard, heap_report.c what to say of a wrong pointer.
+ * heap.c holds the calls a program makes often, heap_calls.c the others,
+ * heap_run.c what is larger than a class, heap_shape.c where slots start,
+ * heap_limit.c the limit, heap_idle.c what is given back, heap_pool.c creation
+ * and end, heap_check.c figures and the walk, heap_guard.c objects under guard,
+ * heap_report.c what to say of a wrong pointer.
  */
 #ifndef WEIRI_POOLS_HEAP_H
 #define WEIRI_POOLS_HEAP_H
@@ -43,6 +44,9 @@ struct weiri_heap_shape {
 struct weiri_heap_starts {
 	uint32_t step, below;
 };
+
+/* With no slots: at level `batch`, where nobody asks. */
+#define WEIRI_HEAP_STEP_ANY 1u
 
 #define WEIRI_HEAP_SHORT_MASK UINT32_C(0xffff)
 
@@ -127,8 +131,8 @@ static_assert(WEIRI_CELLS * sizeof(uintptr_t *) <= UINT16_MAX,
 extern struct weir_heap weiri_heap_default
     __attribute__((visibility("hidden")));
 
-/* By tag of the page map, for slabs of heaps; of the default heap at level
- * `each`, those of 64 KiB, with a place for every tag there is. */
+/* By tag of the page map, for slabs of heaps; of the default heap, as
+ * weiri_heap_starts_in() has it, with a place for every tag there is. */
 extern struct weiri_heap_shape weiri_heap_shape[WEIRI_CELLS]
     __attribute__((visibility("hidden")));
 extern struct weiri_heap_starts weiri_heap_own[UINT16_MAX + 1]
@@ -137,6 +141,11 @@ extern struct weiri_heap_starts weiri_heap_own[UINT16_MAX + 1]
 /* Of a class; the second if its slabs have 64 KiB, else without slots. */
 struct weiri_heap_shape weiri_heap_shape_of(uint32_t slot_bytes);
 struct weiri_heap_starts weiri_heap_starts_of(uint32_t slot_bytes);
+
+/* What a free in the heap of the process knows of a class of @heap: nothing, if
+ * that is another. */
+struct weiri_heap_starts weiri_heap_starts_in(
+    const struct weir_heap *heap, uint32_t slot_bytes);
 
 WEIRI_INLINE bool
 weiri_heap_is_start(const struct weiri_heap_shape *shape, const void *address)
@@ -201,6 +210,28 @@ struct weiri_heap_bin *weiri_heap_bin_need(
 
 /* The bin whose slab @span is, or NULL: of any heap. */
 struct weiri_heap_bin *weiri_heap_bin_of(const struct weiri_span *span);
+
+/* True if a request of @bytes is served by the bin's class. */
+WEIRI_INLINE bool
+weiri_heap_bin_serves(const struct weiri_heap_bin *bin, size_t bytes)
+{
+	return bytes <= bin->depot.slot_bytes &&
+	       (bytes > bin->below || bin->below == 0);
+}
+
+/* ---- objects ------------------------------------------------------------- */
+
+/* The bin of an object in use of @heap, else NULL. */
+struct weiri_heap_bin *weiri_heap_find_slot(
+    const struct weir_heap *heap, struct weiri_span *span, const void *object);
+
+/* The run of @heap that starts at @object, else NULL. */
+struct weiri_heap_run *weiri_heap_find_run(
+    const struct weir_heap *heap, struct weiri_span *span, const void *object);
+
+/* A request that no table leads from to its cell. */
+void *weiri_heap_alloc_from(
+    struct weir_heap *heap, size_t index, size_t bytes, size_t align);
 
 /* For the registry: fills the figures of a heap. */
 void weiri_heap_fill_stats(

@@ -156,13 +156,12 @@ static bool
 heap_check_starts(
     const struct weir_heap *heap, const struct weiri_heap_bin *bin)
 {
-	struct weiri_heap_starts starts = {0, 0};
+	struct weiri_heap_starts starts =
+	    weiri_heap_starts_in(heap, bin->depot.slot_bytes);
 	const struct weiri_heap_shape *shape =
 	    &weiri_heap_shape[bin->depot.index];
 	const struct weiri_heap_starts *own = &weiri_heap_own[bin->depot.index];
 
-	if (heap == &weiri_heap_default && heap->each)
-		starts = weiri_heap_starts_of(bin->depot.slot_bytes);
 	return shape->step == bin->shape.step &&
 	       shape->below == bin->shape.below &&
 	       shape->slab_mask == bin->shape.slab_mask &&

@@ -41,6 +41,7 @@ static __typeof__(weir_cache_free_bulk) *budget_weir_cache_free_bulk;
 static __typeof__(weir_cache_handle) *budget_weir_cache_handle;
 static __typeof__(weir_cache_resolve) *budget_weir_cache_resolve;
 static __typeof__(weir_heap_create) *budget_weir_heap_create;
+static __typeof__(weir_heap_set_default) *budget_weir_heap_set_default;
 static __typeof__(weir_heap_alloc) *budget_weir_heap_alloc;
 static __typeof__(weir_heap_free) *budget_weir_heap_free;
 static __typeof__(weir_alloc) *budget_weir_alloc;
@@ -77,6 +78,7 @@ budget_load(const char *path)
 	FIND(weir_cache_handle);
 	FIND(weir_cache_resolve);
 	FIND(weir_heap_create);
+	FIND(weir_heap_set_default);
 	FIND(weir_heap_alloc);
 	FIND(weir_heap_free);
 	FIND(weir_alloc);
@@ -197,6 +199,7 @@ static struct weir_heap *budget_heap, *budget_heap_batch;
 HEAP(heap, CALL(weir_alloc)(bytes), CALL(weir_free)(object))
 HEAP(constant, CALL(weir_alloc_class)(weir_heap_class(64) | 64 << 8),
     CALL(weir_free_sized)(object, bytes))
+HEAP(default_batch, CALL(weir_alloc)(bytes), CALL(weir_free)(object))
 HEAP(heap_each, CALL(weir_heap_alloc)(budget_heap, bytes),
     CALL(weir_heap_free)(budget_heap, object))
 HEAP(heap_batch, CALL(weir_heap_alloc)(budget_heap_batch, bytes),
@@ -377,15 +380,24 @@ budget_handles(void)
 
 HEAP_PAIRS(heap)
 HEAP_PAIRS(constant)
+HEAP_PAIRS(default_batch)
 HEAP_PAIRS(heap_each)
 HEAP_PAIRS(heap_batch)
+
+static const struct weir_heap_config batch = {.check = WEIR_CHECK_BATCH};
+
+/* The heap of the process has one level for all of its life. */
+static void
+budget_default_batch(void)
+{
+	if (CALL(weir_heap_set_default)(&batch) != 0)
+		abort();
+	default_batch_pairs();
+}
 
 static void
 budget_heaps(void)
 {
-	static const struct weir_heap_config batch = {
-	    .check = WEIR_CHECK_BATCH};
-
 	if (CALL(weir_heap_create)("each", NULL, &budget_heap) != 0 ||
 	    CALL(weir_heap_create)("batch", &batch, &budget_heap_batch) != 0)
 		abort();
@@ -406,6 +418,10 @@ main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 #endif
+	if (getenv("BUDGET_DEFAULT_BATCH") != NULL) {
+		budget_default_batch();
+		return 0;
+	}
 	batch_pairs();
 	word_pairs();
 	table_pairs();

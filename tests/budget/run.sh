@@ -32,8 +32,8 @@ budget() {
 		weir_cache_free'batch_free             12    14
 		weir_cache_alloc'word_alloc            18    24
 		weir_cache_free'word_free              26    38
-		weir_cache_alloc'table_alloc           24    34
-		weir_cache_free'table_free             33    47
+		weir_cache_alloc'table_alloc           23    34
+		weir_cache_free'table_free             30    47
 		weir_cache_alloc'byte_alloc            83   120
 		weir_cache_free'byte_free              91   130
 		# in line
@@ -41,13 +41,15 @@ budget() {
 		batch_free_at'                          8    10  -2
 		word_alloc_at'                         15    21  -1
 		word_free_at'                          24    36  -2
-		table_alloc_at'                        21    30  -1
-		table_free_at'                         31    44  -2
+		table_alloc_at'                        20    30  -1
+		table_free_at'                         28    44  -2
 		# a heap: its size known when the program runs, or compiled
 		weir_alloc'heap_alloc                  24    30
 		weir_free'heap_free                    28    40
 		weir_alloc_class'constant_alloc        24    30
 		weir_free_sized'constant_free          38    60
+		weir_alloc'default_batch_alloc         24    30
+		weir_free'default_batch_free           26    40
 		weir_heap_alloc'heap_each_alloc        25    30
 		weir_heap_free'heap_each_free          38    60
 		weir_heap_alloc'heap_batch_alloc       25    30
@@ -93,6 +95,7 @@ measure() {
 	local how=$1
 	shift
 	count "$@" >"$work/counts"
+	BUDGET_DEFAULT_BATCH=1 count "$@" >>"$work/counts"
 	budget | awk -v how="$how" -v exact="$exact" '
 		NR == FNR { count[$1] = $2; next }
 		/^#/ { next }

@@ -247,6 +247,101 @@ TEST(a_loop_of_pairs_is_sampled_at_the_rate)
 	CHECK_EQ(figures().reports, 0);
 }
 
+/* The calls of the heap of the process: by a table, by class, by neither. */
+static void *
+take_quick(void)
+{
+	size_t bytes = 100;
+
+	__asm__ volatile("" : "+r"(bytes));
+	return weir_alloc(bytes);
+}
+
+static void *
+take_large(void)
+{
+	size_t bytes = 5000;
+
+	__asm__ volatile("" : "+r"(bytes));
+	return weir_alloc(bytes);
+}
+
+static void *
+take_constant(void)
+{
+	return weir_alloc(100);
+}
+
+static void *
+take_large_constant(void)
+{
+	return weir_alloc(5000);
+}
+
+static void *
+take_aligned(void)
+{
+	return weir_aligned(64, 100);
+}
+
+static void *
+take_large_aligned(void)
+{
+	return weir_aligned(64, 5000);
+}
+
+static void *
+take_zeroed(void)
+{
+	return weir_calloc(50, 100);
+}
+
+static void *
+take_moved(void)
+{
+	return weir_realloc(weir_realloc(NULL, 100), 5000);
+}
+
+static void *(*const takes[])(void) = {take_quick, take_large, take_constant,
+    take_large_constant, take_aligned, take_large_aligned, take_zeroed,
+    take_moved};
+
+TEST(pairs_of_every_call_are_sampled_at_the_rate)
+{
+	enum { PAIRS = 40000, RATE = 1024 };
+
+	guard(WEIR_GUARD_SAMPLE, RATE);
+	for (size_t i = 0; i < sizeof(takes) / sizeof(takes[0]); i++) {
+		uint64_t before = figures().guarded, got;
+
+		for (int j = 0; j < PAIRS; j++)
+			weir_free(takes[i]());
+		got = figures().guarded - before;
+		if (got < PAIRS / RATE / 2)
+			FAIL("call %zu: %llu samples", i,
+			    (unsigned long long)got);
+		CHECK_LE(got, 4 * PAIRS / RATE);
+	}
+	CHECK_EQ(figures().reports, 0);
+}
+
+TEST(a_switched_mode_reaches_pairs_of_every_call)
+{
+	for (size_t i = 0; i < sizeof(takes) / sizeof(takes[0]); i++) {
+		uint64_t before;
+
+		guard(WEIR_GUARD_OFF, 0);
+		for (int j = 0; j < 1000; j++)
+			weir_free(takes[i]());
+		before = figures().guarded;
+		guard(WEIR_GUARD_FULL, 0);
+		for (int j = 0; j < 65536 && figures().guarded == before; j++)
+			weir_free(takes[i]());
+		if (figures().guarded == before)
+			FAIL("call %zu did not notice", i);
+	}
+}
+
 /* Sized frees in batches look at nothing: what they put away comes back. */
 TEST(samples_in_a_heap_of_batches_serve_any_size_of_their_class)
 {

@@ -143,3 +143,36 @@ TEST_LIMIT(heap_magazines_that_are_swapped_too_often_grow, 60)
 	CHECK(weir_heap_check(heap));
 	weir_heap_destroy(heap);
 }
+
+/* There the tag alone leads back, and what has another heap's goes nowhere. */
+TEST(heap_of_the_process_at_level_batch_takes_back_what_is_its_own)
+{
+	NOT_UNDER_GUARD("nothing stays with threads");
+
+	static const struct weir_heap_config batch = {
+	    .check = WEIR_CHECK_BATCH};
+	void *objects[20];
+	struct weir_heap *other;
+	void *foreign;
+
+	CHECK_EQ(weir_heap_set_default(&batch), 0);
+	CHECK_EQ(weir_heap_create("other", NULL, &other), 0);
+	for (unsigned i = 0; i < WEIR_HEAP_CLASSES; i++) {
+		size_t bytes = weir_heap_class_bytes(i);
+		const struct weiri_heap_bin *bin;
+
+		for (size_t j = 0; j < sizeof(objects) / sizeof(*objects); j++)
+			objects[j] = weir_alloc(bytes);
+		for (size_t j = 0; j < sizeof(objects) / sizeof(*objects); j++)
+			weir_free(objects[j]);
+		bin = weiri_heap_bin_of(weiri_span_of(objects[0]));
+		CHECK_EQ(
+		    weiri_heap_own[bin->depot.index].step, WEIRI_HEAP_STEP_ANY);
+		foreign = weir_heap_alloc(other, bytes);
+		EXPECT_ABORT("FAULT wrong-pool: heap \"default\":",
+		    { weir_free(foreign); });
+		weir_heap_free(other, foreign);
+	}
+	CHECK(weir_heap_check(weir_heap_default()));
+	weir_heap_destroy(other);
+}
