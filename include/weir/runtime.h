@@ -166,7 +166,8 @@ WEIR_API size_t weir_trim(void) WEIR_NOEXCEPT;
  * weir_maintain() - a bounded piece of giving idle memory back.
  * @budget_ns: time to spend; the call ends with the first step that passes
  *             it, and goes on there next time.  A step takes microseconds, or
- *             what the system takes to accept 1 MiB, or a program's fini.
+ *             what the system takes to accept 1 MiB, 2 MiB of a pool of
+ *             buffers, or a program's fini.
  *             UINT64_MAX: all that is due.
  *
  * For event loops, at each turn or on a timer of a few per decay_ms.  What pools

@@ -105,6 +105,7 @@ struct weiri_buffer_tier {
 	/* Of buffer_idle.c: the epoch of the last look at all slabs, and the
 	 * depot's misses then. */
 	uint64_t idle_turn_ns, idle_misses;
+	unsigned idle_steps; /* slabs this pass may still pass over */
 	struct weiri_gate_tier gate;
 	struct weiri_buffer_rest rest;
 	bool has_chunks; /* since some time: see chunk.c */
@@ -141,8 +142,9 @@ WEIRI_COLD WEIRI_NORETURN void weiri_buffer_pool_not_live(
 extern const struct weiri_depot_hooks weiri_buffer_hooks;
 
 /* buffer_idle.c: pages of payload in which every buffer rests go back, where that
- * is new, at the end of a pass of weir_maintain(); and all of them. */
-void weiri_buffer_maintain(struct weiri_buffer_tier *tier);
+ * is new: step @step of a pass of weir_maintain(), a slab at most, true if there
+ * are more; and all of them. */
+bool weiri_buffer_maintain(struct weiri_buffer_tier *tier, uint32_t step);
 void weiri_buffer_trim_pages(struct weiri_buffer_tier *tier);
 
 /* Of every tier's entry in the registry. */

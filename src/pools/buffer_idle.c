@@ -38,7 +38,7 @@
 /* Slabs passed over in search of one to look through, under the lock. */
 #define IDLE_STEPS 1024
 
-/* Slabs looked through in one call; the next pass goes on. */
+/* Slabs looked through in one pass, each a step of it; the next one goes on. */
 #define IDLE_LOOKS 64
 
 /* The first slot from @slot on that rests, or does not. */
@@ -124,18 +124,16 @@ idle_step(const struct weiri_depot *depot, unsigned *steps)
 	return false;
 }
 
-static void
-idle_pages(struct weiri_buffer_tier *tier)
+/* A look at one slab; false: there is none to look through. */
+static bool
+idle_look(struct weiri_depot *depot, unsigned *steps)
 {
-	struct weiri_depot *depot = &tier->depot;
-	unsigned steps = IDLE_STEPS;
-	bool more = true;
+	bool more;
 
-	for (unsigned looks = IDLE_LOOKS; more && looks > 0; looks--) {
-		weiri_mutex_lock(&depot->lock);
-		more = idle_step(depot, &steps);
-		weiri_mutex_unlock(&depot->lock);
-	}
+	weiri_mutex_lock(&depot->lock);
+	more = idle_step(depot, steps);
+	weiri_mutex_unlock(&depot->lock);
+	return more;
 }
 
 /* Locked: is a look at all slabs due? */
@@ -153,8 +151,9 @@ idle_is_due(struct weiri_buffer_tier *tier)
 	return true;
 }
 
-void
-weiri_buffer_maintain(struct weiri_buffer_tier *tier)
+/* False: its pages are kept. */
+static bool
+idle_begin(struct weiri_buffer_tier *tier)
 {
 	struct weiri_depot *depot = &tier->depot;
 	bool kept;
@@ -164,19 +163,30 @@ weiri_buffer_maintain(struct weiri_buffer_tier *tier)
 	if (!kept && idle_is_due(tier))
 		idle_forget(depot);
 	weiri_mutex_unlock(&depot->lock);
-	if (!kept)
-		idle_pages(tier);
+	tier->idle_steps = IDLE_STEPS;
+	return !kept;
+}
+
+bool
+weiri_buffer_maintain(struct weiri_buffer_tier *tier, uint32_t step)
+{
+	if (step == 0)
+		return idle_begin(tier);
+	return idle_look(&tier->depot, &tier->idle_steps) && step < IDLE_LOOKS;
 }
 
 void
 weiri_buffer_trim_pages(struct weiri_buffer_tier *tier)
 {
 	struct weiri_depot *depot = &tier->depot;
+	unsigned steps = IDLE_STEPS;
+	unsigned looks = IDLE_LOOKS;
 
 	weiri_mutex_lock(&depot->lock);
 	idle_forget(depot);
 	weiri_mutex_unlock(&depot->lock);
-	idle_pages(tier);
+	while (looks > 0 && idle_look(depot, &steps))
+		looks--;
 }
 
 void

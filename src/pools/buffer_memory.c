@@ -155,10 +155,10 @@ buffer_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 			*(volatile unsigned char *)&data[at] = 0;
 }
 
-static void
-buffer_maintained(void *owner)
+static bool
+buffer_maintain(void *owner, uint32_t step)
 {
-	weiri_buffer_maintain(owner);
+	return weiri_buffer_maintain(owner, step);
 }
 
 const struct weiri_depot_hooks weiri_buffer_hooks = {
@@ -166,7 +166,7 @@ const struct weiri_depot_hooks weiri_buffer_hooks = {
     .slab_close = buffer_slab_close,
     .slot_init = buffer_slot_init,
     .slot_again = buffer_slot_init,
-    .maintained = buffer_maintained,
+    .maintain = buffer_maintain,
 };
 
 /* ---- tiers --------------------------------------------------------------- */

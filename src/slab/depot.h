@@ -61,8 +61,10 @@ struct weiri_depot_hooks {
 	void (*slot_again)(struct weiri_slab *slab, void *slot, void *owner);
 	/* A full magazine of @slots came into the stock. */
 	void (*stocked)(void *owner, size_t slots);
-	/* A pass of weir_maintain() has done with the depot. */
-	void (*maintained)(void *owner);
+	/* A pass of weir_maintain() has done with the depot's own: a bounded
+	 * step of the owner's, number @step of this pass; true: there are more.
+	 */
+	bool (*maintain)(void *owner, uint32_t step);
 };
 
 struct weiri_depot_config {

@@ -23,6 +23,10 @@
  * A spare that its thread did not exchange between two passes is taken.  The
  * loaded magazine is the thread's own; see weiri_local_shed().
  *
+ * The clock is read after each step: who gave a budget is an event loop, and
+ * waits.  A step is the arrival at a depot, a magazine emptied, a slab closed, a
+ * few records, or what an owner calls one; and a MiB that is owed by then.
+ *
  * Invariants:
  *
  *   A1  A depot under a step is pinned, so it does not end; a step holds the
@@ -66,25 +70,13 @@ maintain_turn(struct weiri_depot *depot)
 		weiri_depot_cool(depot);
 }
 
-/* Of a depot with far too many slots: what is in magazines goes to the slabs.  In
+/* The first thing in a pass: the clock, and spares that nobody exchanged.
+ *
+ * Of a depot with far too many slots what is in magazines goes to the slabs, in
  * each pass, since a slot that is out now comes back into a magazine, and would
  * be the next to be taken from there. */
 static void
-maintain_gather(struct weiri_depot *depot)
-{
-	size_t slabs;
-
-	weiri_local_recall(depot);
-	slabs =
-	    weiri_depot_compact(depot, MAINTAIN_MAGAZINES) / depot->slab_bytes;
-	weiri_pages_owe(
-	    slabs * (depot->slab_bytes + depot->companion_bytes), 0);
-}
-
-/* The first thing in a pass: the clock, and spares that nobody exchanged. */
-static void
-maintain_arrive(
-    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+maintain_arrive(struct weiri_maintain *maintain, struct weiri_depot *depot)
 {
 	void *bad = weiri_stock_gather_spares(depot, maintain->epoch_ns == 0);
 	bool large;
@@ -102,7 +94,12 @@ maintain_arrive(
 		    weiri_max(depot->idle_owed, (depot->idle_count + 7) / 8);
 	weiri_mutex_unlock(&depot->lock);
 	if (large)
-		maintain_gather(depot);
+		weiri_local_recall(depot);
+	maintain->arrived = true;
+	maintain->gather = large ? MAINTAIN_MAGAZINES : 0;
+	maintain->owner_steps = 0;
+	maintain->owner_done =
+	    depot->hooks == NULL || depot->hooks->maintain == NULL;
 	if (bad != NULL)
 		weiri_stock_report(depot, bad);
 	/* Whoever memory was refused to: nobody tells when there is some. */
@@ -120,23 +117,38 @@ maintain_want(const struct weiri_maintain *maintain,
 	    decay, &depot->clock, maintain->now_ns, maintain->epoch_ns, level);
 }
 
-/* Empties one surplus magazine into the slabs; false if there is none. */
-static bool
-maintain_unpack(
-    const struct weiri_maintain *maintain, struct weiri_depot *depot)
+/* Locked: a magazine is to be emptied, by its time or to gather what is in it. */
+static struct weiri_magazine *
+maintain_take_full(struct weiri_maintain *maintain, struct weiri_depot *depot)
 {
-	struct weiri_magazine *full = NULL;
+	bool is_due = maintain_want(maintain, depot, &depot->full_decay,
+			  depot->full_count) > 0;
+	struct weiri_magazine *full =
+	    is_due || maintain->gather > 0 ? weiri_stock_pop_full(depot) : NULL;
+
+	if (full == NULL)
+		return NULL;
+	if (is_due)
+		weiri_decay_done(&depot->full_decay, 1);
+	else
+		weiri_decay_note(&depot->full_decay, depot->full_count);
+	if (maintain->gather > 0)
+		maintain->gather--;
+	return full;
+}
+
+/* Empties one such magazine into the slabs; false if there is none. */
+static bool
+maintain_unpack(struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	struct weiri_magazine *full;
 	void *bad = NULL;
-	uint64_t want, idle;
+	uint64_t idle;
 
 	weiri_mutex_lock(&depot->lock);
-	want = maintain_want(
-	    maintain, depot, &depot->full_decay, depot->full_count);
-	if (want > 0)
-		full = weiri_stock_pop_full(depot);
+	full = maintain_take_full(maintain, depot);
 	if (full != NULL) {
 		idle = depot->idle_count;
-		weiri_decay_done(&depot->full_decay, 1);
 		bad = weiri_stock_unpack(depot, full);
 		depot->idle_owed += depot->idle_count - idle;
 		weiri_stock_update(depot);
@@ -223,6 +235,31 @@ maintain_empties(
 	return count > 0;
 }
 
+/* The owner's part; false if it has none left. */
+static bool
+maintain_owner(struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	if (maintain->owner_done)
+		return false;
+	maintain->owner_done =
+	    !depot->hooks->maintain(depot->owner, maintain->owner_steps++);
+	return true;
+}
+
+/* One step of what there is to do; false if there is nothing. */
+static bool
+maintain_step(struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	if (!maintain->arrived) {
+		maintain_arrive(maintain, depot);
+		return true;
+	}
+	return maintain_unpack(maintain, depot) ||
+	       maintain_close(maintain, depot) ||
+	       maintain_empties(maintain, depot) ||
+	       maintain_owner(maintain, depot);
+}
+
 /* ---- the pass ------------------------------------------------------------ */
 
 static bool
@@ -237,12 +274,7 @@ static bool
 maintain_visit(struct weiri_maintain *maintain, struct weiri_depot *depot,
     uint64_t deadline_ns)
 {
-	if (!maintain->arrived)
-		maintain_arrive(maintain, depot);
-	maintain->arrived = true;
-	while (maintain_unpack(maintain, depot) ||
-	       maintain_close(maintain, depot) ||
-	       maintain_empties(maintain, depot)) {
+	while (maintain_step(maintain, depot)) {
 		/* Or an extent would be unmapped with all its memory, at once,
 		 * when the last of its slabs goes. */
 		if (weiri_pages_owing())
@@ -251,8 +283,6 @@ maintain_visit(struct weiri_maintain *maintain, struct weiri_depot *depot,
 		if (maintain_over(maintain, deadline_ns))
 			return false;
 	}
-	if (depot->hooks != NULL && depot->hooks->maintained != NULL)
-		depot->hooks->maintained(depot->owner);
 	return true;
 }
 
@@ -275,8 +305,6 @@ maintain_depots(struct weiri_maintain *maintain, uint64_t deadline_ns)
 			return false;
 		maintain->arrived = false;
 		before = ++maintain->index;
-		if (maintain_over(maintain, deadline_ns))
-			return false;
 	}
 	return true;
 }
