@@ -17,7 +17,8 @@
  *   account.h  who pays for memory: connection, group, process
  *   heap.h     memory of any size, heaps that end at once
  *   buddy.h    power-of-two groups of anything
- *   net.h      loops and connections over them, completion style
+ *   net.h      loops and connections over them, completion style, with their
+ *              limits in net_config.h
  *   stats.h    what every pool is doing
  *   guard.h    what happens when a program misuses a pool
  *   runtime.h  options, budget, start and end

@@ -51,15 +51,18 @@ struct weiri_backend {
 	/* Has the peer's system all that was sent, and that end? */
 	bool (*conn_delivered)(struct weir_conn *conn);
 
-	/* Has the peer's system taken anything of what was sent since the last
-	 * question?  Asked of connections that await something; or NULL. */
-	bool (*conn_moves)(struct weir_conn *conn);
+	/* How many bytes of what was sent has the peer's system taken since the
+	 * last question, beside those that weiri_conn_awaited() told of; or -1:
+	 * that cannot be said yet.  Asked of connections that await something;
+	 * or NULL. */
+	int64_t (*conn_moved)(struct weir_conn *conn);
 	/* Resets what was accepted and not made a connection; NULL: as
 	 * weiri_socket_reset() does. */
 	void (*refuse)(struct weir_loop *loop, int fd);
 
 	/* Of a stopped loop without connections: does the system hold nothing
-	 * of its listeners any more?  Asked until it says so. */
+	 * of its listeners any more?  Asked until it says so; and once, by its
+	 * thread, of a loop whose wait has failed. */
 	bool (*quiet)(struct weir_loop *loop);
 	/* Wait, report and return; INT64_MAX: no time limit.  0 or -errno. */
 	int (*wait)(struct weir_loop *loop, int64_t timeout_ns);

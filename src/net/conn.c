@@ -114,9 +114,9 @@ conn_progress(struct weir_conn *conn, size_t bytes)
 }
 
 void
-weiri_conn_moved(struct weir_conn *conn)
+weiri_conn_moved(struct weir_conn *conn, uint64_t bytes)
 {
-	conn_progress(conn, 0);
+	conn_progress(conn, bytes);
 	weiri_conn_hold(conn);
 }
 
@@ -421,7 +421,8 @@ weiri_conn_sent(struct weir_conn *conn, size_t bytes)
 	WEIRI_COUNT(conn->loop, sends, 1);
 	WEIRI_COUNT(conn->loop, bytes_sent, bytes);
 	if (WEIR_UNLIKELY(conn->flags & WEIRI_CONN_HOLDING)) {
-		conn_progress(conn, bytes);
+		/* What the system goes on reading has not moved yet. */
+		conn_progress(conn, weiri_conn_awaits(conn) ? 0 : bytes);
 		if (conn->need > 0)
 			weiri_conn_hold(conn);
 	}
@@ -502,14 +503,15 @@ weiri_conn_await(struct weir_conn *conn, uint64_t bytes)
 }
 
 void
-weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes)
+weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes, uint64_t moved)
 {
 	WEIR_ASSERT(weiri_conn_awaits(conn) && conn->charge >= bytes);
 	conn->awaited--;
 	conn->charge -= bytes;
 	if (conn->state >= WEIRI_CONN_LINGERING)
 		return;
-	conn_progress(conn, bytes);
+	if (moved > 0)
+		conn_progress(conn, moved);
 	if (conn->need > 0)
 		weiri_conn_hold(conn);
 	weiri_conn_settle(conn);

@@ -24,8 +24,10 @@
  *   uring.c    another, with uring_conn.c (a connection), uring_stash.c,
  *              uring_send.c (the sends of a pass),
  *              uring_direct.c (sockets without a descriptor),
- *              uring_zero.c (sends without a copy), over ring.c (one io_uring), supply.c (buffers
- *              the kernel picks from), ring_probe.c (what is there?)
+ *              uring_zero.c (sends without a copy), uring_left.c (those that
+ *              outlive their connection, or the ring), over ring.c (one
+ *              io_uring), supply.c (buffers the kernel picks from),
+ *              ring_probe.c (what is there?)
  */
 #ifndef WEIRI_ENGINE_H
 #define WEIRI_ENGINE_H
@@ -76,7 +78,9 @@ enum weiri_handle {
 	X(throttled_now)      \
 	X(closed_holding)     \
 	X(zero_copies)        \
-	X(zero_copies_copied)
+	X(zero_copies_copied) \
+	X(zero_copies_reset)  \
+	X(buffers_lost)
 
 struct weiri_net_counters {
 #define WEIRI_NET_COUNTER(name) uint64_t name;
@@ -284,6 +288,7 @@ struct weir_net {
 	struct weiri_peers peers; /* used if there is a limit for each */
 
 	uint8_t channels[512]; /* bit n: number n + 1 is taken */
+	bool lossy;            /* buffers_lost > 0 */
 
 	WEIRI_ALIGNED(WEIRI_CACHE_LINE) uint64_t connections; /* atomic */
 	uint64_t starving; /* atomic: waiting connections of all loops */
@@ -335,6 +340,9 @@ weiri_loop_since_ns(const struct weir_loop *loop, uint32_t then_ms)
 
 /* Takes a loop off the list and keeps its figures. */
 void weiri_net_retire(struct weir_loop *loop);
+
+/* After that: of the loop's buffers, @count stay the system's for good. */
+void weiri_net_lose(struct weir_loop *loop, uint64_t count);
 
 /* ---- loop.c ---------------------------------------------------------- */
 
@@ -397,6 +405,9 @@ void weiri_maintain_wake(struct weir_loop *loop);
 /* Somebody holds memory or waits for it: starts the stall timer. */
 void weiri_loop_watch_memory(struct weir_loop *loop);
 
+/* As long one may hold memory, as things are, of which not a byte moves. */
+uint64_t weiri_patience_ns(const struct weir_loop *loop);
+
 /* Of the loop's timers: end those who have had their time. */
 void weiri_stall_tick(struct weir_loop *loop, struct weir_timer *timer);
 void weiri_idle_tick(struct weir_loop *loop, struct weir_timer *timer);
@@ -434,9 +445,10 @@ void weiri_conn_received(struct weir_conn *conn, struct weir_buffer *buffer,
 void weiri_conn_sent(struct weir_conn *conn, size_t bytes);
 
 /* The system goes on reading @bytes of buffers that were sent; conn->awaited
- * counts that already.  And it has ended that. */
+ * counts that already.  And it has ended that, which says that the peer's has
+ * @moved bytes more than was known. */
 void weiri_conn_await(struct weir_conn *conn, uint64_t bytes);
-void weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes);
+void weiri_conn_awaited(struct weir_conn *conn, uint64_t bytes, uint64_t moved);
 
 /* After a try to send: what the outcome means for receiving and closing. */
 void weiri_conn_settle(struct weir_conn *conn);
@@ -451,8 +463,8 @@ bool weiri_conn_append(struct weir_conn *conn, struct weir_slice slice);
 /* Off the lists of those that hold memory, or linger. */
 void weiri_conn_unhold(struct weir_conn *conn);
 
-/* What it holds moved, though no call says how much. */
-void weiri_conn_moved(struct weir_conn *conn);
+/* @bytes of what it holds moved, or some, 0. */
+void weiri_conn_moved(struct weir_conn *conn, uint64_t bytes);
 
 /* Still holding, and a new period of hold_ms begins. */
 void weiri_conn_hold_anew(struct weir_conn *conn);

@@ -401,8 +401,10 @@ weir_loop_run(struct weir_loop *loop)
 			break;
 		loop_pass_end(loop);
 	}
-	if (error != 0)
+	if (error != 0) {
 		loop_clear(loop);
+		(void)loop->backend->quiet(loop);
+	}
 	loop->running = false;
 	loop_here = NULL;
 	return error;

@@ -71,7 +71,9 @@ net_destroy_pools(struct weir_net *net)
 	for (size_t i = 0; i < WEIR_NET_OBJECT_COUNT; i++)
 		weir_cache_destroy(net->objects[i]);
 	weir_cache_destroy(net->views);
-	weir_buffer_pool_destroy(net->buffers);
+	/* Its buffers the kernel has not given back must not be others'. */
+	if (!net->lossy)
+		weir_buffer_pool_destroy(net->buffers);
 }
 
 /* The tiers that receives and carries step through, and the odd small send. */
@@ -399,6 +401,19 @@ weiri_net_retire(struct weir_loop *loop)
 	weiri_list_remove(&loop->link);
 	WEIRI_STORE(&net->loop_count, net->loop_count - 1);
 	weiri_mutex_unlock(&net->lock);
+}
+
+void
+weiri_net_lose(struct weir_loop *loop, uint64_t count)
+{
+	struct weir_net *net = loop->net;
+	uint64_t lost;
+
+	weiri_mutex_lock(&net->lock);
+	net->lossy = true;
+	lost = net->retired.buffers_lost += count;
+	weiri_mutex_unlock(&net->lock);
+	weiri_loop_warn(loop, "buffers left to a ring that failed", lost);
 }
 
 const char *

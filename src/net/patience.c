@@ -30,17 +30,35 @@
 
 /* ---- who holds memory ------------------------------------------------- */
 
-/* Sent, and on its way though not there yet. */
+uint64_t
+weiri_patience_ns(const struct weir_loop *loop)
+{
+	return weiri_net_is_short(loop)
+		   ? weiri_min(loop->net->stall_ns, PATIENCE_STALL_PRESSURE_NS)
+		   : loop->net->stall_ns;
+}
+
+/* Of what was sent and is on its way: bytes that got there since the last look,
+ * which are counted; -1: that cannot be said yet. */
+static int64_t
+patience_look(struct weir_conn *conn)
+{
+	const struct weiri_backend *backend = conn->loop->backend;
+	int64_t moved;
+
+	if (WEIR_LIKELY(!weiri_conn_awaits(conn)) ||
+	    backend->conn_moved == NULL)
+		return 0;
+	moved = backend->conn_moved(conn);
+	if (moved != 0)
+		weiri_conn_moved(conn, moved > 0 ? (uint64_t)moved : 0);
+	return moved;
+}
+
 static bool
 patience_moves(struct weir_conn *conn)
 {
-	const struct weiri_backend *backend = conn->loop->backend;
-
-	if (WEIR_LIKELY(!weiri_conn_awaits(conn)) ||
-	    backend->conn_moves == NULL || !backend->conn_moves(conn))
-		return false;
-	weiri_conn_moved(conn);
-	return true;
+	return patience_look(conn) != 0;
 }
 
 /* The longest in the queue for buffers that itself holds some. */
@@ -69,7 +87,9 @@ patience_slow_holder(struct weir_loop *loop)
 		    WEIRI_CONTAINER_OF(loop->held.next, struct weir_conn, held);
 		if (weiri_loop_since_ns(loop, conn->held_ms) < net->hold_ns)
 			return NULL;
-		if (conn->held_moved < net->config.hold_bytes)
+		/* Who cannot be judged yet can after another one. */
+		if (patience_look(conn) >= 0 &&
+		    conn->held_moved < net->config.hold_bytes)
 			return conn;
 		weiri_conn_hold_anew(conn);
 	}

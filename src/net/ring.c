@@ -33,6 +33,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Polls and what they lead to end at once; nothing else is armed. */
+#define RING_CANCEL_S 1
+
 static int
 ring_call(const struct weiri_ring *ring, uint32_t submit, uint32_t complete,
     uint32_t flags, const void *arg, size_t arg_bytes)
@@ -288,8 +291,9 @@ ring_enable(struct weiri_ring *ring)
 	return 0;
 }
 
-int
-weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
+/* 0 or -errno, for good. */
+static int
+ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
 {
 	struct __kernel_timespec time = {
 	    .tv_sec = timeout_ns / 1000000000,
@@ -298,26 +302,52 @@ weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
 	struct io_uring_getevents_arg arg = {
 	    .ts = timeout_ns == INT64_MAX ? 0 : (uint64_t)(uintptr_t)&time,
 	};
-	int error;
+	int error = ring_call(ring, weiri_ring_pending(ring), timeout_ns != 0,
+	    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
 
-	/* Completions of what was given up must not be seen any more. */
-	if (WEIR_UNLIKELY(ring->dead))
-		return -EIO;
-	error = ring->enabled ? 0 : ring_enable(ring);
-	if (error == 0)
-		error =
-		    ring_call(ring, weiri_ring_pending(ring), timeout_ns != 0,
-			IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
-			sizeof(arg));
 	switch (-error) {
-	case 0:
 	case ETIME:
 	case EINTR:
 	case EAGAIN: /* no memory for a request now */
 	case EBUSY:  /* completions have to be looked at first */
 		return 0;
 	default:
-		ring->dead = true;
 		return error;
 	}
+}
+
+int
+weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns)
+{
+	int error;
+
+	/* Completions of what was given up must not be seen any more. */
+	if (WEIR_UNLIKELY(ring->dead))
+		return -EIO;
+	error = ring->enabled ? 0 : ring_enable(ring);
+	if (WEIR_LIKELY(error == 0))
+		error = ring_wait(ring, timeout_ns);
+	ring->dead = error != 0;
+	return error;
+}
+
+int
+weiri_ring_cancel_all(const struct weiri_ring *ring)
+{
+	struct io_uring_sync_cancel_reg all = {
+	    .fd = -1,
+	    .flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY,
+	    .timeout = {.tv_sec = RING_CANCEL_S},
+	};
+
+	return syscall(__NR_io_uring_register, ring->fd,
+		   IORING_REGISTER_SYNC_CANCEL, &all, 1) == 0
+		   ? 0
+		   : -errno;
+}
+
+int
+weiri_ring_listen(struct weiri_ring *ring, int64_t timeout_ns)
+{
+	return ring->enabled ? ring_wait(ring, timeout_ns) : -EIO;
 }

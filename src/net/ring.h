@@ -53,6 +53,11 @@ struct io_uring_sqe *weiri_ring_entry(struct weiri_ring *ring);
  * INT64_MAX for ever.  0, also after a signal; or -errno, for good. */
 int weiri_ring_wait(struct weiri_ring *ring, int64_t timeout_ns);
 
+/* Of a ring that is dead: ends all that is armed before the return; and waits for
+ * what is still to be said.  0 or -errno. */
+int weiri_ring_cancel_all(const struct weiri_ring *ring);
+int weiri_ring_listen(struct weiri_ring *ring, int64_t timeout_ns);
+
 /* Submits without waiting; returns how many entries the kernel did not take. */
 uint32_t weiri_ring_submit(struct weiri_ring *ring);
 

@@ -99,7 +99,9 @@ uring_accept_arm(struct weir_listener *listener)
 
 	if (entry == NULL)
 		return false;
-	if (listener->loop->net->features & WEIR_NET_MULTISHOT_ACCEPT)
+	/* Beside a full table one by one: there may be a place for the next. */
+	if (listener->loop->net->features & WEIR_NET_MULTISHOT_ACCEPT &&
+	    (direct || uring->table == 0))
 		entry->ioprio = IORING_ACCEPT_MULTISHOT;
 	entry->accept_flags = SOCK_NONBLOCK;
 	if (direct)
@@ -148,10 +150,14 @@ uring_quiet(struct weir_loop *loop)
 {
 	struct uring *uring = weiri_uring_of(loop);
 
+	if (uring->ring.dead) {
+		weiri_uring_salvage(loop);
+		return true;
+	}
 	if (uring->accepts == 0 || !uring->ring.enabled) {
 		/* Those that close a place in the table. */
 		weiri_uring_close_late(loop);
-		if (uring->ring.enabled && !uring->ring.dead)
+		if (uring->ring.enabled)
 			(void)weiri_ring_submit(&uring->ring);
 		return weiri_uring_zero_over(loop);
 	}
@@ -266,6 +272,8 @@ uring_completed(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 	if (WEIR_UNLIKELY(tag >= URING_TAG_NONE)) {
 		if (tag == URING_TAG_ZERO)
 			weiri_uring_zero_notified(loop, cqe);
+		else if (cqe->user_data == URING_CLOSED)
+			weiri_uring_closed(loop);
 		return; /* or read already (uring_send.c) */
 	}
 	if (WEIR_LIKELY(*handle == WEIRI_HANDLE_CONN)) {
@@ -344,11 +352,8 @@ uring_loop_finish(struct weir_loop *loop)
 		close(loop->wake.fd);
 	if (uring == NULL)
 		return;
-	weiri_uring_zero_finish(loop);
 	weiri_ring_close(&uring->ring);
-	for (int i = 0; i < URING_GROUPS; i++)
-		weiri_supply_close(&uring->supply[i]);
-	free(uring);
+	weiri_uring_free(loop);
 	loop->events = NULL;
 }
 
@@ -462,7 +467,7 @@ const struct weiri_backend weiri_backend_uring = {
     .sends_end = weiri_uring_sends_end,
     .conn_linger = weiri_uring_conn_linger,
     .conn_delivered = weiri_uring_conn_delivered,
-    .conn_moves = weiri_uring_zero_moves,
+    .conn_moved = weiri_uring_zero_moved,
     .refuse = weiri_uring_refuse,
     .quiet = uring_quiet,
     .wait = uring_pass,

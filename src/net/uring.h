@@ -45,6 +45,9 @@ enum uring_tag {
 
 #define URING_TAG_BITS 3
 
+/* No handle either: a place in the table was closed. */
+#define URING_CLOSED ((uint64_t)1 << URING_TAG_BITS | URING_TAG_NOW)
+
 static_assert(offsetof(struct weir_loop, wake) % (1 << URING_TAG_BITS) == 0,
     "the address of a handle has room for a tag");
 
@@ -88,7 +91,8 @@ struct uring {
 				      on, or who found the queue full */
 	uint32_t accepts;          /* of listeners, with the kernel */
 	uint32_t table;            /* places for direct descriptors */
-	uint32_t direct;           /* taken; others may read it */
+	uint32_t direct;           /* taken, and not known to be closed;
+				      others may read it */
 	uint32_t late_count;       /* places to be closed: the queue was full */
 	uint32_t late[URING_LATE];
 	uint32_t zero_bytes; /* least of a send without a copy */
@@ -97,6 +101,8 @@ struct uring {
 	uint64_t zero_rest_ns; /* none before */
 	struct weiri_list zero_spare;
 	struct weiri_list zero[URING_ZERO_LISTS];
+	struct weir_timer left_timer; /* uring_left.c */
+	struct uring *next_lost;
 	struct uring_batch batch;
 };
 
@@ -185,12 +191,13 @@ int weiri_uring_now(struct weir_loop *loop, struct io_uring_sqe *entry);
 /* As recv() without waiting: bytes or -errno. */
 ssize_t weiri_uring_recv(struct weir_conn *conn, void *data, size_t bytes);
 
-/* weiri_ring_command() of a direct descriptor, and its result. */
-int weiri_uring_ask(struct weir_conn *conn, uint32_t command, int option,
-    void *value, uint32_t bytes);
+/* weiri_ring_command() of the direct descriptor @fd, and its result; -EBUSY:
+ * not now. */
+int weiri_uring_ask(struct weir_loop *loop, int fd, uint32_t command,
+    int option, void *value, uint32_t bytes);
 
 /* Bytes sent and not acknowledged, or -errno; -EBUSY: not now. */
-int weiri_uring_unacknowledged(struct weir_conn *conn);
+int weiri_uring_unacknowledged(struct weir_loop *loop, int fd);
 
 /* As weiri_socket_discard(). */
 void weiri_uring_discard(struct weir_conn *conn);
@@ -199,6 +206,13 @@ void weiri_uring_discard(struct weir_conn *conn);
 bool weiri_uring_shutdown(struct weir_loop *loop, int fd);
 
 void weiri_uring_close(struct weir_loop *loop, int fd, bool reset);
+
+/* Closes such that the peer sees a reset; false, and nothing is done: the queue
+ * is full. */
+bool weiri_uring_reset(struct weir_loop *loop, int fd);
+
+/* Completion of URING_CLOSED. */
+void weiri_uring_closed(struct weir_loop *loop);
 
 /* Closes the places that found the queue full. */
 void weiri_uring_close_late(struct weir_loop *loop);
@@ -229,8 +243,13 @@ int64_t weiri_uring_zero_sent(
 void weiri_uring_zero_notified(
     struct weir_loop *loop, const struct io_uring_cqe *cqe);
 
-/* Has the peer's system taken more of what the connection awaits? */
-bool weiri_uring_zero_moves(struct weir_conn *conn);
+/* Of a connection that awaits some: @bytes were sent in another way; and how many
+ * bytes its peer has taken since the last question, as far as not told before, or
+ * -1: that cannot be said yet. */
+void weiri_uring_zero_passed(struct weir_conn *conn, uint64_t bytes);
+int64_t weiri_uring_zero_moved(struct weir_conn *conn);
+
+/* ---- uring_left.c ---------------------------------------------------- */
 
 /* The connection ends before what it awaits; takes its socket. */
 void weiri_uring_zero_leave(struct weir_conn *conn);
@@ -238,8 +257,12 @@ void weiri_uring_zero_leave(struct weir_conn *conn);
 /* Of a loop that stops: has everything been notified? */
 bool weiri_uring_zero_over(struct weir_loop *loop);
 
-/* After the ring: of one that is closed, or failed. */
-void weiri_uring_zero_finish(struct weir_loop *loop);
+/* The ring has failed: on the loop's thread, with no connection left, finds out
+ * what the kernel is done with. */
+void weiri_uring_salvage(struct weir_loop *loop);
+
+/* After the ring is closed: frees the rest, but for what the kernel may use. */
+void weiri_uring_free(struct weir_loop *loop);
 
 /* ---- and their parts of struct weiri_backend ------------------------- */
 

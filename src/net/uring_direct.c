@@ -11,19 +11,20 @@
  *     accept --> place free --> conn->fd = -2 - place   operations, commands
  *            \-> table full --> conn->fd = descriptor   calls, operations
  *
- * No system call knows a place.  What the back end does by calls elsewhere is an
- * entry here, of two kinds.  Where nobody looks at the outcome - the end of the
- * stream, the reset, the close - it is left in the queue for the next call.
- * Where somebody does - receives without a lent buffer, questions - it is
- * submitted at once, and its completion is read where it lies, as those of sends
- * are (uring_send.c): all of these are over when the call returns.
+ * No system call knows a place.  What the back end does by calls elsewhere is
+ * an entry here, of two kinds.  Where nobody looks at the outcome - the end of
+ * the stream, the reset, the close - it is left in the queue for the next
+ * call.  Where somebody does - receives without a lent buffer, questions - it
+ * is submitted at once, and its completion is read where it lies, as those of
+ * sends are (uring_send.c): all of these are over when the call returns.
  *
  * A connection that finds the table full was accepted before that is known, and
  * cannot be kept: the kernel has closed it.  It is counted as one without a
  * descriptor, and the next ones are accepted by number until there is room.
  *
  * Invariants:
- *  D1  uring->direct counts the places taken, which are at most uring->table.
+ *  D1  uring->direct counts the places taken, up to uring->table, until their
+ *      close has a completion: not fewer than the kernel does.
  *  D2  A place is closed by one entry or one call, and not named afterwards.
  */
 #include "net/uring.h"
@@ -90,32 +91,33 @@ weiri_uring_recv(struct weir_conn *conn, void *data, size_t bytes)
 }
 
 int
-weiri_uring_ask(struct weir_conn *conn, uint32_t command, int option,
+weiri_uring_ask(struct weir_loop *loop, int fd, uint32_t command, int option,
     void *value, uint32_t bytes)
 {
 	struct io_uring_sqe *entry = weiri_uring_entry(
-	    conn->loop, IORING_OP_URING_CMD, conn->fd, NULL, URING_TAG_NONE);
+	    loop, IORING_OP_URING_CMD, fd, NULL, URING_TAG_NONE);
 
 	if (entry == NULL)
 		return -EBUSY;
 	weiri_ring_command(entry, command, option, value, bytes);
-	return weiri_uring_now(conn->loop, entry);
+	return weiri_uring_now(loop, entry);
 }
 
 int
-weiri_uring_unacknowledged(struct weir_conn *conn)
+weiri_uring_unacknowledged(struct weir_loop *loop, int fd)
 {
 	int bytes;
 
-	if (weiri_fd_is_direct(conn->fd))
-		return weiri_uring_ask(conn, WEIRI_RING_SIOCOUTQ, 0, NULL, 0);
-	return ioctl(conn->fd, SIOCOUTQ, &bytes) == 0 ? bytes : -errno;
+	if (weiri_fd_is_direct(fd))
+		return weiri_uring_ask(
+		    loop, fd, WEIRI_RING_SIOCOUTQ, 0, NULL, 0);
+	return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : -errno;
 }
 
 bool
 weiri_uring_conn_delivered(struct weir_conn *conn)
 {
-	int bytes = weiri_uring_unacknowledged(conn);
+	int bytes = weiri_uring_unacknowledged(conn->loop, conn->fd);
 
 	return bytes == 0 || (bytes < 0 && bytes != -EBUSY);
 }
@@ -155,19 +157,42 @@ weiri_uring_shutdown(struct weir_loop *loop, int fd)
 	return true;
 }
 
-static void
+/* Its close is a reset from now on; false: the queue is full. */
+static bool
 direct_reset(struct weir_loop *loop, int fd)
 {
 	static const struct linger now = {.l_onoff = 1, .l_linger = 0};
 	struct io_uring_sqe *entry = weiri_uring_entry(
 	    loop, IORING_OP_URING_CMD, fd, NULL, URING_TAG_NONE);
 
-	/* Where there is no room for it, the peer sees an orderly end. */
 	if (entry == NULL)
-		return;
+		return false;
 	weiri_ring_command(
 	    entry, WEIRI_RING_SETSOCKOPT, SO_LINGER, &now, sizeof(now));
 	entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	return true;
+}
+
+void
+weiri_uring_closed(struct weir_loop *loop)
+{
+	struct uring *uring = weiri_uring_of(loop);
+
+	WEIR_ASSERT(uring->direct > 0);
+	WEIRI_STORE(&uring->direct, uring->direct - 1);
+}
+
+static bool
+direct_close_entry(struct weir_loop *loop, uint32_t index)
+{
+	struct io_uring_sqe *entry =
+	    weiri_uring_entry(loop, IORING_OP_CLOSE, 0, NULL, URING_TAG_NONE);
+
+	if (entry == NULL)
+		return false;
+	entry->file_index = index + 1;
+	entry->user_data = URING_CLOSED;
+	return true;
 }
 
 /* In the queue, behind what was asked of it before. */
@@ -176,24 +201,17 @@ direct_close(struct weir_loop *loop, int fd)
 {
 	struct uring *uring = weiri_uring_of(loop);
 	uint32_t index = (uint32_t)weiri_fd_direct(fd);
-	struct io_uring_sqe *entry;
 
-	WEIR_ASSERT(uring->direct > 0);
-	WEIRI_STORE(&uring->direct, uring->direct - 1);
-	if (uring->ring.dead)
-		return; /* it ends with the ring */
-	entry =
-	    weiri_uring_entry(loop, IORING_OP_CLOSE, 0, NULL, URING_TAG_NONE);
-	if (entry == NULL) {
-		/* What is queued may name the place, so it waits its turn. */
-		if (uring->late_count < URING_LATE)
-			uring->late[uring->late_count++] = index;
-		else
-			weiri_ring_table_close(&uring->ring, index);
+	/* Of a dead ring: it ends with that, if not before. */
+	if (direct_close_entry(loop, index) || uring->ring.dead)
+		return;
+	/* What is queued may name the place, so it waits its turn. */
+	if (uring->late_count < URING_LATE) {
+		uring->late[uring->late_count++] = index;
 		return;
 	}
-	entry->file_index = index + 1;
-	entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	weiri_ring_table_close(&uring->ring, index);
+	weiri_uring_closed(loop);
 }
 
 void
@@ -201,22 +219,18 @@ weiri_uring_close_late(struct weir_loop *loop)
 {
 	struct uring *uring = weiri_uring_of(loop);
 
-	while (uring->late_count > 0) {
-		struct io_uring_sqe *entry = weiri_uring_entry(
-		    loop, IORING_OP_CLOSE, 0, NULL, URING_TAG_NONE);
-		if (entry == NULL)
-			return;
-		entry->file_index = uring->late[--uring->late_count] + 1;
-		entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
-	}
+	while (uring->late_count > 0 &&
+	       direct_close_entry(loop, uring->late[uring->late_count - 1]))
+		uring->late_count--;
 }
 
 void
 weiri_uring_close(struct weir_loop *loop, int fd, bool reset)
 {
 	if (weiri_fd_is_direct(fd)) {
+		/* Without room for it the peer sees an orderly end. */
 		if (reset)
-			direct_reset(loop, fd);
+			(void)direct_reset(loop, fd);
 		direct_close(loop, fd);
 	} else if (reset) {
 		weiri_socket_reset(fd);
@@ -225,13 +239,26 @@ weiri_uring_close(struct weir_loop *loop, int fd, bool reset)
 	}
 }
 
+bool
+weiri_uring_reset(struct weir_loop *loop, int fd)
+{
+	if (!weiri_fd_is_direct(fd))
+		weiri_socket_reset(fd);
+	else if (direct_reset(loop, fd))
+		direct_close(loop, fd);
+	else
+		return false;
+	return true;
+}
+
 void
 weiri_uring_refuse(struct weir_loop *loop, int fd)
 {
 	weiri_uring_close(loop, fd, true);
 }
 
-/* ---- the table ------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------
+ * */
 
 void
 weiri_uring_table_open(struct weir_loop *loop)

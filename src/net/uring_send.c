@@ -73,7 +73,11 @@ uring_send_plain(struct weir_conn *conn)
 			weiri_conn_queue(conn);
 		return;
 	}
+	uint64_t before = conn->loop->counters.bytes_sent;
 	weiri_socket_send(conn);
+	if (WEIR_UNLIKELY(weiri_conn_awaits(conn)))
+		weiri_uring_zero_passed(
+		    conn, conn->loop->counters.bytes_sent - before);
 	if (WEIR_UNLIKELY(conn->ops != NULL) &&
 	    conn->state != WEIRI_CONN_CLOSING)
 		uring_send_wait(conn);
@@ -260,6 +264,9 @@ send_report(const struct uring_sending *send)
 		sent = weiri_uring_zero_sent(send->zero, sent, &awaited);
 	else if (WEIR_LIKELY(sent == INT32_MAX))
 		sent = (int64_t)send->bytes;
+	if (WEIR_UNLIKELY(weiri_conn_awaits(conn)) && send->zero == NULL &&
+	    sent > 0)
+		weiri_uring_zero_passed(conn, (uint64_t)sent);
 	if (WEIR_UNLIKELY(conn->state == WEIRI_CONN_CLOSING))
 		; /* aborted by a handler of another one */
 	else if (WEIR_LIKELY(sent >= 0))

@@ -9,20 +9,27 @@
  *       |               |                      |                  |
  *       KERNEL_TX ------+------------ ZC_NOTIFY ------------------+-- released
  *
- * The result is that of any other send of the batch (uring_send.c): so many bytes
- * went, the rest is a tail.  The operation ends with it and is reported; but its
- * buffers stay, with a reference of their own each, until the kernel notifies.
- * So whatever is due with their end - the wipe, the account, the place in the
- * pool - waits for that, be the connection closed meanwhile.
+ * The result is that of any other send of the batch (uring_send.c): so many
+ * bytes went, the rest is a tail.  The operation ends with it and is reported;
+ * but its buffers stay, with a reference of their own each, until the kernel
+ * notifies.  So whatever is due with their end - the wipe, the account, the
+ * place in the pool - waits for that, be the connection closed meanwhile.
  *
  * Until then the connection holds them: they count in its charge, so that one
  * whose peer acknowledges nothing is paused at its quota, and it is among those
  * that hold memory, so that such a peer is found out (conn.c).
  *
- * A connection that ends leaves its socket to the newest of these sends, and that
- * closes it: the bytes are still due to the peer, and if it never takes them, a
- * reset must be possible, which alone makes the kernel let go.  So it is with
- * those that are left when a loop has used up its time to stop.
+ * How far the peer is, a notification says late: for a large send to a slow
+ * peer, after all of it.  So whoever asks whether the connection moves asks the
+ * system how much is not acknowledged (weiri_uring_zero_moved()).  Against what
+ * was sent since the first send that is awaited that makes a position, and so
+ * do notifications; it only grows, and what it grows by is counted once.
+ *
+ * A send that sent nothing has a notification all the same, at once, and counts
+ * for nothing: it says neither that the peer took something nor that the kernel
+ * copied.
+ *
+ * What a connection that ends does not await any more is in uring_left.c.
  *
  * To a peer on this machine the kernel copies anyway, later, and at a higher
  * price (16 KB: 13.0 against 5.9 us); so those are left out, and whoever is
@@ -33,10 +40,10 @@
  *      notification; its connection is NULL once that has ended.
  *  Z2  conn->awaited is the number of those of the connection that had a result
  *      and no notification, or WEIRI_AWAITED_NEVER with none.
- *  Z3  Of those that an ended connection left, one owns the socket, or none when
- *      it was reset.
+ *  Z3  The newest of those has the connection's watch, and counted <= sent but
+ *      for what was sent before the first.
  */
-#include "net/uring.h"
+#include "net/uring_zero.h"
 #include "net/view.h"
 
 #include "pools/buffer_kernel.h"
@@ -53,25 +60,8 @@
 /* After a refusal for want of something, such as pages that may be locked. */
 #define ZERO_REST_NS (100 * WEIRI_MS)
 
-struct uring_zero {
-	struct weiri_list link;
-	struct weir_conn *conn;
-	uint64_t bytes; /* of the buffers */
-	int fd;         /* to be closed with the notification, or -1 */
-	uint32_t index; /* in the batch */
-	uint32_t count;
-	int unacknowledged; /* when last asked; -1: not yet */
-	bool more;          /* a notification follows */
-	struct weir_slice slice[URING_ZERO_SLICES];
-};
-
-static struct weiri_list *
-zero_list(struct uring *uring, const struct weir_conn *conn)
-{
-	return &uring->zero[(uintptr_t)conn / sizeof(*conn) % URING_ZERO_LISTS];
-}
-
-/* ---- who is sent to without copies ---------------------------------------- */
+/* ---- who is sent to without copies ----------------------------------------
+ * */
 
 static bool
 zero_is_loopback(const struct sockaddr_storage *address)
@@ -101,7 +91,24 @@ zero_is_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
 		   sizeof(v6[0]->sin6_addr)) == 0;
 }
 
-static bool
+/* Of a direct descriptor: an answer is asked for with no more room than it
+ * takes, or there is none.  0 or -errno. */
+static int
+zero_ask_peer(const struct weir_conn *conn, struct sockaddr_storage *peer)
+{
+	struct weir_loop *loop = conn->loop;
+	int result = weiri_uring_ask(loop, conn->fd, WEIRI_RING_GETSOCKOPT,
+	    SO_PEERNAME, peer, sizeof(struct sockaddr_in));
+
+	if (result >= 0 && peer->ss_family == AF_INET6)
+		result = weiri_uring_ask(loop, conn->fd, WEIRI_RING_GETSOCKOPT,
+		    SO_PEERNAME, peer, sizeof(struct sockaddr_in6));
+	return result < 0 ? result : 0;
+}
+
+/* Whether its peer is on this machine, as far as can be told; or -EBUSY: not
+ * now. */
+static int
 zero_is_local(struct weir_conn *conn)
 {
 	struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
@@ -110,10 +117,11 @@ zero_is_local(struct weir_conn *conn)
 
 	if (weiri_fd_is_direct(conn->fd)) {
 		/* Our own address is not to be had; the notification tells. */
+		int error;
 		weiri_uring_sends_end(conn->loop);
-		return weiri_uring_ask(conn, WEIRI_RING_GETSOCKOPT, SO_PEERNAME,
-			   &peer, sizeof(peer)) < 0 ||
-		       zero_is_loopback(&peer);
+		error = zero_ask_peer(conn, &peer);
+		return error == -EBUSY ? error
+				       : error < 0 || zero_is_loopback(&peer);
 	}
 	if (getpeername(conn->fd, (void *)&peer, &bytes) != 0 ||
 	    zero_is_loopback(&peer))
@@ -127,19 +135,87 @@ bool
 weiri_uring_zero_suits(struct weir_conn *conn)
 {
 	const struct weir_loop *loop = conn->loop;
+	int local;
 
 	if (conn->awaited >= WEIRI_AWAITED_MAX ||
 	    loop->now_ns < weiri_uring_of(loop)->zero_rest_ns)
 		return false;
-	if (loop->net->config.with & WEIR_NET_ZERO_COPY)
-		return true;
 	/* Asked for with the first of several. */
-	if (conn->awaited == 0 && zero_is_local(conn))
+	if (loop->net->config.with & WEIR_NET_ZERO_COPY || conn->awaited > 0)
+		return true;
+	local = zero_is_local(conn);
+	if (local > 0)
 		conn->awaited = WEIRI_AWAITED_NEVER;
-	return conn->awaited != WEIRI_AWAITED_NEVER;
+	return local == 0;
 }
 
-/* ---- from the entry to its result ------------------------------------------ */
+/* ---- how far the peer is ---------------------------------------------------
+ * */
+
+/* The newest of a connection that awaits some, or had: NULL. */
+static struct uring_zero *
+zero_newest(const struct weir_conn *conn)
+{
+	struct uring *uring = weiri_uring_of(conn->loop);
+	struct uring_zero *newest = NULL;
+
+	WEIRI_LIST_FOR(node, &uring->zero[weiri_uring_zero_list(conn)])
+	{
+		struct uring_zero *zero =
+		    WEIRI_CONTAINER_OF(node, struct uring_zero, link);
+		if (zero->conn == conn && zero->more)
+			newest = zero;
+	}
+	return newest;
+}
+
+/* It is as far as @there: the bytes by which that is news. */
+static uint64_t
+zero_advance(struct uring_watch *watch, int64_t there)
+{
+	int64_t moved = there - watch->counted;
+
+	if (moved <= 0)
+		return 0;
+	watch->counted = there;
+	return (uint64_t)moved;
+}
+
+void
+weiri_uring_zero_passed(struct weir_conn *conn, uint64_t bytes)
+{
+	zero_newest(conn)->watch.sent += (int64_t)bytes;
+}
+
+int64_t
+weiri_uring_zero_moved(struct weir_conn *conn)
+{
+	struct uring_watch *watch = &zero_newest(conn)->watch;
+	int bytes = weiri_uring_unacknowledged(conn->loop, conn->fd);
+	bool asked = watch->asked;
+	uint64_t moved;
+
+	if (bytes < 0)
+		return bytes == -EBUSY ? -1 : 0;
+	watch->asked = true;
+	moved = zero_advance(watch, watch->sent - bytes);
+	if (moved > 0 || asked)
+		return (int64_t)moved;
+	/* Bytes from before the first may be among them. */
+	watch->counted = watch->sent - bytes;
+	return -1;
+}
+
+/* ---- from the entry to its result ------------------------------------------
+ * */
+
+void
+weiri_uring_zero_init(struct uring *uring)
+{
+	for (size_t i = 0; i < URING_ZERO_LISTS; i++)
+		weiri_list_init(&uring->zero[i]);
+	weiri_list_init(&uring->zero_spare);
+}
 
 static struct uring_zero *
 zero_take(struct uring *uring)
@@ -155,8 +231,8 @@ zero_take(struct uring *uring)
 	return zero;
 }
 
-static void
-zero_give(struct uring *uring, struct uring_zero *zero)
+void
+weiri_uring_zero_give(struct uring *uring, struct uring_zero *zero)
 {
 	weiri_list_remove(&zero->link);
 	uring->zeros--;
@@ -170,7 +246,7 @@ zero_give(struct uring *uring, struct uring_zero *zero)
 
 /* Ends the loan of slices from @first on, and the references. */
 static void
-zero_return(struct uring_zero *zero, uint32_t first)
+zero_return(struct uring_zero *zero, uint16_t first)
 {
 	for (uint32_t i = first; i < zero->count; i++) {
 		zero->bytes -= zero->slice[i].buffer->bytes;
@@ -213,17 +289,18 @@ weiri_uring_zero_begin(struct weir_conn *conn, struct io_uring_sqe *entry,
 	if (zero == NULL)
 		return NULL;
 	zero->conn = conn;
+	zero->owner = NULL;
 	zero->bytes = 0;
-	zero->fd = -1;
 	zero->index = index;
+	zero->list = weiri_uring_zero_list(conn);
 	zero->count = 0;
-	zero->unacknowledged = -1;
-	zero->more = false;
+	zero->more = zero->sent = false;
+	zero->left.fd = -1;
 	uring->zeros++;
-	weiri_list_append(zero_list(uring, conn), &zero->link);
+	weiri_list_append(&uring->zero[zero->list], &zero->link);
 	if (!zero_lend(zero, conn, count)) {
 		zero_return(zero, 0);
-		zero_give(uring, zero);
+		weiri_uring_zero_give(uring, zero);
 		return NULL;
 	}
 	entry->opcode = entry->opcode == IORING_OP_SEND ? IORING_OP_SEND_ZC
@@ -244,40 +321,57 @@ weiri_uring_zero_result(struct uring_zero *zero, uint32_t flags)
 	return zero->index;
 }
 
+/* The kernel goes on reading: the newest of its connection from now on. */
+static void
+zero_stays(struct uring_zero *zero, int64_t result)
+{
+	const struct uring_zero *before = zero_newest(zero->conn);
+
+	zero->watch =
+	    before != NULL ? before->watch : (struct uring_watch){.sent = 0};
+	zero->sent = result > 0;
+	if (zero->sent)
+		zero->watch.sent += result;
+	zero->end = zero->watch.sent;
+	zero->more = true;
+	for (uint16_t i = 0; i < zero->count; i++)
+		weiri_buffer_kernel_sent(zero->slice[i].buffer);
+	zero->conn->awaited++;
+	WEIRI_COUNT(zero->conn->loop, zero_copies, zero->sent);
+}
+
 int64_t
 weiri_uring_zero_sent(
     struct uring_zero *zero, int64_t result, uint64_t *awaited)
 {
-	struct weir_conn *conn = zero->conn;
-	struct uring *uring = weiri_uring_of(conn->loop);
-	uint32_t used = 0;
+	struct weir_loop *loop = zero->conn->loop;
+	struct uring *uring = weiri_uring_of(loop);
+	bool more = zero->more;
+	uint16_t used = 0;
 
 	if (result == INT32_MAX) {
 		/* None was told, which the probe has not seen to happen. */
-		uring->ring.dead = zero->more = true;
+		uring->ring.dead = more = true;
 		result = -EIO;
 	}
 	for (int64_t rest = result; rest > 0 && used < zero->count; used++)
 		rest -= zero->slice[used].bytes;
-	if (result <= 0 && zero->more)
+	if (result <= 0 && more)
 		used = zero->count; /* it may have looked at all of them */
-	zero_return(zero, zero->more ? used : 0);
+	zero_return(zero, more ? used : 0);
 	*awaited = zero->bytes;
-	if (zero->more) {
-		for (uint32_t i = 0; i < zero->count; i++)
-			weiri_buffer_kernel_sent(zero->slice[i].buffer);
-		conn->awaited++;
-		WEIRI_COUNT(conn->loop, zero_copies, result > 0);
-	} else {
-		zero_give(uring, zero);
-	}
+	zero->more = false; /* and so not its own predecessor */
+	if (more)
+		zero_stays(zero, result);
+	else
+		weiri_uring_zero_give(uring, zero);
 	switch (result) {
 	case -ENOMEM:
 	case -ENOBUFS:
 	case -EOPNOTSUPP:
 	case -EINVAL:
 		/* Not this way, but it may go. */
-		uring->zero_rest_ns = conn->loop->now_ns + ZERO_REST_NS;
+		uring->zero_rest_ns = loop->now_ns + ZERO_REST_NS;
 		return -EINTR;
 	default:
 		return result;
@@ -290,10 +384,42 @@ weiri_uring_zero_undo(struct uring_zero *zero)
 	struct uring *uring = weiri_uring_of(zero->conn->loop);
 
 	zero_return(zero, 0);
-	zero_give(uring, zero);
+	weiri_uring_zero_give(uring, zero);
 }
 
-/* ---- the notification ------------------------------------------------------- */
+/* ---- the notification -------------------------------------------------------
+ * */
+
+/* For a connection that is there: by how many bytes it is news.  With the last
+ * one, what was sent behind it counts, too: that is with the system. */
+static uint64_t
+zero_watch_notified(struct uring_zero *zero)
+{
+	struct uring_watch watch = zero_newest(zero->conn)->watch;
+	struct uring_zero *newest;
+	uint64_t moved = 0;
+
+	if (zero->conn->awaited == 1)
+		moved = zero_advance(&watch, watch.sent);
+	else if (zero->sent)
+		moved = zero_advance(&watch, zero->end);
+	zero->more = false;
+	newest = zero_newest(zero->conn);
+	if (newest != NULL)
+		newest->watch = watch;
+	return moved;
+}
+
+static void
+zero_conn_notified(
+    struct weir_conn *conn, uint64_t bytes, uint64_t moved, bool copied)
+{
+	weiri_conn_awaited(conn, bytes, moved);
+	weiri_uring_tune(conn);
+	if (copied && conn->awaited == 0 &&
+	    !(conn->loop->net->config.with & WEIR_NET_ZERO_COPY))
+		conn->awaited = WEIRI_AWAITED_NEVER;
+}
 
 void
 weiri_uring_zero_notified(
@@ -302,138 +428,22 @@ weiri_uring_zero_notified(
 	struct uring_zero *zero =
 	    (void *)(uintptr_t)(cqe->user_data - URING_TAG_ZERO);
 	struct weir_conn *conn;
-	uint64_t bytes;
-	bool copied = ((uint32_t)cqe->res & WEIRI_RING_COPIED) != 0;
+	uint64_t bytes, moved = 0;
+	bool copied;
 
 	/* The result was read before, and @zero may have ended with it. */
 	if (!(cqe->flags & IORING_CQE_F_NOTIF))
 		return;
 	conn = zero->conn;
 	bytes = zero->bytes;
+	copied = zero->sent && ((uint32_t)cqe->res & WEIRI_RING_COPIED) != 0;
 	WEIRI_COUNT(loop, zero_copies_copied, copied);
-	if (zero->fd != -1)
-		weiri_uring_close(loop, zero->fd, false);
+	if (conn != NULL)
+		moved = zero_watch_notified(zero);
+	else if (zero->left.fd != -1)
+		weiri_uring_left_notified(loop, zero);
 	zero_return(zero, 0);
-	zero_give(weiri_uring_of(loop), zero);
-	if (conn == NULL)
-		return;
-	weiri_conn_awaited(conn, bytes);
-	weiri_uring_tune(conn);
-	if (copied && conn->awaited == 0 &&
-	    !(loop->net->config.with & WEIR_NET_ZERO_COPY))
-		conn->awaited = WEIRI_AWAITED_NEVER;
-}
-
-/* The newest of a connection that awaits some. */
-static struct uring_zero *
-zero_newest(const struct weir_conn *conn)
-{
-	struct weiri_list *list = zero_list(weiri_uring_of(conn->loop), conn);
-	struct uring_zero *newest = NULL;
-
-	WEIRI_LIST_FOR(node, list)
-	{
-		struct uring_zero *zero =
-		    WEIRI_CONTAINER_OF(node, struct uring_zero, link);
-		if (zero->conn == conn)
-			newest = zero;
-	}
-	WEIR_ASSERT(newest != NULL);
-	return newest;
-}
-
-/* A notification comes when the last byte is there, which with a slow peer may be
- * long after the first.  The first answer is yes: it has nothing to compare. */
-bool
-weiri_uring_zero_moves(struct weir_conn *conn)
-{
-	struct uring_zero *zero = zero_newest(conn);
-	int bytes = weiri_uring_unacknowledged(conn);
-	bool moves = bytes != zero->unacknowledged;
-
-	if (bytes < 0)
-		return bytes == -EBUSY;
-	zero->unacknowledged = bytes;
-	return moves;
-}
-
-/* ---- ends ----------------------------------------------------------------- */
-
-void
-weiri_uring_zero_leave(struct weir_conn *conn)
-{
-	struct uring_zero *newest = zero_newest(conn);
-
-	WEIRI_LIST_FOR(node, zero_list(weiri_uring_of(conn->loop), conn))
-	{
-		struct uring_zero *zero =
-		    WEIRI_CONTAINER_OF(node, struct uring_zero, link);
-		if (zero->conn == conn)
-			zero->conn = NULL;
-	}
-	if (conn->flags & WEIRI_CONN_ABORT) {
-		weiri_uring_close(conn->loop, conn->fd, true);
-		return;
-	}
-	/* The peer may wait for the end.  It comes with the close if not now. */
-	(void)weiri_uring_shutdown(conn->loop, conn->fd);
-	newest->fd = conn->fd;
-}
-
-/* Resets what ended connections left. */
-static void
-zero_reset(struct weir_loop *loop)
-{
-	struct uring *uring = weiri_uring_of(loop);
-
-	for (size_t i = 0; i < URING_ZERO_LISTS; i++)
-		WEIRI_LIST_FOR(node, &uring->zero[i])
-		{
-			struct uring_zero *zero =
-			    WEIRI_CONTAINER_OF(node, struct uring_zero, link);
-			if (zero->fd == -1)
-				continue;
-			weiri_uring_close(loop, zero->fd, true);
-			zero->fd = -1;
-		}
-}
-
-bool
-weiri_uring_zero_over(struct weir_loop *loop)
-{
-	if (weiri_uring_of(loop)->zeros == 0)
-		return true;
-	if (loop->grace_timer.due_ns == 0)
-		zero_reset(loop);
-	return false;
-}
-
-void
-weiri_uring_zero_init(struct uring *uring)
-{
-	for (size_t i = 0; i < URING_ZERO_LISTS; i++)
-		weiri_list_init(&uring->zero[i]);
-	weiri_list_init(&uring->zero_spare);
-}
-
-void
-weiri_uring_zero_finish(struct weir_loop *loop)
-{
-	struct uring *uring = weiri_uring_of(loop);
-
-	/* Some are left only when the ring failed.  What was reset the kernel
-	 * does not read any more. */
-	zero_reset(loop);
-	for (size_t i = 0; i < URING_ZERO_LISTS; i++)
-		WEIRI_LIST_FOR_SAFE(node, &uring->zero[i])
-		{
-			struct uring_zero *zero =
-			    WEIRI_CONTAINER_OF(node, struct uring_zero, link);
-			zero_return(zero, 0);
-			zero_give(uring, zero);
-		}
-	WEIRI_LIST_FOR_SAFE(node, &uring->zero_spare)
-	{
-		free(WEIRI_CONTAINER_OF(node, struct uring_zero, link));
-	}
+	weiri_uring_zero_give(weiri_uring_of(loop), zero);
+	if (conn != NULL)
+		zero_conn_notified(conn, bytes, moved, copied);
 }

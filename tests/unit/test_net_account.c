@@ -111,7 +111,9 @@ static void
 kept_close(struct weir_conn *conn, enum weir_close_reason reason)
 {
 	(void)conn;
-	kept.reason = reason;
+	/* Of the first, which is not written to any more when it is read. */
+	if (__atomic_load_n(&kept.closes, __ATOMIC_RELAXED) == 0)
+		kept.reason = reason;
 	if (kept.ends)
 		(void)kept_release();
 	__atomic_fetch_add(&kept.closes, 1, __ATOMIC_RELEASE);

@@ -208,6 +208,9 @@ TEST(net_channel_reaches_the_members_of_all_loops)
 #define SLOW_LIMIT 32u
 #define SLOW_AHEAD 16u /* messages of the speaker that it has not heard */
 
+/* With a small window; not so small where all is sent without a copy: on loopback
+ * Linux drops such packets, which are larger than they look, and sends them again one
+ * by one, 10 KB a second. */
 static int
 slow_member(void)
 {
@@ -216,7 +219,7 @@ slow_member(void)
 	    .sin_port = htons(rigs[0].port),
 	    .sin_addr = {htonl(INADDR_LOOPBACK)},
 	};
-	int small = 4096;
+	int small = rig_with() & WEIR_NET_ZERO_COPY ? 65536 : 4096;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	CHECK_EQ(

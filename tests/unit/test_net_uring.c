@@ -12,6 +12,12 @@
 
 #include <weir/buffer_watch.h>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 /* Of a feature set; skips where io_uring is not to be had. */
 static void
 uring_start(struct rig *rig, struct weir_net_config config,
@@ -393,6 +399,61 @@ TEST(net_idle_loops_withhold_an_eighth_of_a_small_limit)
 	}
 	check_nothing_out();
 	weir_net_destroy(net);
+}
+
+/* ---- where it is not permitted -------------------------------------------- */
+
+static unsigned refused_told;
+
+static void
+refused_hear(enum weir_message_level level, const char *line, void *context)
+{
+	(void)level;
+	(void)context;
+	refused_told += strstr(line, "io_uring cannot be used here") != NULL;
+}
+
+/* As containers have it: from here on this thread, and those it makes, get none. */
+static bool
+refuse_rings(void)
+{
+	struct sock_filter filter[] = {
+	    BPF_STMT(
+		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {
+	    sizeof(filter) / sizeof(filter[0]), filter};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(net_without_permission_for_io_uring_uses_epoll_and_says_so)
+{
+	const struct weir_net_config asked = {.backend = WEIR_BACKEND_IO_URING};
+	struct weir_listen_config listen = {.handlers = echo_handlers};
+	struct weir_listener *listener;
+	const struct weir_config config = {.message = refused_hear};
+	struct rig rig;
+
+	CHECK_EQ(weir_init(&config), 0);
+	if (!refuse_rings())
+		SKIP("seccomp is not available");
+	CHECK_EQ(weir_net_create(&asked, &rig.net), -EPERM);
+	CHECK_NULL(rig.net);
+	CHECK_EQ(weir_net_create(NULL, &rig.net), 0);
+	CHECK_STR(weir_net_backend(rig.net), "epoll");
+	CHECK_EQ(weir_net_features(rig.net), 0);
+	CHECK_EQ(refused_told, 2);
+	CHECK_EQ(weir_loop_create(rig.net, &rig.loop), 0);
+	CHECK_EQ(weir_listen(rig.loop, &listen, &listener), 0);
+	rig.port = weir_listener_port(listener);
+	CHECK_EQ(pthread_create(&rig.thread, NULL, rig_thread, &rig), 0);
+	echo_client(&rig);
+	rig_end(&rig);
 }
 
 #else

@@ -11,6 +11,12 @@
 #include "net/uring.h"
 
 #include <dirent.h>
+#include <ifaddrs.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 static size_t
 open_descriptors(void)
@@ -25,36 +31,57 @@ open_descriptors(void)
 	return count;
 }
 
-/* A table of so many places: no more than descriptors at this moment. */
 static void
-direct_start(
-    struct rig *rig, const struct weir_handlers *handlers, rlim_t places)
+direct_net_create(struct rig *rig, struct weir_net_config config)
 {
-	const struct weir_net_config config = {.with = WEIR_NET_DIRECT};
-	struct rlimit limit, low;
-
 	if (rig_backend() == WEIR_BACKEND_EPOLL)
 		SKIP("for io_uring");
-	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	low = limit;
-	if (places != 0)
-		low.rlim_cur = places;
+	config.with |= WEIR_NET_DIRECT;
 	rig_net_create(rig, &config);
 	if (!(weir_net_features(rig->net) & WEIR_NET_DIRECT)) {
 		weir_net_destroy(rig->net);
 		SKIP("no direct descriptors here");
 	}
+}
+
+static void
+direct_listen(struct rig *rig, struct weir_listen_config listen)
+{
+	struct weir_listener *listener;
+
+	CHECK_EQ(weir_listen(rig->loop, &listen, &listener), 0);
+	rig->port = weir_listener_port(listener);
+	CHECK_EQ(pthread_create(&rig->thread, NULL, rig_thread, rig), 0);
+}
+
+/* A table of so many places: no more than descriptors at this moment. */
+static void
+direct_start_as(struct rig *rig, struct weir_net_config config,
+    const struct weir_handlers *handlers, rlim_t places)
+{
+	struct weir_listen_config listen = {.handlers = *handlers};
+	struct rlimit limit, low;
+
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	low = limit;
+	if (places != 0)
+		low.rlim_cur = places;
+	direct_net_create(rig, config);
 	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
 	CHECK_EQ(weir_loop_create(rig->net, &rig->loop), 0);
 	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	if (places != 0)
 		CHECK_EQ(weiri_uring_of(rig->loop)->table, places);
+	direct_listen(rig, listen);
+}
 
-	struct weir_listen_config listen = {.handlers = *handlers};
-	struct weir_listener *listener;
-	CHECK_EQ(weir_listen(rig->loop, &listen, &listener), 0);
-	rig->port = weir_listener_port(listener);
-	CHECK_EQ(pthread_create(&rig->thread, NULL, rig_thread, rig), 0);
+static void
+direct_start(
+    struct rig *rig, const struct weir_handlers *handlers, rlim_t places)
+{
+	const struct weir_net_config config = {.with = 0};
+
+	direct_start_as(rig, config, handlers, places);
 }
 
 /* What the loop's thread counts; exact once it is idle. */
@@ -180,6 +207,285 @@ TEST(net_direct_places_come_back)
 	}
 	WAIT_FOR(open_descriptors() == before);
 	rig_end(&rig);
+}
+
+static bool direct_held, direct_go_on; /* atomic */
+
+static void
+direct_hold(struct weir_loop *loop, struct weir_task *task)
+{
+	(void)loop;
+	(void)task;
+	__atomic_store_n(&direct_held, true, __ATOMIC_RELEASE);
+	WAIT_FOR(__atomic_load_n(&direct_go_on, __ATOMIC_ACQUIRE));
+}
+
+/* In one wait one connection ends and another finds the table full.  When the loop
+ * hears of that, the close of the first is queued and not done; the second is lost
+ * all the same, and nothing else is short. */
+TEST(net_direct_table_is_full_until_a_close_is_done)
+{
+	const struct weir_net_config config = {.batch = 1};
+	static struct weir_task task = {.run = direct_hold};
+	struct rig rig;
+	int fd[PLACES + 2];
+
+	direct_start_as(&rig, config, &echo_handlers, PLACES);
+	for (int i = 0; i < PLACES; i++) {
+		fd[i] = client_connect(&rig);
+		CHECK(direct_try(fd[i]));
+	}
+	weir_loop_post(rig.loop, &task);
+	WAIT_FOR(__atomic_load_n(&direct_held, __ATOMIC_ACQUIRE));
+	close(fd[0]);
+	usleep(20000); /* until it is the server's system's news */
+	fd[PLACES] = client_connect(&rig);
+	usleep(20000);
+	__atomic_store_n(&direct_go_on, true, __ATOMIC_RELEASE);
+	CHECK_EQ(direct_try(fd[PLACES]), 0);
+	WAIT_FOR(rig_stats(&rig).no_descriptor == 1);
+	CHECK_EQ(rig_stats(&rig).accept_pauses, 0);
+	fd[PLACES + 1] = client_connect(&rig);
+	CHECK(direct_try(fd[PLACES + 1]));
+	for (int i = 1; i < PLACES + 2; i++)
+		close(fd[i]);
+	WAIT_FOR(direct_taken(&rig) == 0);
+	rig_end(&rig);
+}
+
+/* Not only until the first time that it was full. */
+TEST(net_direct_places_are_taken_again_after_a_full_table)
+{
+	struct rig rig;
+	int fd[PLACES + 2];
+
+	direct_start(&rig, &echo_handlers, PLACES);
+	for (int i = 0; i < PLACES + 2; i++) {
+		fd[i] = client_connect(&rig);
+		(void)direct_try(fd[i]);
+	}
+	for (int i = 0; i < PLACES + 2; i++)
+		close(fd[i]);
+	WAIT_FOR(direct_taken(&rig) == 0);
+	/* The accept that was armed meanwhile is for a descriptor. */
+	for (int i = 0; i < 3; i++) {
+		fd[i] = client_connect(&rig);
+		CHECK(direct_try(fd[i]));
+	}
+	CHECK_GE(direct_taken(&rig), 1);
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
+	WAIT_FOR(direct_taken(&rig) == 0);
+	rig_end(&rig);
+}
+
+/* From here on this thread, and those it makes, get no table registered. */
+static bool
+direct_refuse_tables(void)
+{
+	struct sock_filter filter[] = {
+	    BPF_STMT(
+		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 3),
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+		offsetof(struct seccomp_data, args[1]) +
+		    (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_REGISTER_FILES2, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {
+	    sizeof(filter) / sizeof(filter[0]), filter};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(net_direct_without_memory_for_a_table_everybody_has_a_descriptor)
+{
+	const struct weir_net_config config = {.with = 0};
+	struct weir_listen_config listen = {.handlers = echo_handlers};
+	struct rig rig;
+	size_t before;
+	int fd[3];
+
+	direct_net_create(&rig, config);
+	if (!direct_refuse_tables()) {
+		weir_net_destroy(rig.net);
+		SKIP("seccomp is not available");
+	}
+	CHECK_EQ(weir_loop_create(rig.net, &rig.loop), 0);
+	CHECK_EQ(weiri_uring_of(rig.loop)->table, 0);
+	direct_listen(&rig, listen);
+	before = open_descriptors();
+	for (int i = 0; i < 3; i++) {
+		fd[i] = client_connect(&rig);
+		CHECK(direct_try(fd[i]));
+	}
+	CHECK_EQ(open_descriptors(), before + 6);
+	CHECK_EQ(direct_taken(&rig), 0);
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
+	WAIT_FOR(rig_stats(&rig).connections == 0);
+	WAIT_FOR(open_descriptors() == before);
+	rig_end(&rig);
+}
+
+/* ---- sends without a copy -------------------------------------------------------- */
+
+#define LARGE 65536u
+
+static uint32_t
+    large_busy; /* atomic: answers to give while the queue is full */
+
+/* A large send for each byte. */
+static void
+large_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	struct weir_loop *loop = weir_conn_loop(conn);
+	struct weiri_ring *ring = &weiri_uring_of(loop)->ring;
+	struct weir_buffer *buffer = weir_loop_buffer(loop, LARGE);
+
+	weir_buffer_release(slice.buffer);
+	CHECK_NOT_NULL(buffer);
+	memset(buffer->data, 'l', LARGE);
+	slice = (struct weir_slice){buffer, 0, LARGE};
+	CHECK_EQ(weir_conn_send(conn, &slice, 1, NULL), 0);
+	if (__atomic_load_n(&large_busy, __ATOMIC_ACQUIRE) == 0)
+		return;
+	__atomic_fetch_sub(&large_busy, 1, __ATOMIC_RELAXED);
+	while (weiri_ring_pending(ring) <= ring->sq_mask)
+		CHECK_NOT_NULL(weiri_uring_entry(
+		    loop, IORING_OP_NOP, -1, NULL, URING_TAG_NONE));
+	ring->refuse = 1; /* the question who the peer is */
+}
+
+/* An address of this machine that does not say so by itself; of its own the system
+ * is not asked for those without a descriptor. */
+static bool
+large_address(int family, struct sockaddr_storage *out, socklen_t *bytes)
+{
+	struct ifaddrs *all = NULL;
+	bool found = false;
+
+	*bytes = family == AF_INET ? sizeof(struct sockaddr_in)
+				   : sizeof(struct sockaddr_in6);
+	if (getifaddrs(&all) != 0)
+		return false;
+	for (struct ifaddrs *at = all; at != NULL && !found;
+	     at = at->ifa_next) {
+		if (at->ifa_addr == NULL || at->ifa_addr->sa_family != family)
+			continue;
+		memset(out, 0, sizeof(*out));
+		memcpy(out, at->ifa_addr, *bytes);
+		const struct sockaddr_in *v4 = (const void *)out;
+		const struct sockaddr_in6 *v6 = (const void *)out;
+		found = family == AF_INET
+			    ? ntohl(v4->sin_addr.s_addr) >> 24 != 127
+			    : !IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) &&
+				  !IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr);
+	}
+	freeifaddrs(all);
+	return found;
+}
+
+static void
+large_answer(int fd)
+{
+	static unsigned char back[LARGE];
+	size_t have = 0;
+
+	CHECK_EQ(send(fd, "?", 1, MSG_NOSIGNAL), 1);
+	while (have < LARGE) {
+		ssize_t got = recv(fd, back, LARGE - have, 0);
+		CHECK_GT(got, 0);
+		have += (size_t)got;
+	}
+}
+
+/* @local: it can be told from the address alone that there is no network.
+ * @busy: who the peer is cannot be asked the first time. */
+static void
+large_round(
+    const struct sockaddr_storage *peer, socklen_t bytes, bool local, bool busy)
+{
+	const struct weir_net_config config = {.zero_copy_bytes = LARGE};
+	const struct weir_handlers handlers = {.on_data = large_data};
+	struct weir_listen_config listen = {
+	    .handlers = handlers,
+	    .address = peer->ss_family == AF_INET ? "0.0.0.0" : "::",
+	};
+	struct sockaddr_storage to = *peer;
+	struct rig rig;
+	int fd = socket(peer->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK_GE(fd, 0);
+	direct_net_create(&rig, config);
+	if (!(weir_net_features(rig.net) & WEIR_NET_ZERO_COPY)) {
+		weir_net_destroy(rig.net);
+		SKIP("no sends without a copy here");
+	}
+	CHECK_EQ(weir_loop_create(rig.net, &rig.loop), 0);
+	__atomic_store_n(&large_busy, busy, __ATOMIC_RELAXED);
+	direct_listen(&rig, listen);
+	((struct sockaddr_in *)(void *)&to)->sin_port = htons(rig.port);
+	CHECK_EQ(connect(fd, (void *)&to, bytes), 0);
+	large_answer(fd);
+	CHECK_EQ(direct_taken(&rig), 1);
+	if (busy || local) {
+		CHECK_EQ(rig_stats(&rig).zero_copies, 0);
+		large_answer(fd);
+	}
+	if (!local) {
+		WAIT_FOR(rig_stats(&rig).zero_copies == 1);
+		/* It was a copy in the end, so that is all. */
+		WAIT_FOR(rig_stats(&rig).zero_copies_copied == 1);
+	}
+	large_answer(fd);
+	CHECK_EQ(rig_stats(&rig).zero_copies, !local);
+	close(fd);
+	rig_end(&rig);
+}
+
+TEST(net_direct_sends_without_a_copy_to_other_addresses)
+{
+	static const int families[] = {AF_INET, AF_INET6};
+	struct sockaddr_storage peer;
+	socklen_t bytes;
+	int count = 0;
+
+	if (rig_with() & WEIR_NET_ZERO_COPY)
+		SKIP("asked for by the environment");
+	for (int i = 0; i < 2; i++) {
+		if (!large_address(families[i], &peer, &bytes))
+			continue;
+		large_round(&peer, bytes, false, false);
+		large_round(&peer, bytes, false, true);
+		count++;
+	}
+	if (count == 0)
+		SKIP("no address but that of loopback");
+}
+
+/* Of those of one kind half of the address says nothing. */
+TEST(net_direct_sends_to_loopback_are_copied)
+{
+	struct sockaddr_storage peer = {.ss_family = AF_INET};
+	struct sockaddr_in *v4 = (void *)&peer;
+	struct sockaddr_in6 *v6 = (void *)&peer;
+	int fd;
+
+	if (rig_with() & WEIR_NET_ZERO_COPY)
+		SKIP("asked for by the environment");
+	v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	large_round(&peer, sizeof(*v4), true, false);
+	*v6 = (struct sockaddr_in6){
+	    .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (void *)v6, sizeof(*v6)) != 0)
+		SKIP("no IPv6 here");
+	close(fd);
+	large_round(&peer, sizeof(*v6), true, false);
 }
 
 /* ---- ends ---------------------------------------------------------------------- */

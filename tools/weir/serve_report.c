@@ -27,28 +27,30 @@
 #define REPORT_POOLS_MAX 64
 
 /* Figures a reader of the report looks for, in this order. */
-#define REPORT_FIGURES(X)                                        \
-	X(connections, "open connections")                       \
-	X(accepted, "accepted connections")                      \
-	X(refused, "refused connections")                        \
-	X(no_descriptor, "closed without descriptor")            \
-	X(accept_pauses, "pauses of accepting")                  \
-	X(receives, "receives")                                  \
-	X(bytes_received, "bytes received")                      \
-	X(sends, "sends")                                        \
-	X(bytes_sent, "bytes sent")                              \
-	X(operations, "sends on their way")                      \
-	X(starved, "waits for a buffer")                         \
-	X(starved_now, "connections waiting for a buffer")       \
-	X(quota_pauses, "pauses of receiving, peer not reading") \
-	X(listeners_lost, "listeners lost")                      \
-	X(throttled, "pauses of receiving, account full")        \
-	X(throttled_now, "connections paused by an account")     \
-	X(closed_holding, "ended with buffers still held")       \
-	X(account_bytes, "bytes pinned, by accounts")            \
-	X(account_bytes_peak, "most of them")                    \
-	X(zero_copies, "sends without a copy")                   \
-	X(zero_copies_copied, "of them copied after all")
+#define REPORT_FIGURES(X)                                         \
+	X(connections, "open connections")                        \
+	X(accepted, "accepted connections")                       \
+	X(refused, "refused connections")                         \
+	X(no_descriptor, "closed without descriptor")             \
+	X(accept_pauses, "pauses of accepting")                   \
+	X(receives, "receives")                                   \
+	X(bytes_received, "bytes received")                       \
+	X(sends, "sends")                                         \
+	X(bytes_sent, "bytes sent")                               \
+	X(operations, "sends on their way")                       \
+	X(starved, "waits for a buffer")                          \
+	X(starved_now, "connections waiting for a buffer")        \
+	X(quota_pauses, "pauses of receiving, peer not reading")  \
+	X(listeners_lost, "listeners lost")                       \
+	X(throttled, "pauses of receiving, account full")         \
+	X(throttled_now, "connections paused by an account")      \
+	X(closed_holding, "ended with buffers still held")        \
+	X(account_bytes, "bytes pinned, by accounts")             \
+	X(account_bytes_peak, "most of them")                     \
+	X(zero_copies, "sends without a copy")                    \
+	X(zero_copies_copied, "of them copied after all")         \
+	X(zero_copies_reset, "ended, and reset: peer not taking") \
+	X(buffers_lost, "buffers left to a failed ring")
 
 static void
 report_net_text(FILE *out, const struct weir_net_figures *stats)
