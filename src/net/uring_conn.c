@@ -341,8 +341,12 @@ uring_receive(struct weir_conn *conn, struct weir_buffer *buffer,
     uint32_t offset, uint32_t room)
 {
 	bool lent = weiri_lend_receive(buffer);
-	ssize_t result = weiri_uring_recv(conn, buffer->data + offset, room);
+	ssize_t result;
 
+	/* A receive that is armed may have the bytes before these. */
+	WEIR_ASSERT((conn->interest & URING_ARMED) == 0 ||
+		    (conn->interest & URING_WATCHED) != 0);
+	result = weiri_uring_recv(conn, buffer->data + offset, room);
 	weiri_lend_received(buffer, lent);
 	weiri_conn_received(conn, buffer, offset, room, result);
 }
@@ -363,7 +367,10 @@ uring_readable(struct weir_conn *conn)
 		buffer = weiri_conn_room(conn, &offset, &room);
 		if (buffer == NULL) {
 			weiri_loop_flush(loop);
-			if (!uring_may_hand_on(conn))
+			/* What it sent may have armed a receive, which is
+			 * first then. */
+			if (!uring_may_hand_on(conn) ||
+			    conn->interest & URING_ARMED)
 				return;
 			buffer = weiri_conn_room(conn, &offset, &room);
 		}

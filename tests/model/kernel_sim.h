@@ -14,7 +14,7 @@
  * write no more.  Then each of them has to get all that it is owed in a while,
  * or somebody was forgotten.
  *
- * kernel_ring.h has io_uring.
+ * kernel_calls.h has the calls, kernel_ring.h io_uring.
  */
 #ifndef KERNEL_SIM_H
 #define KERNEL_SIM_H
@@ -23,7 +23,6 @@
 
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -48,18 +47,21 @@ enum kernel_kind {
 
 struct kernel_file {
 	enum kernel_kind kind;
-	bool open;                /* has a number */
-	bool shut;                /* sends no more */
-	bool told;                /* of the reset */
-	uint32_t holds;           /* by requests */
-	uint64_t count;           /* of an event */
-	struct sim_peer *peer;    /* of a socket */
+	bool open;             /* has a number */
+	bool shut;             /* sends no more */
+	bool told;             /* of the reset */
+	uint32_t holds;        /* by requests */
+	uint32_t lent;         /* sends that are still read */
+	uint64_t count;        /* of an event */
+	struct sim_peer *peer; /* of a socket: kernel_peer() */
+	uint32_t peer_id;
 	struct epoll_event watch; /* data.ptr NULL: not watched */
 };
 
 static struct {
 	bool on; /* calls come here */
 	bool calm;
+	uint32_t descriptors; /* a process may have */
 	uint32_t calm_waits;
 	uint64_t calm_ns, now_ns;
 	struct kernel_file file[KERNEL_FILES];
@@ -105,17 +107,31 @@ kernel_open(enum kernel_kind kind, struct sim_peer *peer)
 		CHECK_LT(++file - kernel.file, KERNEL_FILES);
 	while (kernel.number[fd] != NULL)
 		fd++;
-	*file = (struct kernel_file){.kind = kind, .open = true, .peer = peer};
+	*file = (struct kernel_file){
+	    .kind = kind,
+	    .open = true,
+	    .peer = peer,
+	    .peer_id = peer != NULL ? peer->id : 0,
+	};
 	kernel.number[fd] = file;
 	return KERNEL_FD + fd;
+}
+
+/* A socket may be there for longer than its peer: NULL. */
+static struct sim_peer *
+kernel_peer(const struct kernel_file *file)
+{
+	return file->peer != NULL && file->peer->id == file->peer_id
+		   ? file->peer
+		   : NULL;
 }
 
 static void
 kernel_gone(struct kernel_file *file)
 {
-	struct sim_peer *peer = file->peer;
+	struct sim_peer *peer = kernel_peer(file);
 
-	if (file->open || file->holds > 0)
+	if (file->open || file->holds > 0 || file->lent > 0)
 		return;
 	if (peer != NULL && peer->conn == NULL)
 		peer->used = false; /* it was refused */
@@ -152,13 +168,14 @@ kernel_close(int fd)
 static uint32_t
 kernel_events(const struct kernel_file *file)
 {
-	const struct sim_peer *peer = file->peer;
+	const struct sim_peer *peer = kernel_peer(file);
 	uint32_t events = 0;
 
 	if (file->kind == KERNEL_LISTENER)
 		return kernel.backlogged > 0 ? POLLIN : 0;
 	if (file->kind != KERNEL_SOCKET)
 		return file->count > 0 ? POLLIN : 0;
+	CHECK_NOT_NULL(peer);
 	if (peer->written > 0 || peer->half_closed || peer->reset)
 		events |= POLLIN;
 	if (peer->window > 0 || peer->reset)
@@ -175,7 +192,7 @@ kernel_events(const struct kernel_file *file)
 static ssize_t
 kernel_receive(struct kernel_file *file, unsigned char *to, size_t room)
 {
-	struct sim_peer *peer = file->peer;
+	struct sim_peer *peer = kernel_peer(file);
 	uint32_t most = room < peer->written ? (uint32_t)room : peer->written;
 
 	if (peer->reset) {
@@ -187,8 +204,7 @@ kernel_receive(struct kernel_file *file, unsigned char *to, size_t room)
 		return peer->half_closed ? 0 : -EAGAIN;
 	if (kernel_fault(200))
 		most = 1 + sim_below(most);
-	for (uint32_t i = 0; i < most; i++)
-		to[i] = sim_next_byte(peer->id, &peer->sends);
+	sim_next(peer->id, &peer->sends, to, most);
 	peer->written -= most;
 	return (ssize_t)most;
 }
@@ -197,7 +213,7 @@ kernel_receive(struct kernel_file *file, unsigned char *to, size_t room)
 static ssize_t
 kernel_send(struct kernel_file *file, const struct iovec *iov, size_t count)
 {
-	struct sim_peer *peer = file->peer;
+	struct sim_peer *peer = kernel_peer(file);
 	uint32_t most = peer->window;
 	uint32_t taken = 0;
 
@@ -241,8 +257,42 @@ kernel_accept(struct kernel_file *file)
 	kernel.backlogged--;
 	memmove(kernel.backlog, kernel.backlog + 1,
 	    kernel.backlogged * sizeof(kernel.backlog[0]));
+	sim.taken++;
 	fd = kernel_open(KERNEL_SOCKET, peer);
 	return fd;
+}
+
+/* The end of our stream. */
+static int
+kernel_shut(struct kernel_file *file)
+{
+	struct sim_peer *peer = kernel_peer(file);
+
+	if (peer == NULL || peer->reset)
+		return -ENOTCONN;
+	file->shut = true;
+	peer->ended = true;
+	return 0;
+}
+
+/* Bytes on their way to the peer's system. */
+static int
+kernel_unacknowledged(void)
+{
+	return !kernel.calm && sim_chance(500);
+}
+
+/* Every fourth is on this machine. */
+static void
+kernel_name_peer(const struct kernel_file *file, struct sockaddr_in *name)
+{
+	bool local = file->peer_id % 4 == 0;
+
+	*name = (struct sockaddr_in){
+	    .sin_family = AF_INET,
+	    .sin_port = htons(1),
+	    .sin_addr.s_addr = htonl(local ? 0x7f000001 : 0xc0000201),
+	};
 }
 
 /* ---- the world beyond the sockets ------------------------------------------- */
@@ -356,260 +406,6 @@ kernel_wait(int64_t timeout_ns)
 			     : 200 * WEIRI_MS;
 	if (!sim.loop->stopping && kernel_is_settled())
 		weir_loop_stop(sim.loop, sim_below(2) * 3000);
-}
-
-/* ---- calls -------------------------------------------------------------------- */
-
-static void
-kernel_call(void)
-{
-	kernel.calls++;
-	if (kernel.look != NULL)
-		kernel.look();
-	kernel_interrupt();
-}
-
-static int
-kernel_result(ssize_t result)
-{
-	if (result >= 0)
-		return (int)result;
-	errno = (int)-result;
-	return -1;
-}
-
-/* clang-format off */
-#define KERNEL_WRAP(type, name, ...) \
-	type __real_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__)
-/* clang-format on */
-
-uint64_t __real_weiri_os_now_ns(void);
-uint64_t __wrap_weiri_os_now_ns(void);
-
-uint64_t
-__wrap_weiri_os_now_ns(void)
-{
-	return kernel.on ? kernel.now_ns : __real_weiri_os_now_ns();
-}
-
-KERNEL_WRAP(ssize_t, recv, int fd, void *to, size_t room, int flags)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_recv(fd, to, room, flags);
-	kernel_call();
-	return kernel_result(
-	    kernel_fault(30) ? -EINTR : kernel_receive(file, to, room));
-}
-
-KERNEL_WRAP(ssize_t, send, int fd, const void *from, size_t bytes, int flags)
-{
-	struct kernel_file *file = kernel_file(fd);
-	struct iovec iov = {.iov_len = bytes};
-
-	if (file == NULL)
-		return __real_send(fd, from, bytes, flags);
-	memcpy(&iov.iov_base, &from, sizeof(from));
-	kernel_call();
-	return kernel_result(
-	    kernel_fault(30) ? -EINTR : kernel_send(file, &iov, 1));
-}
-
-KERNEL_WRAP(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_sendmsg(fd, message, flags);
-	kernel_call();
-	return kernel_result(
-	    kernel_fault(30)
-		? -EINTR
-		: kernel_send(file, message->msg_iov, message->msg_iovlen));
-}
-
-KERNEL_WRAP(
-    int, accept4, int fd, struct sockaddr *address, socklen_t *bytes, int flags)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_accept4(fd, address, bytes, flags);
-	kernel_call();
-	return kernel_result(kernel_accept(file));
-}
-
-KERNEL_WRAP(int, shutdown, int fd, int how)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_shutdown(fd, how);
-	kernel_call();
-	CHECK_EQ(how, SHUT_WR);
-	if (file->peer->reset)
-		return kernel_result(-ENOTCONN);
-	file->shut = true;
-	file->peer->ended = true;
-	return 0;
-}
-
-KERNEL_WRAP(int, close, int fd)
-{
-	if (kernel_file(fd) == NULL)
-		return __real_close(fd);
-	kernel_call();
-	kernel_close(fd);
-	return 0;
-}
-
-KERNEL_WRAP(int, socket, int family, int type, int protocol)
-{
-	return kernel.on ? kernel_open(KERNEL_LISTENER, NULL)
-			 : __real_socket(family, type, protocol);
-}
-
-KERNEL_WRAP(int, bind, int fd, const struct sockaddr *address, socklen_t bytes)
-{
-	return kernel_file(fd) != NULL ? 0 : __real_bind(fd, address, bytes);
-}
-
-KERNEL_WRAP(int, listen, int fd, int backlog)
-{
-	return kernel_file(fd) != NULL ? 0 : __real_listen(fd, backlog);
-}
-
-KERNEL_WRAP(
-    int, getsockname, int fd, struct sockaddr *address, socklen_t *bytes)
-{
-	const struct sockaddr_in name = {
-	    .sin_family = AF_INET, .sin_port = htons(1)};
-
-	if (kernel_file(fd) == NULL)
-		return __real_getsockname(fd, address, bytes);
-	memcpy(address, &name, sizeof(name));
-	*bytes = sizeof(name);
-	return 0;
-}
-
-KERNEL_WRAP(int, setsockopt, int fd, int level, int name, const void *value,
-    socklen_t bytes)
-{
-	return kernel_file(fd) != NULL
-		   ? 0
-		   : __real_setsockopt(fd, level, name, value, bytes);
-}
-
-int __wrap_ioctl(int fd, unsigned long request, void *value);
-int __real_ioctl(int fd, unsigned long request, void *value);
-
-/* SIOCOUTQ: has the peer's system everything? */
-int
-__wrap_ioctl(int fd, unsigned long request, void *value)
-{
-	if (kernel_file(fd) == NULL)
-		return __real_ioctl(fd, request, value);
-	kernel_call();
-	*(int *)value = !kernel.calm && sim_chance(500);
-	return 0;
-}
-
-KERNEL_WRAP(int, eventfd, unsigned count, int flags)
-{
-	return kernel.on ? kernel_open(KERNEL_EVENT, NULL)
-			 : __real_eventfd(count, flags);
-}
-
-KERNEL_WRAP(ssize_t, write, int fd, const void *from, size_t bytes)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_write(fd, from, bytes);
-	CHECK_EQ(file->kind, KERNEL_EVENT);
-	file->count++;
-	return (ssize_t)bytes;
-}
-
-KERNEL_WRAP(ssize_t, read, int fd, void *to, size_t bytes)
-{
-	struct kernel_file *file = kernel_file(fd);
-
-	if (file == NULL)
-		return __real_read(fd, to, bytes);
-	CHECK_EQ(file->kind, KERNEL_EVENT);
-	memcpy(to, &file->count, sizeof(file->count));
-	file->count = 0;
-	return (ssize_t)sizeof(file->count);
-}
-
-/* ---- epoll ----------------------------------------------------------------------- */
-
-KERNEL_WRAP(int, epoll_create1, int flags)
-{
-	return kernel.on ? kernel_open(KERNEL_EPOLL, NULL)
-			 : __real_epoll_create1(flags);
-}
-
-KERNEL_WRAP(
-    int, epoll_ctl, int poll_fd, int what, int fd, struct epoll_event *event)
-{
-	struct kernel_file *file = kernel_file(fd);
-	bool watched;
-
-	if (file == NULL)
-		return __real_epoll_ctl(poll_fd, what, fd, event);
-	kernel_call();
-	CHECK_EQ(kernel_file(poll_fd)->kind, KERNEL_EPOLL);
-	watched = file->watch.data.ptr != NULL;
-	if (what == EPOLL_CTL_ADD && watched)
-		return kernel_result(-EEXIST);
-	if (what != EPOLL_CTL_ADD && !watched)
-		return kernel_result(-ENOENT);
-	if (what == EPOLL_CTL_ADD && file->kind != KERNEL_EVENT &&
-	    kernel_fault(5))
-		return kernel_result(-ENOMEM);
-	if (what == EPOLL_CTL_DEL)
-		file->watch.data.ptr = NULL;
-	else
-		file->watch = *event;
-	return 0;
-}
-
-/* What is ready, in an order of no meaning; some of it is not told yet, and some
- * of what is told is not so. */
-KERNEL_WRAP(int, epoll_wait, int poll_fd, struct epoll_event *events, int most,
-    int timeout_ms)
-{
-	uint32_t first = sim_below(KERNEL_FILES);
-	int count = 0;
-
-	if (kernel_file(poll_fd) == NULL)
-		return __real_epoll_wait(poll_fd, events, most, timeout_ms);
-	kernel_call();
-	kernel_wait(
-	    timeout_ms < 0 ? INT64_MAX : timeout_ms * (int64_t)WEIRI_MS);
-	if (kernel_fault(10))
-		return kernel_result(-EINTR);
-	for (uint32_t i = 0; i < KERNEL_FILES && count < most; i++) {
-		const struct kernel_file *file =
-		    &kernel.file[(first + i) % KERNEL_FILES];
-		uint32_t wanted = file->watch.events | EPOLLERR | EPOLLHUP;
-
-		if (!file->open || file->watch.data.ptr == NULL ||
-		    kernel_fault(200))
-			continue;
-		events[count] = file->watch;
-		events[count].events = kernel_events(file) & wanted;
-		if (kernel_fault(5))
-			events[count].events |= file->watch.events & EPOLLIN;
-		if (events[count].events != 0)
-			count++;
-	}
-	return count;
 }
 
 #endif /* KERNEL_SIM_H */

@@ -56,11 +56,11 @@ sim_receive(struct weir_conn *conn, struct weir_buffer *buffer, uint32_t offset,
 		    1 + sim_below(room < peer->written ? room : peer->written);
 	else if (peer->half_closed)
 		result = 0;
-	for (ssize_t i = 0; i < result; i++)
-		buffer->data[offset + (uint32_t)i] =
-		    sim_next_byte(peer->id, &peer->sends);
-	if (result > 0)
+	if (result > 0) {
+		sim_next(peer->id, &peer->sends, buffer->data + offset,
+		    (uint32_t)result);
 		peer->written -= (uint32_t)result;
+	}
 	weiri_conn_received(conn, buffer, offset, room, result);
 }
 
@@ -268,6 +268,7 @@ sim_connect(struct sim_peer *peer)
 	    .id = sim.peers++,
 	    .window = sim_below(100000),
 	};
+	sim.taken++;
 	weiri_listener_accepted(sim.listener, SIM_FD + (int)(peer - sim.peer));
 	peer->used = peer->conn != NULL; /* or it was refused */
 }

@@ -21,7 +21,10 @@
 
 #include <weir/runtime.h>
 
-#define LIMITS_STEPS 80000 /* of each case, of which there are about 12 */
+/* Of each case; a long run has ten millions in all. */
+#define LIMITS_CASES 12
+#define LIMITS_STEPS 80000
+#define LIMITS_STEPS_LONG ((10000000 + LIMITS_CASES - 1) / LIMITS_CASES)
 #define LIMITS_RECOUNT 256 /* looks */
 #define LIMITS_PAYERS 512
 
@@ -178,12 +181,14 @@ limits_run(enum weir_net_backend backend, uint32_t without, const char *name)
 	    .account_limit_bytes = 700001,
 	    .connection_limit_bytes = WEIR_NET_BUFFER_LIMIT_BYTES_MIN + 1,
 	};
-	uint64_t steps = test_count(LIMITS_STEPS);
+	uint64_t steps =
+	    test_scale() > 1 ? LIMITS_STEPS_LONG : test_count(LIMITS_STEPS);
 
 	memset(&limits, 0, sizeof(limits));
 	limits.config = &config;
-	kernel_backend = backend;
-	kernel_has_all = true;
+	kernel_case.backend = backend;
+	kernel_case.fixed = true;
+	kernel_case.with = KERNEL_ASKED;
 	kernel.look = limits_look;
 	sim_run(test_seed(), steps, config);
 	kernel.look = NULL;
