@@ -173,8 +173,8 @@ configure() {
 	printf '%s\n' "$found" >"$dir/configured"
 }
 
-# build PRESET [CMAKE OPTION...] in build/PRESET; build_clang in
-# build/clang-PRESET.
+# build PRESET [CMAKE OPTION...] in build/PRESET; build_clang, with the same
+# arguments, in build/clang-PRESET.
 build() {
 	local preset=$1
 	shift
@@ -182,10 +182,12 @@ build() {
 }
 
 build_clang() {
-	configure "$1" "build/clang-$1" -DCMAKE_C_COMPILER=clang \
+	local preset=$1
+	shift
+	configure "$preset" "build/clang-$preset" -DCMAKE_C_COMPILER=clang \
 		-DCMAKE_CXX_COMPILER=clang++ \
-		-DWEIR_CONFIG_NAME="clang-$1" -DWEIR_TREE_TESTS=OFF &&
-		build_dir "build/clang-$1"
+		-DWEIR_CONFIG_NAME="clang-$preset" -DWEIR_TREE_TESTS=OFF "$@" &&
+		build_dir "build/clang-$preset"
 }
 
 build_dir() {

@@ -51,7 +51,7 @@ TEST(buffers_held_are_told_with_what_is_known_of_each)
 
 TEST(pool_without_a_name_is_unnamed_and_one_that_is_none_is_told)
 {
-	static uint64_t none[4096];
+	static _Alignas(64) uint64_t none[4096]; /* as a pool lies */
 	struct weir_buffer_pool *pool;
 	struct weir_buffer *buffer;
 
