@@ -100,6 +100,13 @@ def test_every_figure_has_a_target_and_a_verdict():
     assert median(rows, "idle", "weir-epoll", "buffers") == 0
 
 
+def test_one_figure_is_measured_by_its_name():
+    only_release()
+    done = bench(*SMALL, "--case", "N6", "--json", "-")
+    names = {name for name, _ in figures_of(rows_of(done.stdout))}
+    assert names and all(name.split()[0] == "N6" for name in names), names
+
+
 def test_without_other_servers_the_figures_are_short_and_say_why():
     only_release()
     with tempfile.TemporaryDirectory() as empty:
@@ -140,6 +147,7 @@ def test_what_makes_no_sense_is_refused():
             (("bench", "net", "--peers", "weir"), "--peers"),
             (("bench", "net", "--instructions"), "--instructions"),
             (("bench", "pair", "--connections", "500"), "--connections"),
+            (("bench", "net", "--case", "N13"), "N13"),
             (("bench", "net", "--connections", "1"), "100")):
         done = bench(*arguments)
         assert done.returncode == 2, done

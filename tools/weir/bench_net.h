@@ -14,7 +14,8 @@
  * A figure is five rows of one case: what it is about, the target, what was
  * measured, the same of a bare server where there is one, and the verdict.  The
  * rows of the crowds themselves stand beside them.  A figure that cannot be
- * measured counts as short and says why.
+ * measured counts as short and says why.  Where one is asked for by name, what is
+ * measured with it is shown, too.
  */
 #ifndef WEIR_TOOL_BENCH_NET_H
 #define WEIR_TOOL_BENCH_NET_H
@@ -35,6 +36,8 @@ struct bench_net {
 	bool failed;   /* a server broke, or an answer was wrong */
 	double cpu_us; /* of weir over epoll at 100 connections, or NAN */
 };
+
+#define BENCH_NET_FIGURES "N1 N2 N3 N4 N5 N6 N7 N8 N9 N10 N11 N12"
 
 #define BENCH_NET_CONNECTIONS 10000u /* what the targets are for */
 
@@ -67,6 +70,12 @@ struct bench_net_figure {
 	const char *why;          /* this is the reason */
 	double bare; /* what a bare server reached in its place; 0: none */
 };
+
+/* Is @name a figure? */
+bool bench_net_knows(const char *name);
+
+/* Is one of these figures asked for?  @names: with blanks between. */
+bool bench_net_wants(const struct bench_net *net, const char *names);
 
 void bench_net_add(
     struct bench_net *net, const struct bench_net_figure *figure);

@@ -187,8 +187,8 @@ harm_ring(struct bench_net *net)
 void
 bench_net_harm(struct bench_net *net)
 {
-	for (int b = 0; b < 2 && demo_stop == 0; b++)
+	for (int b = 0; b < 2 && bench_net_wants(net, "N8"); b++)
 		harm_slow(net, &net_backends[b]);
-	if (demo_stop == 0)
+	if (bench_net_wants(net, "N9"))
 		harm_ring(net);
 }

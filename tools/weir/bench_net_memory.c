@@ -345,11 +345,12 @@ memory_burst(struct bench_net *net, const struct net_backend *backend)
 void
 bench_net_memory(struct bench_net *net)
 {
-	memory_pooling(net);
-	if (demo_stop == 0)
+	if (bench_net_wants(net, "N5 N11"))
+		memory_pooling(net);
+	if (bench_net_wants(net, "N5"))
 		memory_habit(net);
-	for (int b = 0; b < 2 && demo_stop == 0; b++)
+	for (int b = 0; b < 2 && bench_net_wants(net, "N6"); b++)
 		memory_idle(net, &net_backends[b]);
-	for (int b = 0; b < 2 && demo_stop == 0; b++)
+	for (int b = 0; b < 2 && bench_net_wants(net, "N7"); b++)
 		memory_burst(net, &net_backends[b]);
 }

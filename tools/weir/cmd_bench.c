@@ -109,7 +109,8 @@ static const struct cli_option bench_options[] = {
 	.kind = CLI_STRING,
 	.target = &bench_set.only,
 	.value_name = "NAME",
-	.help = "only this case of each suite, such as 64 or 256/batch32"},
+	.help = "only this case of each suite, such as 64 or 256/batch32; of "
+		"net a figure, N1 to N12"},
     {.name = "quick",
 	.letter = 'q',
 	.kind = CLI_FLAG,
@@ -416,11 +417,14 @@ static int
 bench_check(void)
 {
 	if (bench_set.net &&
-	    (bench_set.peers != NULL || bench_set.only != NULL ||
-		bench_set.instructions))
+	    (bench_set.peers != NULL || bench_set.instructions))
 		return cli_usage(&bench_command,
-		    "net has its own servers and cases: --peers, --case and "
-		    "--instructions are for the others");
+		    "net has its own servers: --peers and --instructions are "
+		    "for the others");
+	if (bench_set.net && bench_set.only != NULL &&
+	    !bench_net_knows(bench_set.only))
+		return cli_usage(&bench_command, "net has no figure '%s': %s",
+		    bench_set.only, BENCH_NET_FIGURES);
 	if (bench_set.connections_given && !bench_set.net)
 		return cli_usage(
 		    &bench_command, "--connections is for the suite net");
