@@ -198,7 +198,7 @@ TEST(region_names_the_field)
 			 .block_bytes_max = 2048},
 	    "first_bytes is 4096; allowed: at most block_bytes_max, 2048");
 	check_region(&(struct weir_region_config){.limit_bytes = 100},
-	    "limit_bytes is 100; allowed: 0 for none, or at least 1024");
+	    "limit_bytes is 100; allowed: 0 for none, or at least 512");
 	check_region(
 	    &(struct weir_region_config){.flags = 1}, "flags is 1; allowed: 0");
 	check_region(&(struct weir_region_config){.reserved = {0, 0, 3}},
