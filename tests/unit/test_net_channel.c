@@ -303,11 +303,12 @@ mixed_accept(struct weir_conn *conn)
 	CHECK_EQ(weir_channel_join(room, conn), 0);
 }
 
-/* Each byte received is answered by a packet of its own, 'l' by leaving. */
+/* What was received, a byte or several that came together, is answered by a
+ * packet of its own, an 'l' among it by leaving. */
 static void
 mixed_data(struct weir_conn *conn, struct weir_slice slice)
 {
-	bool leave = *weir_slice_data(slice) == 'l';
+	bool leave = memchr(weir_slice_data(slice), 'l', slice.bytes) != NULL;
 	struct weir_buffer *buffer = weir_conn_buffer(conn, PACKET_BYTES);
 
 	weir_slice_release(&slice);
