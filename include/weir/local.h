@@ -107,8 +107,9 @@ enum weir_abi_check {
  * The head of a pool that hands out slots from magazines.  The word at the
  * cursor, and the cursor, must be tested for the edges of the magazine anyway;
  * what they are tested with says as well whether there is more to do.  A word is
- * an object's address, and no object whose state is kept starts where all its
- * lower half is 0: that is a slab's start, where the first state is.  A cursor at
+ * an object's address, and none starts where all its lower half is 0: that is a
+ * slab's start, where the first state is, or, if states are elsewhere, no slab of
+ * the page supply's own memory (src/pages/source.c).  A cursor at
  * a magazine's end is followed by an address whose lower bits are 0.
  */
 struct weir_abi_head {

@@ -614,3 +614,44 @@ TEST(child_of_a_fork_does_not_touch_the_parents_memory_file)
 	weiri_span_free(&freed);
 	check_conserved();
 }
+
+/* ---- addresses --------------------------------------------------------- */
+
+/* Leaves @gap bytes below what is mapped, above an address whose lower half is 0,
+ * for what the system maps next. */
+static void
+leave_gap(size_t gap)
+{
+	char *lowest = mmap(
+	    NULL, WEIRI_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t above;
+
+	CHECK(lowest != MAP_FAILED);
+	above = (uint32_t)(uintptr_t)lowest;
+	if (above > gap)
+		(void)mmap(NULL, above - gap, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+TEST(source_anonymous_has_no_span_where_half_of_an_address_is_zero)
+{
+	for (size_t gap = 0; gap <= 8 * MIB; gap += MIB) {
+		pid_t child = fork();
+
+		CHECK_GE(child, 0);
+		if (child == 0) {
+			static struct weiri_span spans[128];
+
+			leave_gap(gap);
+			for (size_t i = 0; i < WEIRI_COUNT_OF(spans); i++) {
+				spans[i] = span_of_tag(0);
+				CHECK_EQ(weiri_span_alloc(
+					     &spans[i], 64 * KIB, 64 * KIB),
+				    0);
+				CHECK((uint32_t)(uintptr_t)spans[i].base != 0);
+			}
+			_exit(0);
+		}
+		expect_child_ok(child);
+	}
+}
