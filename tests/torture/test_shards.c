@@ -257,11 +257,11 @@ burst(struct weir_cache *cache)
 
 struct storm {
 	struct weir_cache *cache;
-	unsigned locked, bursts; /* atomic; each waits for the other's */
+	unsigned locked, trips; /* atomic; each waits for the other's */
 	bool done;
 };
 
-/* Has the lock whenever the other thread begins a burst. */
+/* Has the lock whenever the other thread may come to it. */
 static void
 hold_lock(struct storm *storm)
 {
@@ -269,34 +269,67 @@ hold_lock(struct storm *storm)
 	     !__atomic_load_n(&storm->done, __ATOMIC_RELAXED); turn++) {
 		weiri_mutex_lock(&storm->cache->depot.lock);
 		__atomic_store_n(&storm->locked, turn, __ATOMIC_RELEASE);
-		usleep(200);
+		usleep(1000);
 		weiri_mutex_unlock(&storm->cache->depot.lock);
 		while (
-		    __atomic_load_n(&storm->bursts, __ATOMIC_ACQUIRE) != turn &&
+		    __atomic_load_n(&storm->trips, __ATOMIC_ACQUIRE) != turn &&
 		    !__atomic_load_n(&storm->done, __ATOMIC_RELAXED))
 			sched_yield();
 	}
+}
+
+/* What a trip to the depot changes. */
+static unsigned
+trips_seen(struct storm *storm)
+{
+	struct weiri_depot *depot = &storm->cache->depot;
+
+	return WEIRI_LOAD(&depot->window_trips) << 16 |
+	       WEIRI_LOAD(&depot->window_waits);
+}
+
+/* However long its magazines are, each trip of the thread finds the lock taken:
+ * none begins before the other thread has it again. */
+static bool
+storm_step(struct storm *storm, void **object, unsigned *turn)
+{
+	unsigned before = trips_seen(storm);
+
+	if (*object == NULL) {
+		*object = weir_cache_alloc(storm->cache);
+	} else {
+		weir_cache_free(storm->cache, *object);
+		*object = NULL;
+	}
+	if (trips_seen(storm) == before)
+		return true;
+	if (*turn == 1000 || weiri_shards_of(&storm->cache->depot) != NULL)
+		return false;
+	__atomic_store_n(&storm->trips, (*turn)++, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&storm->locked, __ATOMIC_ACQUIRE) != *turn)
+		sched_yield();
+	return true;
 }
 
 static void
 storm_run(unsigned index, void *context)
 {
 	struct storm *storm = context;
+	void *held[300] = {NULL};
+	unsigned turn = 1;
+	size_t next = 0;
 
 	if (index == 0) {
 		hold_lock(storm);
 		return;
 	}
-	for (unsigned turn = 1; turn <= 1000; turn++) {
-		if (weiri_shards_of(&storm->cache->depot) != NULL)
-			break;
-		while (
-		    __atomic_load_n(&storm->locked, __ATOMIC_ACQUIRE) != turn)
-			sched_yield();
-		burst(storm->cache);
-		__atomic_store_n(&storm->bursts, turn, __ATOMIC_RELEASE);
-	}
+	while (__atomic_load_n(&storm->locked, __ATOMIC_ACQUIRE) != turn)
+		sched_yield();
+	while (storm_step(storm, &held[next], &turn))
+		next = (next + 1) % 300;
 	__atomic_store_n(&storm->done, true, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < 300; i++)
+		weir_cache_free(storm->cache, held[i]);
 }
 
 TEST(depot_whose_lock_is_fought_for_gets_shards)
