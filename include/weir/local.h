@@ -107,21 +107,19 @@ enum weir_abi_check {
  * The head of a pool that hands out slots from magazines.  The word at the
  * cursor, and the cursor, must be tested for the edges of the magazine anyway;
  * what they are tested with says as well whether there is more to do.  A word is
- * an object's address, and none starts where all its lower half is 0: that is a
- * slab's start, where the first state is, or, if states are elsewhere, no slab of
- * the page supply's own memory (src/pages/source.c).  A cursor at
+ * an object's address, so all of it is tested: a part of it may be 0.  A cursor at
  * a magazine's end is followed by an address whose lower bits are 0.
  */
 struct weir_abi_head {
-	uint32_t take_plain; /* word & this: not to be taken as it is */
-	uint32_t take_word;  /* nor with the word before it to set */
-	uint32_t take_table; /* nor with its entry in the table to set */
-	uint32_t cell;       /* offset of the cursor */
-	uint32_t put_plain;  /* next & this: to be put as it is */
-	uint32_t put_word;   /* or with the word before it to look at */
-	uint32_t put_table;  /* or with its entry in the table to look at */
-	uint16_t tag;        /* whose memory the pool's is */
-	uint8_t check;       /* enum weir_abi_check */
+	uintptr_t take_plain; /* word & this: not to be taken as it is */
+	uintptr_t take_word;  /* nor with the word before it to set */
+	uintptr_t take_table; /* nor with its entry in the table to set */
+	uint32_t cell;        /* offset of the cursor */
+	uint16_t put_plain;   /* next & this: to be put as it is */
+	uint16_t put_word;    /* or with the word before it to look at */
+	uint16_t put_table;   /* or with its entry in the table to look at */
+	uint16_t tag;         /* whose memory the pool's is */
+	uint8_t check;        /* enum weir_abi_check */
 	uint8_t table_shift;
 	uint64_t live;             /* in the word before an object in use */
 	uintptr_t near_base;       /* tags begin here, one for each 64 KiB */
@@ -225,6 +223,26 @@ weir_abi_owns(const struct weir_abi_head *head, const void *address)
 	    ((uintptr_t)address - head->near_base) >> WEIR_ABI_NEAR_SHIFT);
 }
 
+/* Has a word none of the bits of a mask?  GCC copies a word of 64 bits before it
+ * tests it with memory: an instruction more each time. */
+WEIR_ABI_INLINE static inline bool
+weir_abi_clear(uintptr_t word, const uintptr_t *mask)
+{
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__ILP32__) && !defined(__SANITIZE_ADDRESS__)
+	__asm__ goto("testq %0, %1\n\tjne %l[set]"
+		     :
+		     : "r"(word), "m"(*mask)
+		     : "cc"
+		     : set);
+	return true;
+set:
+	return false;
+#else
+	return (word & *mask) == 0;
+#endif
+}
+
 /*
  * Takes the newest slot of the cell's magazine; false if that is not all, and
  * *object is to be forgotten.
@@ -239,18 +257,18 @@ weir_abi_take(const struct weir_abi_head *head, uintptr_t **cell, void **object)
 	uintptr_t word = *cursor;
 
 	*object = (void *)word;
-	if (WEIR_ABI_OFTEN(((uint32_t)word & head->take_plain) == 0)) {
+	if (WEIR_ABI_OFTEN(weir_abi_clear(word, &head->take_plain))) {
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 		return true;
 	}
-	if (WEIR_ABI_OFTEN(((uint32_t)word & head->take_word) == 0)) {
+	if (WEIR_ABI_OFTEN(weir_abi_clear(word, &head->take_word))) {
 		if (WEIR_UNLIKELY(weir_abi_count(cell)))
 			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
 		((uint64_t *)word)[-1] = head->live;
 		return true;
 	}
-	if (WEIR_LIKELY(((uint32_t)word & head->take_table) == 0)) {
+	if (WEIR_LIKELY(weir_abi_clear(word, &head->take_table))) {
 		if (WEIR_UNLIKELY(weir_abi_count(cell)))
 			return false;
 		__atomic_store_n(cell, cursor - 1, __ATOMIC_RELAXED);
@@ -313,7 +331,7 @@ weir_abi_put(const struct weir_abi_head *head, uintptr_t **cell, void *object)
 {
 	uintptr_t *cursor = __atomic_load_n(cell, __ATOMIC_RELAXED);
 	uintptr_t *next = cursor + 1;
-	uint32_t low = (uint32_t)(uintptr_t)next;
+	uint16_t low = (uint16_t)(uintptr_t)next;
 
 	if (WEIR_LIKELY((low & head->put_plain) != 0 && object != NULL)) {
 		*next = (uintptr_t)object;

@@ -100,34 +100,10 @@ weiri_source_deliver(void)
 
 /* ---- one block of each kind -------------------------------------------- */
 
-/* Caches tell by the lower half of an object's address, which must not be all 0,
- * that there is more to do than to hand it out (weir/local.h): no slab is to start
- * there. */
-static bool
-source_has_zero_half(const char *base, size_t bytes)
-{
-	return (uint32_t)(0 - (uintptr_t)base) < bytes;
-}
-
-static char *
-source_reserve(size_t bytes)
-{
-	char *base = weiri_os_reserve(bytes, WEIRI_EXTENT_ALIGN);
-	char *other;
-
-	if (base == NULL || bytes > UINT32_MAX ||
-	    !source_has_zero_half(base, bytes))
-		return base;
-	/* Beside it, and so without that address. */
-	other = weiri_os_reserve(bytes, WEIRI_EXTENT_ALIGN);
-	weiri_os_drop(base, bytes);
-	return other;
-}
-
 static bool
 source_take_anonymous(struct weiri_block *block, size_t bytes)
 {
-	char *base = source_reserve(bytes);
+	char *base = weiri_os_reserve(bytes, WEIRI_EXTENT_ALIGN);
 
 	if (base == NULL)
 		return false;

@@ -33,9 +33,9 @@
 #define CACHE_TABLE_SLOT_MAX 1024
 
 /* Masks of the head. */
-#define CACHE_TAKE_EDGE ((uint32_t)WEIRI_MAGAZINE_TAG)
-#define CACHE_TAKE_NEVER UINT32_MAX
-#define CACHE_PUT_EDGE ((uint32_t)WEIR_ABI_MAGAZINE_BYTES - 1)
+#define CACHE_TAKE_EDGE ((uintptr_t)WEIRI_MAGAZINE_TAG)
+#define CACHE_TAKE_NEVER UINTPTR_MAX
+#define CACHE_PUT_EDGE ((uint16_t)(WEIR_ABI_MAGAZINE_BYTES - 1))
 
 /* ---- the configuration ------------------------------------------------ */
 
