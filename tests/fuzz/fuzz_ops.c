@@ -3,7 +3,7 @@
  * fuzz_ops.c - ops_run() for libFuzzer, which looks for inputs that take the
  * library where none has been.
  *
- *     build/clang-release/tests/fuzz/fuzz_ops -max_total_time=600 tests/fuzz/seeds
+ *     build/clang-hardened/tests/fuzz/fuzz_ops -max_total_time=600 tests/fuzz/seeds
  *
  * writes an input that fails to a file; given as the only argument, that file is
  * run alone, here and in test_ops.
