@@ -266,6 +266,25 @@ weiri_arena_view(const void *address, struct weiri_guarded *view)
 	return true;
 }
 
+bool
+weiri_arena_view_before(const void *address, struct weiri_guarded *view)
+{
+	size_t page = weiri_os_page_bytes();
+	struct weiri_arena *arena =
+	    arena_enter((const void *)((uintptr_t)address + page));
+	bool found;
+
+	if (arena == NULL)
+		return false;
+	*view = arena->record;
+	view->bytes = WEIRI_LOAD(&arena->live);
+	/* Of a range that is lent, what lies before is its owner's. */
+	found = arena->runs == NULL && view->bytes > 0 &&
+		(uintptr_t)address < (uintptr_t)view->start;
+	arena_leave(arena);
+	return found;
+}
+
 /* ---- fork ------------------------------------------------------------------ */
 
 void

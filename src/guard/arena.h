@@ -47,6 +47,11 @@ void weiri_arena_forget(struct weiri_arena *arena);
  * no arena.  Async-signal-safe. */
 bool weiri_arena_view(const void *address, struct weiri_guarded *view);
 
+/* The same for one in the page before the first object of a range.  It need not
+ * have trapped for the range: other memory may lie there, that trapped for its
+ * own reasons; so this is asked last. */
+bool weiri_arena_view_before(const void *address, struct weiri_guarded *view);
+
 /* Under the guard's lock, in the child of a fork. */
 void weiri_arena_fork_child(void);
 

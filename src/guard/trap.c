@@ -78,10 +78,10 @@ trap_let_pass(struct weiri_space *space, struct weiri_guarded *guarded,
 	return weiri_os_unbar(base, page) == 0;
 }
 
-/* Returns if the program goes on. */
+/* Returns if the program goes on, which it may only if it @can. */
 static void
-trap_tell(
-    const struct weiri_os_fault *fault, const struct weiri_guarded *guarded)
+trap_tell(const struct weiri_os_fault *fault,
+    const struct weiri_guarded *guarded, bool can)
 {
 	const struct weiri_guard_name *name = weiri_guard_name_of(guarded);
 	struct weiri_fault_site site = {
@@ -95,8 +95,8 @@ trap_tell(
 
 	weiri_trap_judge(
 	    &site, guarded, fault->access == WEIRI_OS_ACCESS_WRITE);
-	site.goes_on = weiri_guard_goes_on(
-	    site.fault_class, (enum weir_guard_mode)guarded->mode);
+	site.goes_on = can && weiri_guard_goes_on(site.fault_class,
+				  (enum weir_guard_mode)guarded->mode);
 	__atomic_fetch_add(&S.reports, 1, __ATOMIC_RELAXED);
 	weiri_fault_tell(&site);
 }
@@ -110,7 +110,7 @@ trap_guarded(const struct weiri_os_fault *fault)
 
 	if (guarded == NULL || !WEIR_DETECTOR(trap_object))
 		return false;
-	trap_tell(fault, guarded);
+	trap_tell(fault, guarded, true);
 	return trap_let_pass(space, guarded, fault->address);
 }
 
@@ -125,7 +125,7 @@ trap_arena(const struct weiri_os_fault *fault)
 	if (!weiri_arena_view(fault->address, &view) ||
 	    !WEIR_DETECTOR(trap_arena))
 		return false;
-	trap_tell(fault, &view);
+	trap_tell(fault, &view, true);
 	return weiri_os_commit(base, page) == 0 &&
 	       weiri_os_unbar(base, page) == 0;
 }
@@ -153,6 +153,19 @@ trap_stack(const struct weiri_os_fault *fault)
 	});
 }
 
+/* Before the first object of such a range: that is nobody's page, so the program
+ * cannot go on.  Returns if it is not that. */
+static void
+trap_before_arena(const struct weiri_os_fault *fault)
+{
+	struct weiri_guarded view;
+
+	if (!weiri_arena_view_before(fault->address, &view) ||
+	    !WEIR_DETECTOR(trap_before_arena))
+		return;
+	trap_tell(fault, &view, false);
+}
+
 static bool
 trap_fault(const struct weiri_os_fault *fault)
 {
@@ -163,6 +176,7 @@ trap_fault(const struct weiri_os_fault *fault)
 	if (trap_guarded(fault) || trap_arena(fault))
 		return true;
 	trap_stack(fault);
+	trap_before_arena(fault);
 	return false;
 }
 

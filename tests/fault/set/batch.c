@@ -22,6 +22,33 @@ BUG(batch_double_free, ROW(DOUBLE_FREE), POOL(BATCH), NAMES("packet"),
 	weir_cache_destroy(cache);
 }
 
+/* The magazine that comes home has none but the cache's. */
+BUG(batch_free_objects_overwritten, ROW(FORGED), POOL(BATCH), NAMES("packet"),
+    STACKS(BOTH), IN_A(REFUSED, NULL), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	struct weir_cache *cache = bug_cache_batch("packet", 64);
+	void *first[64], *objects[64];
+
+	for (size_t i = 0; i < 64; i++)
+		first[i] = weir_cache_alloc(cache);
+	for (size_t i = 0; i < 64; i++)
+		weir_cache_free(cache, first[i]);
+	BUG_HERE(
+	    for (size_t i = 0; i < 64; i++) bug_forge(first[i], 64, objects));
+	for (size_t i = 0; i < 64; i++) {
+		objects[i] = weir_cache_alloc(cache);
+		NEED(objects[i] != NULL && objects[i] != (void *)objects);
+	}
+	NEED(bug_distinct(objects, 64));
+	for (size_t i = 0; i < 64; i++)
+		weir_cache_free(cache, objects[i]);
+	(void)weir_cache_trim(cache);
+	if (bug)
+		bug_mark("refused");
+	weir_cache_destroy(cache);
+}
+
 BUG(batch_interior, ROW(WILD), POOL(BATCH), NAMES("packet"),
     IN_A(LATER, "interior-pointer"), IN_S(NOW, "interior-pointer"),
     IN_D(NOW, "interior-pointer"))

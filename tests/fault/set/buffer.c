@@ -175,6 +175,34 @@ BUG(buffer_write_released, ROW(WRITE_FREED), POOL(BUFFER), NAMES("io/512"),
 	weir_buffer_pool_destroy(pool);
 }
 
+BUG(buffer_free_payloads_overwritten, ROW(FORGED), POOL(BUFFER),
+    NAMES("io/512"), STACKS(BOTH), IN_A(REFUSED, NULL),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct weir_buffer_pool *pool = bug_buffers("io");
+	struct weir_buffer *buffers[32];
+	void *data[32];
+
+	for (size_t i = 0; i < 32; i++) {
+		buffers[i] = weir_buffer_acquire(pool, 512);
+		data[i] = buffers[i]->data;
+	}
+	for (size_t i = 0; i < 32; i++)
+		weir_buffer_release(buffers[i]);
+	BUG_HERE(for (size_t i = 0; i < 32; i++) bug_forge(data[i], 512, data));
+	for (size_t i = 0; i < 32; i++) {
+		buffers[i] = weir_buffer_acquire(pool, 512);
+		data[i] = buffers[i]->data;
+		NEED(weir_buffer_of(data[i]) == buffers[i]);
+	}
+	NEED(bug_distinct(data, 32));
+	for (size_t i = 0; i < 32; i++)
+		weir_buffer_release(buffers[i]);
+	if (bug)
+		bug_mark("refused");
+	weir_buffer_pool_destroy(pool);
+}
+
 /* The descriptor itself, which is the library's, is written to. */
 BUG(buffer_descriptor_written_while_free, ROW(WRITE_FREED), POOL(BUFFER),
     NAMES("io/512"), ALWAYS(LATER, "corruption"))

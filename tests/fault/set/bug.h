@@ -54,6 +54,7 @@
 	X(OVERFLOW, "written past its end")                           \
 	X(OVERREAD, "read past its end")                              \
 	X(UNDERFLOW, "written before its start")                      \
+	X(FORGED, "free memory overwritten to have an address forged") \
 	X(PRODUCT, "count times size overflows")                      \
 	X(LIVE, "pool destroyed with objects in use")                 \
 	X(LEAK, "never freed")                                        \
@@ -218,6 +219,11 @@ void *bug_hide(const void *address);
 /* Accesses that stay in the program. */
 void bug_read(const void *address, size_t bytes);
 void bug_write(void *address, size_t bytes);
+
+/* Memory of which every word is an address that no pool gave. */
+void bug_forge(void *address, size_t bytes, const void *fake);
+/* No two of them are the same. */
+bool bug_distinct(void *const *addresses, size_t count);
 
 /* Runs a function on a thread of its own, to its end. */
 void bug_on_thread(void (*run)(void *), void *context);

@@ -272,30 +272,52 @@ BUG(cache_write_freed, ROW(WRITE_FREED), POOL(CACHE), NAMES("conn"),
 
 /* Where free objects hold links, the next but one request would get whatever
  * address was written here. */
-BUG(cache_write_freed_forges_no_address, ROW(WRITE_FREED), POOL(CACHE),
-    NAMES("conn"), STACKS(BOTH), GUARDED(NOW, "use-after-free"))
+BUG(cache_free_objects_overwritten, ROW(FORGED), POOL(CACHE), NAMES("conn"),
+    STACKS(BOTH), IN_A(REFUSED, NULL), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
 {
 	struct weir_cache *cache = bug_cache("conn", 64);
-	struct weir_heap *heap = bug_heap("jobs");
-	char *objects[64];
-	char fake[64];
-	char *fakes[8];
+	void *first[64], *objects[64];
 
-	for (size_t i = 0; i < 8; i++)
-		fakes[i] = fake;
 	for (size_t i = 0; i < 64; i++)
-		objects[i] = weir_cache_alloc(cache);
+		first[i] = weir_cache_alloc(cache);
 	for (size_t i = 0; i < 64; i++)
-		weir_cache_free(cache, objects[i]);
-	BUG_HERE(for (size_t i = 0; i < 64; i++)
-		memcpy(bug_hide(objects[i]), fakes, sizeof(fakes)));
+		weir_cache_free(cache, first[i]);
+	BUG_HERE(
+	    for (size_t i = 0; i < 64; i++) bug_forge(first[i], 64, objects));
 	for (size_t i = 0; i < 64; i++) {
 		objects[i] = weir_cache_alloc(cache);
-		NEED(objects[i] != fake);
+		NEED(objects[i] != NULL && objects[i] != (void *)objects);
 	}
+	NEED(bug_distinct(objects, 64));
+	/* Each is looked at as any free: is it a slot of the cache? */
 	for (size_t i = 0; i < 64; i++)
 		weir_cache_free(cache, objects[i]);
-	weir_heap_destroy(heap);
+	if (bug)
+		bug_mark("refused");
+	weir_cache_destroy(cache);
+}
+
+/* And the word behind it, by which a free knows whether the next one is in use:
+ * a request does not believe it. */
+BUG(cache_free_object_and_its_state_overwritten, ROW(FORGED), POOL(CACHE),
+    NAMES("conn"), STACKS(BOTH), IN_A(REFUSED, NULL),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct weir_cache *cache = bug_cache("conn", 200);
+	char *one = weir_cache_alloc(cache), *other = weir_cache_alloc(cache);
+	char *low = one < other ? one : other;
+
+	weir_cache_free(cache, one);
+	weir_cache_free(cache, other);
+	BUG_HERE(bug_forge(low, 208, &one));
+	one = weir_cache_alloc(cache);
+	other = weir_cache_alloc(cache);
+	NEED(one != NULL && other != NULL && one != other);
+	weir_cache_free(cache, one);
+	weir_cache_free(cache, other);
+	if (bug)
+		bug_mark("refused");
 	weir_cache_destroy(cache);
 }
 

@@ -308,6 +308,54 @@ BUG(heap_write_freed, ROW(WRITE_FREED), POOL(HEAP), NAMES("jobs"), STACKS(BOTH),
 	weir_heap_destroy(heap);
 }
 
+BUG(heap_free_objects_overwritten, ROW(FORGED), POOL(HEAP), NAMES("jobs"),
+    STACKS(BOTH), IN_A(REFUSED, NULL), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	void *first[64], *objects[64];
+
+	for (size_t i = 0; i < 64; i++)
+		first[i] = weir_heap_alloc(heap, 64);
+	for (size_t i = 0; i < 64; i++)
+		weir_heap_free(heap, first[i]);
+	BUG_HERE(
+	    for (size_t i = 0; i < 64; i++) bug_forge(first[i], 64, objects));
+	for (size_t i = 0; i < 64; i++) {
+		objects[i] = weir_heap_alloc(heap, 64);
+		NEED(weir_heap_of(objects[i]) == heap);
+	}
+	NEED(bug_distinct(objects, 64));
+	for (size_t i = 0; i < 64; i++)
+		weir_heap_free(heap, objects[i]);
+	if (bug)
+		bug_mark("refused");
+	weir_heap_destroy(heap);
+}
+
+/* The pages of a run, idle in the library. */
+BUG(heap_free_run_overwritten, ROW(FORGED), POOL(HEAP), NAMES("jobs"),
+    STACKS(BOTH), IN_A(REFUSED, NULL), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	void *run = weir_heap_alloc(heap, 100000), *runs[8];
+
+	weir_heap_free(heap, run);
+	BUG_HERE(bug_forge(run, 100000, runs));
+	for (size_t i = 0; i < 8; i++) {
+		runs[i] = weir_heap_alloc(heap, 100000);
+		NEED(weir_heap_of(runs[i]) == heap);
+		memset(runs[i], 1, 100000);
+	}
+	NEED(bug_distinct(runs, 8));
+	for (size_t i = 0; i < 8; i++)
+		weir_heap_free(heap, runs[i]);
+	if (bug)
+		bug_mark("refused");
+	weir_heap_destroy(heap);
+}
+
 BUG(heap_overflow, ROW(OVERFLOW), POOL(HEAP), NAMES("jobs"),
     STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
 {

@@ -211,6 +211,51 @@ BUG(buddy_underflow, ROW(UNDERFLOW), POOL(BUDDY), NAMES("pages"),
 	weir_buddy_destroy(buddy);
 }
 
+/* What is free is known by bits that lie elsewhere: there is no link to forge. */
+BUG(buddy_free_units_overwritten, ROW(FORGED), POOL(BUDDY),
+    ALWAYS(REFUSED, NULL))
+{
+	struct weir_buddy *buddy = bug_buddy("pages", units, 4096);
+	char *runs[UNITS / 2], *fake = (char *)&runs;
+	bool forged = false;
+
+	for (size_t i = 0; i < UNITS / 2; i++)
+		runs[i] = weir_buddy_alloc_address(buddy, 1);
+	for (size_t i = 0; i < UNITS / 2; i += 2)
+		weir_buddy_free_address(buddy, runs[i]);
+	BUG_HERE(for (size_t i = 0; i < UNITS / 2; i += 2)
+		bug_forge(runs[i], 4096, fake));
+	for (size_t i = 0; i < UNITS / 2; i += 2) {
+		runs[i] = weir_buddy_alloc_address(buddy, 1);
+		NEED(runs[i] != NULL);
+		forged |= (size_t)(runs[i] - units) >= sizeof(units);
+	}
+	NEED(!forged && bug_distinct((void **)runs, UNITS / 2));
+	for (size_t i = 0; i < UNITS / 2; i++)
+		weir_buddy_free_address(buddy, runs[i]);
+	if (bug)
+		bug_mark("refused");
+	weir_buddy_destroy(buddy);
+}
+
+BUG(buddy_free_units_that_trap_overwritten, ROW(FORGED), POOL(BUDDY),
+    NAMES("pages"), STACKS(BOTH), IN_A(REFUSED, NULL),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4), *next;
+	char *base = weir_buddy_address(buddy, 0);
+
+	weir_buddy_free_address(buddy, run);
+	BUG_HERE(bug_forge(run, 4 * 4096, &next));
+	next = weir_buddy_alloc_address(buddy, 4);
+	NEED(next != NULL && (size_t)(next - base) < (size_t)UNITS * 4096);
+	if (bug)
+		bug_mark("refused");
+	weir_buddy_free_address(buddy, next);
+	weir_buddy_destroy(buddy);
+}
+
 BUG(buddy_count_too_large, ROW(PRODUCT), POOL(BUDDY), ALWAYS(REFUSED, NULL))
 {
 	struct weir_buddy *buddy = bug_buddy("db", units, 4096);
@@ -382,6 +427,62 @@ BUG(bounded_overflow, ROW(OVERFLOW), POOL(BOUNDED), ALWAYS(NEVER, NULL))
 	BUG_HERE(bug_write(object + 64, 1));
 	weir_bounded_free(pool, object);
 	weir_bounded_finish(pool);
+}
+
+/* The words that say what is free lie behind the objects or before them. */
+BUG(bounded_underflow, ROW(UNDERFLOW), POOL(BOUNDED), ALWAYS(NEVER, NULL))
+{
+	STORAGE(storage);
+	struct weir_bounded *pool = bounded(storage, sizeof(storage), "isr");
+	char *one = weir_bounded_alloc(pool), *other = weir_bounded_alloc(pool);
+	char *high = one > other ? one : other;
+
+	BUG_HERE(bug_write(high - 1, 1));
+	weir_bounded_free(pool, one);
+	weir_bounded_free(pool, other);
+	weir_bounded_finish(pool);
+}
+
+BUG(bounded_free_object_overwritten, ROW(FORGED), POOL(BOUNDED),
+    ALWAYS(REFUSED, NULL))
+{
+	STORAGE(storage);
+	struct weir_bounded *pool = bounded(storage, sizeof(storage), "isr");
+	char *objects[16];
+	bool forged = false;
+
+	for (size_t i = 0; i < 16; i++)
+		objects[i] = weir_bounded_alloc(pool);
+	for (size_t i = 0; i < 16; i++)
+		weir_bounded_free(pool, objects[i]);
+	BUG_HERE(
+	    for (size_t i = 0; i < 16; i++) bug_forge(objects[i], 64, &forged));
+	for (size_t i = 0; i < 16; i++) {
+		objects[i] = weir_bounded_alloc(pool);
+		NEED(objects[i] != NULL);
+		forged |= (size_t)(objects[i] - storage) >= sizeof(storage);
+	}
+	NEED(!forged && bug_distinct((void **)objects, 16));
+	for (size_t i = 0; i < 16; i++)
+		weir_bounded_free(pool, objects[i]);
+	if (bug)
+		bug_mark("refused");
+	weir_bounded_finish(pool);
+}
+
+/* One in the list of pools is told as any other. */
+BUG(bounded_leak, ROW(LEAK), POOL(BOUNDED), NAMES("isr"),
+    TEXT("leak: bounded \"isr\": 1 object"), ENVIRONMENT("WEIR_LEAKS=1"),
+    ALWAYS(EXIT, NULL))
+{
+	STORAGE(storage);
+	static struct weir_bounded_view view;
+	struct weir_bounded *pool = bounded(storage, sizeof(storage), "isr");
+	void *object;
+
+	weir_bounded_show(pool, &view);
+	object = weir_bounded_alloc(pool);
+	MENDED(weir_bounded_free(pool, object); weir_bounded_hide(&view));
 }
 
 BUG(bounded_product_overflows, ROW(PRODUCT), POOL(BOUNDED),

@@ -469,6 +469,56 @@ BUG(vm_written_after_rewind, ROW(WRITE_FREED), POOL(VM), NAMES("arena"),
 	weir_region_vm_destroy(region);
 }
 
+/* Nothing lies before the first one. */
+BUG(vm_written_before_its_start, ROW(UNDERFLOW), POOL(VM), NAMES("arena"),
+    NO_SANITIZER, STACKS(BUG_STACK_ALLOC), IN_A(DIES, NULL),
+    IN_S(NOW, "underflow"), IN_D(NOW, "underflow"))
+{
+	struct weir_region_vm *region = bug_region_vm("arena");
+	char *object = weir_region_vm_alloc(region, 8192);
+
+	bug_write(object, 8192);
+	BUG_HERE(bug_write(object - 1, 1));
+	weir_region_vm_destroy(region);
+}
+
+BUG(vm_read_past_its_end, ROW(OVERREAD), POOL(VM), NAMES("arena"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
+{
+	struct weir_region_vm *region = bug_region_vm("arena");
+	char *object = weir_region_vm_alloc(region, 8192);
+
+	bug_write(object, 8192);
+	BUG_HERE(bug_read(object + 8192, 1));
+	weir_region_vm_destroy(region);
+}
+
+/* What a reset or an end leaves is the next one's, wherever it came from. */
+BUG(region_ended_objects_overwritten, ROW(FORGED), POOL(REGION),
+    NAMES(BUG_REGION), STACKS(BOTH), IN_A(REFUSED, NULL),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct weir_region *region = bug_region(NULL), *next;
+	void *ended[16], *objects[16];
+
+	for (size_t i = 0; i < 16; i++)
+		ended[i] = weir_region_alloc(region, 1000);
+	weir_region_destroy(region);
+	BUG_HERE(
+	    for (size_t i = 0; i < 16; i++) bug_forge(ended[i], 1000, objects));
+	next = bug_region(NULL);
+	for (size_t i = 0; i < 16; i++) {
+		objects[i] = weir_region_alloc(next, 1000);
+		NEED(objects[i] != NULL && objects[i] != (void *)objects);
+		memset(objects[i], 1, 1000);
+	}
+	NEED(bug_distinct(objects, 16));
+	NEED(weir_region_check(next));
+	if (bug)
+		bug_mark("refused");
+	weir_region_destroy(next);
+}
+
 /* The newest object ends with its page. */
 BUG(vm_written_past_its_end, ROW(OVERFLOW), POOL(VM), NAMES("arena"),
     STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))

@@ -76,6 +76,25 @@ bug_on_thread(void (*run)(void *), void *context)
 	NEED(pthread_join(thread, NULL) == 0);
 }
 
+void
+bug_forge(void *address, size_t bytes, const void *fake)
+{
+	const void **word = bug_hide(address);
+
+	for (size_t i = 0; i < bytes / sizeof(fake); i++)
+		word[i] = bug_hide(fake);
+}
+
+bool
+bug_distinct(void *const *addresses, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; k < i; k++)
+			if (addresses[i] == addresses[k])
+				return false;
+	return true;
+}
+
 /* ---- pools ----------------------------------------------------------------------- */
 
 struct weir_cache *
