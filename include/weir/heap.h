@@ -241,6 +241,16 @@ WEIR_API size_t weir_usable_size(const void *object) WEIR_NOEXCEPT;
 /* ---- heaps of one's own ------------------------------------------------ */
 
 /**
+ * enum weir_heap_flag - what a heap does beside the usual.
+ * @WEIR_HEAP_REPORT_LIVE: objects in use when the heap is destroyed are a fault
+ *   (weir/guard.h), as in a cache: for a heap whose objects are each freed, and
+ *   not ended by its end.
+ */
+enum weir_heap_flag {
+	WEIR_HEAP_REPORT_LIVE = 1 << 0,
+};
+
+/**
  * struct weir_heap_config - what weir_heap_create() is told.
  *
  * Zero means the default for every field; NULL is all defaults.
@@ -252,7 +262,7 @@ WEIR_API size_t weir_usable_size(const void *object) WEIR_NOEXCEPT;
 struct weir_heap_config {
 	size_t limit_bytes;          /* most slabs and runs in all; 0: none */
 	enum weir_check_level check; /* 0: WEIR_CHECK_EACH */
-	unsigned flags;              /* 0 */
+	unsigned flags;              /* of enum weir_heap_flag */
 	/* Slot sizes in place of the map above: rising multiples of 16 up to
 	 * WEIR_HEAP_CLASS_BYTES_MAX, for a program that knows its sizes.  Copied.
 	 * Larger requests take runs of pages. */
@@ -502,9 +512,9 @@ WEIR_API bool weir_heap_check(struct weir_heap *heap) WEIR_NOEXCEPT;
  * Threads:   one thread, after every other use of the heap has happened.
  * Cost:      linear in slabs and runs, and in classes times threads; of objects,
  *            in those that threads keep for their next requests.
- * Errors:    a second destroy, the heap of the process, and an object that was
- *            freed twice, if that was not seen before, are faults
- *            (weir/guard.h).
+ * Errors:    a second destroy, the heap of the process, an object that was
+ *            freed twice, if that was not seen before, and with
+ *            WEIR_HEAP_REPORT_LIVE objects in use are faults (weir/guard.h).
  * Since:     0.1
  */
 WEIR_API void weir_heap_destroy(struct weir_heap *heap) WEIR_NOEXCEPT;

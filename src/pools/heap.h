@@ -92,6 +92,7 @@ struct weir_heap {
 	bool tuned;         /* the class map is the program's own */
 	bool each;          /* checks at the call */
 	bool born_bare;     /* no thread ever had a magazine; see guard.h */
+	bool report_live;   /* objects in use at its end are a fault */
 	bool ready;         /* false: the default heap before its first use */
 	uint32_t magic;
 	uint64_t limit_bytes; /* UINT64_MAX: none */

@@ -298,8 +298,9 @@ heap_check_config(const char *call, const struct weir_heap_config *config)
 	size_t word = weiri_invalid_word(
 	    config->reserved, WEIRI_COUNT_OF(config->reserved));
 
-	if (config->flags != 0)
-		return heap_refuse_field(call, "flags", 0, config->flags, "0");
+	if ((config->flags & ~(unsigned)WEIR_HEAP_REPORT_LIVE) != 0)
+		return heap_refuse_field(call, "flags", 0, config->flags,
+		    "0 or WEIR_HEAP_REPORT_LIVE");
 	if ((unsigned)config->check > WEIR_CHECK_BATCH)
 		return heap_refuse_field(call, "check", 0,
 		    (uint64_t)config->check,
@@ -335,6 +336,7 @@ heap_set_up(struct weir_heap *heap, const char *name,
 	heap->near_base = weiri_near_base();
 	heap->secret = weiri_os_random();
 	heap->each = config->check == WEIR_CHECK_EACH;
+	heap->report_live = (config->flags & WEIR_HEAP_REPORT_LIVE) != 0;
 	heap->limit_bytes = config->limit_bytes;
 	if (config->limit_bytes == 0)
 		heap->limit_bytes = UINT64_MAX;
@@ -514,6 +516,31 @@ heap_settle(struct weir_heap *heap)
 	}
 }
 
+/* Where the end of the heap is not to be that of its objects. */
+static void
+heap_require_empty(struct weir_heap *heap)
+{
+	uint64_t live = WEIRI_LOAD(&heap->run_count);
+
+	WEIRI_HEAP_FOR_BIN(bin, heap)
+	{
+		struct weiri_depot_stats stats;
+
+		weiri_depot_stats(&bin->depot, &stats);
+		/* In a fork's child, what other threads were moving is lost, not
+		 * used. */
+		if (stats.in_use > stats.lost)
+			live += stats.in_use;
+	}
+	if (live > 0 && WEIR_DETECTOR(heap_live_objects))
+		weiri_fault(&(struct weiri_fault_site){
+		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
+		    .pool_kind = "heap",
+		    .pool_name = heap->pool.name,
+		    .number = live,
+		    .detail = "%u %{object is|objects are} still in use"});
+}
+
 void
 weir_heap_destroy(struct weir_heap *heap)
 {
@@ -523,6 +550,8 @@ weir_heap_destroy(struct weir_heap *heap)
 	    WEIR_DETECTOR(heap_double_destroy))
 		heap_refuse_destroy(heap);
 	heap_settle(heap);
+	if (heap->report_live)
+		heap_require_empty(heap);
 	weiri_guard_end_all(&heap->guard, WEIRI_GUARD_DESTROY);
 	weiri_guard_leave(&heap->guard);
 	weiri_pool_unregister(&heap->pool);

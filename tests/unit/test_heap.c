@@ -499,7 +499,7 @@ TEST(heap_refuses_senseless_configurations)
 	    {.class_bytes = odd},
 	    {.class_count = 2},
 	    {.class_bytes = odd, .class_count = WEIR_HEAP_CLASSES + 1},
-	    {.flags = 1},
+	    {.flags = 2},
 	    {.check = (enum weir_check_level)9},
 	    {.reserved = {0, 0, 1}},
 	};

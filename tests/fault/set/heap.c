@@ -443,6 +443,53 @@ BUG(heap_product_overflows, ROW(PRODUCT), POOL(HEAP), ALWAYS(REFUSED, NULL))
 	weir_free(object);
 }
 
+/* Without the flag the end of a heap is that of its objects. */
+static struct weir_heap *
+heap_that_reports(const char *name)
+{
+	struct weir_heap *heap;
+
+	NEED(weir_heap_create(name,
+		 &(struct weir_heap_config){.flags = WEIR_HEAP_REPORT_LIVE},
+		 &heap) == 0);
+	return heap;
+}
+
+BUG(heap_live_at_destroy, ROW(LIVE), POOL(HEAP), NAMES("jobs"),
+    TEXT("2 objects"), ALWAYS(NOW, "live-objects-at-destroy"))
+{
+	struct weir_heap *heap = heap_that_reports("jobs");
+	void *small = weir_heap_alloc(heap, 100);
+	void *run = weir_heap_alloc(heap, 100000);
+
+	weir_heap_free(heap, weir_heap_alloc(heap, 3000));
+	BUG_HERE(weir_heap_destroy(heap));
+	weir_heap_free(heap, small);
+	weir_heap_free(heap, run);
+	weir_heap_destroy(heap);
+}
+
+/* The object of another thread that ended since. */
+static void
+free_one_keep_one(void *context)
+{
+	struct pair *pair = context;
+
+	weir_heap_free(pair->heap, weir_heap_alloc(pair->heap, 100));
+	pair->object = weir_heap_alloc(pair->heap, 100);
+}
+
+BUG(heap_live_of_an_ended_thread, ROW(LIVE), POOL(HEAP), NAMES("jobs"),
+    TEXT("1 object is"), ALWAYS(NOW, "live-objects-at-destroy"))
+{
+	struct pair pair = {heap_that_reports("jobs"), NULL};
+
+	bug_on_thread(free_one_keep_one, &pair);
+	BUG_HERE(weir_heap_destroy(pair.heap));
+	weir_heap_free(pair.heap, pair.object);
+	weir_heap_destroy(pair.heap);
+}
+
 BUG(heap_leak, ROW(LEAK), POOL(HEAP), NAMES("jobs"),
     TEXT("leak: heap \"jobs\": 1 object"), ENVIRONMENT("WEIR_LEAKS=1"),
     ALWAYS(EXIT, NULL))
