@@ -18,7 +18,9 @@
  * wrong size, and reports it through weir/guard.h.  The mark that tells a free
  * object lies in its first word; a program that writes there after a free, or
  * frees once more after the memory was handed out again or went back to the
- * system, is not caught there.
+ * system, is not caught there.  The write is, when the object comes to the stock
+ * that threads share, or from it with others; not if it was of zero, or the
+ * object was handed out before.
  *
  * What is free in one class is for the others, without any call: a heap keeps an
  * eighth of what is in use, and 128 KiB, in its magazines at most, and pages of

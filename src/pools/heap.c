@@ -32,6 +32,8 @@
  * anyway, and a free one look at a line it mostly has.  The price: a program
  * that writes into the first word of what it freed erases the mark, and its
  * second free goes unseen; so does the free of a slot that was never handed out.
+ * That the mark was erased is seen when the slot comes to the depot or leaves it
+ * in a magazine (slab/verify.c), off the way of calls.
  *
  * Invariants (weir_heap_check()):
  *

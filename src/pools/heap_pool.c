@@ -143,6 +143,7 @@ heap_bin_init(struct weiri_heap_bin *bin, struct weir_heap *heap, size_t index)
 	    .limit = SIZE_MAX,
 	    .state_bytes = !heap->each,
 	    .verify = !heap->each,
+	    .secret = heap->each ? heap->secret : 0,
 	    .hooks = &heap_hooks,
 	    .guard = &heap->guard,
 	    .countdown = true,
@@ -334,7 +335,7 @@ heap_set_up(struct weir_heap *heap, const char *name,
 {
 	heap_set_classes(heap, config);
 	heap->near_base = weiri_near_base();
-	heap->secret = weiri_os_random();
+	heap->secret = weiri_os_random() | 1; /* 0 is none */
 	heap->each = config->check == WEIR_CHECK_EACH;
 	heap->report_live = (config->flags & WEIR_HEAP_REPORT_LIVE) != 0;
 	heap->limit_bytes = config->limit_bytes;

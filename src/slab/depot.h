@@ -80,6 +80,7 @@ struct weiri_depot_config {
 	bool uncoloured;   /* slot 0 of each slab where the head ends */
 	bool state_bytes;  /* a state byte per slot in the slab header */
 	bool verify;       /* slots of a magazine that comes in (state_bytes) */
+	uint64_t secret;   /* of marks in free slots; 0: there are none */
 	bool counted;      /* count requests exactly; see cursor.h */
 	bool countdown;    /* inline gets count, exactly or not */
 	const struct weiri_wait_config *wait; /* NULL: gets fail; copied */
@@ -104,6 +105,7 @@ struct weiri_depot {
 	uint32_t slot_bytes;
 	uint32_t head_bytes;
 	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
+	uint64_t secret;       /* see weiri_slot_written() */
 	size_t slab_bytes;
 	size_t slot_align;
 	uint32_t slab_slots;    /* in each */
@@ -175,6 +177,20 @@ struct weiri_depot {
 #define WEIRI_STATE_VISIT 0x40
 /* Stands for an object under guard, whose address is in the slot's first word. */
 #define WEIRI_STATE_SHADOW 0x20
+
+/*
+ * In a depot with a secret a free slot begins with secret ^ address, which its
+ * owner puts there at each free, or with 0: never handed out, or its memory went
+ * back to the system since.  So, of a free slot: was there a write to its first
+ * word?  One of 0 is not seen.
+ */
+WEIRI_INLINE bool
+weiri_slot_written(const struct weiri_depot *depot, const void *slot)
+{
+	uint64_t word = *(const uint64_t *)slot;
+
+	return word != 0 && word != (depot->secret ^ (uintptr_t)slot);
+}
 
 struct weiri_depot_stats {
 	uint64_t total, in_use, cached, peak;

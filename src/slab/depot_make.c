@@ -131,6 +131,7 @@ weiri_depot_init(
 	    .uncoloured = config->uncoloured,
 	    .state_bytes = config->state_bytes,
 	    .verify = config->verify,
+	    .secret = config->secret,
 	    .slot_bytes = (uint32_t)config->slot_bytes,
 	    .head_bytes = (uint32_t)config->head_bytes,
 	    .slot_inverse = ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) +

@@ -424,6 +424,21 @@ local_count_lost(const struct weir_local *local)
 /* What the child of a fork found in its parent's magazines, until it is told. */
 static struct local_bad local_fork_bad;
 
+/* A thread that was within a free had put the slot into its magazine, and not yet
+ * its mark into the slot. */
+static void
+local_mark_newest(struct weir_local *local)
+{
+	for (uint32_t i = 1; i < local_depots_end && i < WEIRI_CELLS; i++) {
+		const struct weiri_depot *depot = local_depots[i];
+		const uintptr_t *cursor = local->cursor[i];
+
+		if (depot != NULL && depot->secret != 0 &&
+		    (*cursor & WEIRI_MAGAZINE_TAG) == 0)
+			*(uint64_t *)*cursor = depot->secret ^ *cursor;
+	}
+}
+
 /*
  * The other threads do not exist here.  Each of their cells and spares is whole
  * (one store changes one, and none is in both), so what they held goes back to
@@ -443,6 +458,7 @@ weiri_local_fork_child(void)
 		if (local == weiri_local_tls)
 			continue;
 		local_count_lost(local);
+		local_mark_newest(local);
 		local_collect(local, &local_fork_bad);
 		weiri_list_remove(&local->link);
 		weiri_meta_free(local, sizeof(*local));

@@ -119,6 +119,10 @@ weiri_stock_rest(struct weiri_depot *depot, void *slot)
 	if (index == SIZE_MAX && WEIR_DETECTOR(rest_interior))
 		return false;
 
+	if (depot->secret != 0 && weiri_slot_written(depot, slot) &&
+	    WEIR_DETECTOR(rest_written))
+		return false;
+
 	bool was_full = !weiri_slab_has_slots(slab);
 
 	if (!weiri_slab_rest(slab, index) && WEIR_DETECTOR(rest_freed_twice))
@@ -276,10 +280,22 @@ weiri_stock_may_grow(struct weiri_depot *depot)
 	return may_grow;
 }
 
+/* What other pools left is no mark of this one.  Memory that is fresh reads as
+ * zero, and is not touched before its slot is used. */
+static void
+stock_clear_marks(const uintptr_t *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!weiri_span_of((void *)words[i])->zeroed)
+			*(uint64_t *)words[i] = 0;
+}
+
 void
 weiri_stock_init_slots(
     struct weiri_depot *depot, const uintptr_t *words, size_t count)
 {
+	if (depot->secret != 0)
+		stock_clear_marks(words, count);
 	if (depot->hooks == NULL || depot->hooks->slot_init == NULL)
 		return;
 	weiri_wait_enter();
@@ -434,8 +450,11 @@ stock_list_spare(struct weiri_depot *depot, uintptr_t spare)
 		weiri_stock_spares(depot, -(int64_t)count);
 		if (!depot->verify &&
 		    bottom + count == weiri_magazine_top(magazine)) {
-			weiri_stock_list_full(depot, magazine);
-			return NULL;
+			if (depot->secret != 0)
+				bad = weiri_stock_find_written(depot, magazine);
+			if (WEIR_LIKELY(bad == NULL))
+				weiri_stock_list_full(depot, magazine);
+			return bad;
 		}
 		bad = weiri_stock_rest_all(depot, bottom + 1, bottom + count);
 	}

@@ -70,11 +70,17 @@ struct weiri_magazine *weiri_stock_put_magazine(
     struct weiri_depot *depot, struct weiri_magazine *full);
 
 /* Of a magazine that went out, before anything uses it: its slots are no longer
- * with the depot.  Returns one that was not, having come in twice, or NULL.
+ * with the depot.  Returns one that was not, having come in twice, or one whose
+ * memory was written to meanwhile, or NULL.
  * The second fetches them into the processor's cache as well. */
 void *weiri_stock_unmark_for_use(
     const struct weiri_depot *depot, struct weiri_magazine *full);
 void *weiri_stock_unmark(
+    const struct weiri_depot *depot, struct weiri_magazine *full);
+
+/* Of a full magazine in a depot with a secret: a slot that was written to since it
+ * was freed, or NULL. */
+void *weiri_stock_find_written(
     const struct weiri_depot *depot, struct weiri_magazine *full);
 
 /* Locked: onto the list. */

@@ -15,6 +15,10 @@
  * both may find it unmarked.  Then the mark is gone when the second of them
  * leaves, and it is found there.
  *
+ * Where free slots begin with a mark (weiri_slot_written()), calls have looked at
+ * each free; what comes in, or leaves, is then asked whether it was written to
+ * since.  What stays with a thread is not, nor what rests in slabs.
+ *
  * An object under guard that was freed where nobody looked lies in a magazine by
  * its own address.  It ends here, and the slot that stood for it takes its place.
  */
@@ -72,6 +76,10 @@ void
 weiri_stock_report(const struct weiri_depot *depot, const void *slot)
 {
 	weiri_depot_require(depot, slot);
+	if (depot->secret != 0 && weiri_slot_written(depot, slot))
+		verify_fault(depot, WEIR_FAULT_CORRUPTION, slot, NULL,
+		    "the free object %p was written to: after its free, or "
+		    "past the end of the one before it");
 	verify_fault(depot, WEIR_FAULT_DOUBLE_FREE, slot, NULL,
 	    "object %p was freed more than once");
 }
@@ -177,6 +185,20 @@ verify_unmark(
 }
 
 void *
+weiri_stock_find_written(
+    const struct weiri_depot *depot, struct weiri_magazine *full)
+{
+	const uintptr_t *const top = weiri_magazine_top(full);
+
+	for (const uintptr_t *word = weiri_magazine_bottom(full) + 1;
+	     word <= top; word++)
+		if (WEIR_UNLIKELY(weiri_slot_written(depot, (void *)*word)) &&
+		    WEIR_DETECTOR(magazine_written))
+			return (void *)*word;
+	return NULL;
+}
+
+void *
 weiri_stock_unmark(const struct weiri_depot *depot, struct weiri_magazine *full)
 {
 	return depot->verify ? verify_unmark(depot, full, false) : NULL;
@@ -186,7 +208,10 @@ void *
 weiri_stock_unmark_for_use(
     const struct weiri_depot *depot, struct weiri_magazine *full)
 {
-	return depot->verify ? verify_unmark(depot, full, true) : NULL;
+	if (depot->verify)
+		return verify_unmark(depot, full, true);
+	return depot->secret != 0 ? weiri_stock_find_written(depot, full)
+				  : NULL;
 }
 
 struct weiri_magazine *
@@ -194,8 +219,12 @@ weiri_stock_put_magazine(struct weiri_depot *depot, struct weiri_magazine *full)
 {
 	struct weiri_magazine *empty = NULL;
 	const unsigned rounds = weiri_magazine_rounds(full);
-	void *bad = depot->verify ? verify_mark(depot, full) : NULL;
+	void *bad = NULL;
 
+	if (depot->verify)
+		bad = verify_mark(depot, full);
+	else if (depot->secret != 0)
+		bad = weiri_stock_find_written(depot, full);
 	if (WEIR_LIKELY(bad == NULL) && !weiri_shard_put(depot, full, &empty)) {
 		weiri_stock_lock(depot);
 		weiri_stock_list_full(depot, full);

@@ -9,6 +9,7 @@
 struct pair {
 	struct weir_heap *heap;
 	void *object;
+	bool bug;
 };
 
 static void
@@ -55,7 +56,7 @@ BUG(heap_double_free_run, ROW(DOUBLE_FREE), POOL(HEAP), NAMES("jobs"),
 BUG(heap_double_free_two_threads, ROW(DOUBLE_FREE), POOL(HEAP), NAMES("jobs"),
     STACKS(BOTH), ALWAYS(NOW, "double-free"))
 {
-	struct pair pair = {bug_heap("jobs"), NULL};
+	struct pair pair = {.heap = bug_heap("jobs")};
 
 	pair.object = weir_heap_alloc(pair.heap, 100);
 	bug_on_thread(free_pair, &pair);
@@ -296,6 +297,7 @@ BUG(heap_read_after_destroy, ROW(READ_FREED), POOL(HEAP), NAMES("jobs"),
 	BUG_HERE(bug_read(object, 1));
 }
 
+/* What is used again first is never looked at. */
 BUG(heap_write_freed, ROW(WRITE_FREED), POOL(HEAP), NAMES("jobs"), STACKS(BOTH),
     GUARDED(NOW, "use-after-free"))
 {
@@ -308,29 +310,81 @@ BUG(heap_write_freed, ROW(WRITE_FREED), POOL(HEAP), NAMES("jobs"), STACKS(BOTH),
 	weir_heap_destroy(heap);
 }
 
-BUG(heap_free_objects_overwritten, ROW(FORGED), POOL(HEAP), NAMES("jobs"),
-    STACKS(BOTH), IN_A(REFUSED, NULL), IN_S(NOW, "use-after-free"),
+/* At the end of the heap, at a trim, when a magazine is full: it is looked at
+ * when it comes to the stock. */
+BUG(heap_write_freed_and_at_rest, ROW(WRITE_FREED), POOL(HEAP), NAMES("jobs"),
+    STACKS(BOTH), IN_A(LATER, "corruption"), IN_S(NOW, "use-after-free"),
     IN_D(NOW, "use-after-free"))
 {
 	struct weir_heap *heap = bug_heap("jobs");
-	void *first[64], *objects[64];
+	void *object = weir_heap_alloc(heap, 100);
+
+	weir_heap_free(heap, object);
+	BUG_HERE(bug_write(object, 8));
+	(void)weir_heap_trim(heap);
+	weir_heap_destroy(heap);
+}
+
+static void
+free_two_write_one(void *context)
+{
+	struct pair *pair = context;
+	void *other = weir_heap_alloc(pair->heap, 100);
+	bool bug = pair->bug;
+
+	weir_heap_free(pair->heap, pair->object);
+	weir_heap_free(pair->heap, other);
+	BUG_HERE(bug_write(pair->object, 1));
+}
+
+BUG(heap_write_freed_by_a_thread_that_ended, ROW(WRITE_FREED), POOL(HEAP),
+    NAMES("jobs"), STACKS(BOTH), IN_A(LATER, "corruption"),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct pair pair = {.heap = bug_heap("jobs"), .bug = bug};
+
+	pair.object = weir_heap_alloc(pair.heap, 100);
+	bug_on_thread(free_two_write_one, &pair);
+	weir_heap_destroy(pair.heap);
+}
+
+/* Among them those that come to the pool's stock meanwhile. */
+static void
+overwrite_free_objects(bool bug, size_t from)
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	char *first[64], *objects[64];
 
 	for (size_t i = 0; i < 64; i++)
 		first[i] = weir_heap_alloc(heap, 64);
 	for (size_t i = 0; i < 64; i++)
 		weir_heap_free(heap, first[i]);
-	BUG_HERE(
-	    for (size_t i = 0; i < 64; i++) bug_forge(first[i], 64, objects));
+	BUG_HERE(for (size_t i = 0; i < 64; i++)
+		bug_forge(first[i] + from, 64 - from, objects));
 	for (size_t i = 0; i < 64; i++) {
 		objects[i] = weir_heap_alloc(heap, 64);
 		NEED(weir_heap_of(objects[i]) == heap);
 	}
-	NEED(bug_distinct(objects, 64));
+	NEED(bug_distinct((void **)objects, 64));
 	for (size_t i = 0; i < 64; i++)
 		weir_heap_free(heap, objects[i]);
 	if (bug)
 		bug_mark("refused");
 	weir_heap_destroy(heap);
+}
+
+BUG(heap_free_objects_overwritten, ROW(FORGED), POOL(HEAP), NAMES("jobs"),
+    STACKS(BOTH), IN_A(LATER, "corruption"), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	overwrite_free_objects(bug, 0);
+}
+
+BUG(heap_free_objects_overwritten_but_for_the_mark, ROW(FORGED), POOL(HEAP),
+    NAMES("jobs"), STACKS(BOTH), IN_A(REFUSED, NULL),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	overwrite_free_objects(bug, sizeof(uint64_t));
 }
 
 /* The pages of a run, idle in the library. */
@@ -482,7 +536,7 @@ free_one_keep_one(void *context)
 BUG(heap_live_of_an_ended_thread, ROW(LIVE), POOL(HEAP), NAMES("jobs"),
     TEXT("1 object is"), ALWAYS(NOW, "live-objects-at-destroy"))
 {
-	struct pair pair = {heap_that_reports("jobs"), NULL};
+	struct pair pair = {.heap = heap_that_reports("jobs")};
 
 	bug_on_thread(free_one_keep_one, &pair);
 	BUG_HERE(weir_heap_destroy(pair.heap));
