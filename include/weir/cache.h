@@ -156,7 +156,10 @@ struct weir_cache_config {
 	void *notify_context;
 	struct weir_quota *quota;    /* its memory is charged to; NULL: none */
 	weir_cache_verify_fn verify; /* under guard, of a freed object; NULL */
-	uint64_t reserved[3];        /* must be zero */
+	/* What the objects are, in reports: "struct conn".  Up to 47 bytes are
+	 * kept; NULL: not said. */
+	const char *type_name;
+	uint64_t reserved[2]; /* must be zero */
 };
 
 /** Largest object a cache takes; a region or a buffer serves larger ones. */
@@ -458,8 +461,8 @@ weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
  * Defines static inline @prefix##_cache_create(name, config, out),
  * @prefix##_alloc(cache), @prefix##_free(cache, object) and the same two with
  * _at, which take the thread's weir_local() first.  The size and the alignment
- * in the configuration are set from @type where they are 0; NULL for it means
- * all defaults.
+ * in the configuration are set from @type where they are 0, and so is the
+ * type_name; NULL for it means all defaults.
  *
  *     WEIR_CACHE_DEFINE(conn, struct conn);
  *
@@ -480,6 +483,8 @@ weir_cache_free_at(struct weir_local *local, struct weir_cache *cache,
 		if (typed.object_align == 0)                                   \
 			typed.object_align =                                   \
 			    WEIR_ALIGNOF(type) > 16 ? WEIR_ALIGNOF(type) : 16; \
+		if (typed.type_name == NULL)                                   \
+			typed.type_name = #type;                               \
 		return weir_cache_create(name, &typed, out);                   \
 	}                                                                      \
                                                                                \

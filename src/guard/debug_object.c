@@ -101,6 +101,7 @@ weiri_debug_verify(struct weiri_guarded *guarded)
 	    (struct weiri_fault_site){.fault_class = WEIR_FAULT_OVERFLOW,
 		.pool_kind = name->kind,
 		.pool_name = name->name,
+		.pool_type = name->type,
 		.operation = "write",
 		.address = behind + i,
 		.number = i,
@@ -167,6 +168,7 @@ debug_tell_write(struct weiri_guarded *guarded, const char *at)
 	    (struct weiri_fault_site){.fault_class = WEIR_FAULT_USE_AFTER_FREE,
 		.pool_kind = name->kind,
 		.pool_name = name->name,
+		.pool_type = name->type,
 		.operation = "write",
 		.address = at,
 		.number = whole ? sizeof(guarded->kept)

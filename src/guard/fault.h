@@ -30,6 +30,7 @@ struct weiri_fault_site {
 	enum weir_fault_class fault_class;
 	const char *pool_kind;
 	const char *pool_name;
+	const char *pool_type; /* of its objects; NULL or empty: not known */
 	const void *address;
 	uint64_t number;
 	const char *other;

@@ -48,10 +48,11 @@ extern const char *const weiri_guard_how_text[];
 struct weiri_guard_pool {
 	struct weiri_list link; /* while entered */
 	const char *kind, *name;
-	uint32_t serial; /* of its name in the table of names */
-	uint16_t named;  /* 0: none yet */
-	uint8_t mode;    /* enum weir_guard_mode, or the one below; atomic */
-	bool bare;       /* threads are to keep nothing; atomic */
+	const char *type; /* of its objects, or NULL; set before it enters */
+	uint32_t serial;  /* of its name in the table of names */
+	uint16_t named;   /* 0: none yet */
+	uint8_t mode;     /* enum weir_guard_mode, or the one below; atomic */
+	bool bare;        /* threads are to keep nothing; atomic */
 	bool entered;
 	bool fails_above; /* requests are not to fail in its depot */
 	uint16_t debug;   /* what is on the menu for it; atomic */
@@ -61,7 +62,7 @@ struct weiri_guard_pool {
  * of the process. */
 #define WEIRI_GUARD_MENU ((enum weir_guard_mode)(WEIR_GUARD_TOOL + 1))
 
-/* A pool comes to be, with kind and name that stay while it is, and ends. */
+/* A pool comes to be, with kind, name and type that stay while it is, and ends. */
 void weiri_guard_enter(
     struct weiri_guard_pool *pool, const char *kind, const char *name);
 void weiri_guard_leave(struct weiri_guard_pool *pool);

@@ -82,6 +82,8 @@ weiri_guard_name_need(struct weiri_guard_pool *pool)
 	name->kind = pool->kind;
 	name->gone = false;
 	strncpy(name->name, pool->name, sizeof(name->name) - 1);
+	strncpy(name->type, pool->type != NULL ? pool->type : "",
+	    sizeof(name->type) - 1);
 }
 
 const struct weiri_guard_name *

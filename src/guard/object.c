@@ -269,6 +269,7 @@ object_tell_misuse(const struct weiri_guard_pool *pool,
 	struct weiri_fault_site site = {
 	    .pool_kind = pool->kind,
 	    .pool_name = pool->name,
+	    .pool_type = pool->type,
 	    .address = object,
 	    .operation = "free",
 	};
@@ -488,6 +489,7 @@ weiri_guard_tell_broken(const void *object, size_t at, const char *detail)
 				      .fault_class = WEIR_FAULT_BROKEN_STATE,
 				      .pool_kind = name->kind,
 				      .pool_name = name->name,
+				      .pool_type = name->type,
 				      .address = (const char *)object + at,
 				      .number = at,
 				      .operation = "free",

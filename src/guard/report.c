@@ -4,6 +4,7 @@
  *
  *     weir: FAULT use-after-free: cache "conn": write at 0x7f81c2a43f48, ...
  *     weir:   object [0x7f81c2a43f38, 0x7f81c2a44000), 200 bytes; 16 bytes in
+ *     weir:   type: struct conn
  *     weir:   the call, thread 41:
  *     weir:     #0 0x55d0c4a0f1a2 /usr/bin/server+0x121a2
  *     weir:   taken by thread 40, 1.204 s ago:
@@ -126,6 +127,15 @@ weiri_report_fill(struct weiri_report *report,
 		weiri_stack_from(&report->here, 0, frame, frame);
 	report_fill_object(report, site->address);
 	report_fill_bytes(report, site->address);
+}
+
+/* The type in question: of what the call was about, else none. */
+static const char *
+report_type(const struct weiri_report *report)
+{
+	const char *type = report->site->pool_type;
+
+	return type != NULL && type[0] != '\0' ? type : NULL;
 }
 
 /* ---- text ------------------------------------------------------------------------ */
@@ -282,6 +292,11 @@ weiri_report_write(const struct weiri_report *report)
 		report_write_run(report);
 	else if (report->object != NULL)
 		report_write_object(report);
+	if (report_type(report) != NULL) {
+		text = line_begin(&line, "type: ");
+		weiri_text_str(text, report_type(report));
+		line_end(&line);
+	}
 	text = line_begin(&line, "the call, thread ");
 	weiri_text_u64(text, weiri_os_thread_number());
 	weiri_text_char(text, ':');
@@ -353,6 +368,8 @@ json_object(struct weiri_text *text, const struct weiri_report *report)
 	}
 	weiri_json_string(text, "kind", name->kind);
 	weiri_json_string(text, "pool", name->name);
+	if (name->type[0] != '\0')
+		weiri_json_string(text, "type", name->type);
 	weiri_json_key(text, "taken");
 	weiri_text_char(text, '{');
 	json_life(
@@ -394,6 +411,7 @@ weiri_report_json(struct weiri_text *text, const struct weiri_report *report)
 	weiri_json_string(text, "operation", site->operation);
 	weiri_json_string(text, "kind", site->pool_kind);
 	weiri_json_string(text, "pool", site->pool_name);
+	weiri_json_string(text, "type", report_type(report));
 	weiri_json_string(text, "other", site->other);
 	weiri_json_address(text, "address", (uintptr_t)site->address);
 	weiri_json_string(text, "line", report->line);

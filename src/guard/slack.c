@@ -52,6 +52,7 @@ weiri_guard_verify(
 	struct weiri_fault_site site = {
 	    .pool_kind = name->kind,
 	    .pool_name = name->name,
+	    .pool_type = name->type,
 	    .operation = "write",
 	};
 

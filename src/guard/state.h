@@ -27,6 +27,7 @@
 /* Of a pool, for as long as objects of it may be known: longer than it is. */
 struct weiri_guard_name {
 	char name[WEIRI_GUARD_NAME_BYTES];
+	char type[WEIRI_GUARD_NAME_BYTES]; /* empty: not said */
 	const char *kind;
 	uint32_t serial; /* of the pool that has the entry */
 	bool gone;

@@ -90,6 +90,7 @@ trap_tell(const struct weiri_os_fault *fault,
 	    .trapped = fault,
 	    .pool_kind = name->kind,
 	    .pool_name = name->name,
+	    .pool_type = name->type,
 	    .object = guarded,
 	};
 

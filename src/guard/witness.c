@@ -76,6 +76,7 @@ witness_told(const char *report)
 		return;
 	site.pool_kind = weiri_guard_name_of(guarded)->kind;
 	site.pool_name = weiri_guard_name_of(guarded)->name;
+	site.pool_type = weiri_guard_name_of(guarded)->type;
 	/* It is told by its first byte; the first that is wrong is behind. */
 	if (guarded->state == WEIRI_GUARDED_LIVE && address >= guarded->start &&
 	    address < guarded->start + guarded->bytes)

@@ -59,6 +59,7 @@ cache_fault(const struct weir_cache *cache, enum weir_fault_class fault_class,
 	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
 	    .pool_kind = "cache",
 	    .pool_name = cache->pool.name,
+	    .pool_type = cache->type,
 	    .address = object,
 	    .detail = detail});
 }

@@ -53,7 +53,8 @@ struct weir_cache {
 	weir_cache_notify_fn notify;
 	void *notify_context;
 	weir_cache_verify_fn verify;
-	int notify_fd; /* 0: none */
+	int notify_fd;               /* 0: none */
+	char type[WEIRI_NAME_BYTES]; /* of the objects; empty: not said */
 	struct weiri_pool pool;
 	struct weiri_depot_hooks hooks;
 	struct weiri_guard_pool guard;

@@ -229,6 +229,7 @@ handle_refuse(const struct weir_cache *cache)
 	    &(struct weiri_fault_site){.fault_class = WEIR_FAULT_BAD_ARGUMENT,
 		.pool_kind = "cache",
 		.pool_name = cache->pool.name,
+		.pool_type = cache->type,
 		.detail = "it was created without WEIR_CACHE_HANDLES"});
 }
 

@@ -301,6 +301,8 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	cache->notify = config->notify;
 	cache->notify_context = config->notify_context;
 	cache->notify_fd = config->notify_fd;
+	if (config->type_name != NULL)
+		weiri_name_set(cache->type, config->type_name);
 	error = cache_init_depot(cache, config);
 	if (error != 0)
 		goto undo_cache;
@@ -311,6 +313,7 @@ weir_cache_create(const char *name, const struct weir_cache_config *config,
 	error = weiri_depot_prepare(&cache->depot, config->prealloc);
 	if (error != 0)
 		goto undo_depot;
+	cache->guard.type = cache->type;
 	weiri_guard_enter(&cache->guard, "cache", cache->pool.name);
 	cache->born_bare = weiri_guard_bare(&cache->guard);
 	*out = cache;
@@ -335,6 +338,7 @@ weiri_cache_not_live(const struct weir_cache *cache, const void *address)
 				 : WEIR_FAULT_FOREIGN_POINTER,
 	    .pool_kind = "cache",
 	    .pool_name = known ? cache->pool.name : NULL,
+	    .pool_type = known ? cache->type : NULL,
 	    .address = address,
 	    .detail = !known             ? "%p is no live cache"
 		      : address == cache ? "it is used, but was destroyed"
@@ -405,6 +409,7 @@ weir_cache_destroy(struct weir_cache *cache)
 		    .fault_class = WEIR_FAULT_LIVE_OBJECTS,
 		    .pool_kind = "cache",
 		    .pool_name = cache->pool.name,
+		    .pool_type = cache->type,
 		    .number = stats.in_use,
 		    .detail = "%u %{object is|objects are} still in use"});
 	weiri_guard_leave(&cache->guard);

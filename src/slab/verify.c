@@ -38,6 +38,7 @@ verify_fault(const struct weiri_depot *depot, enum weir_fault_class fault_class,
 	weiri_fault(&(struct weiri_fault_site){.fault_class = fault_class,
 	    .pool_kind = depot->kind,
 	    .pool_name = depot->name,
+	    .pool_type = depot->guard != NULL ? depot->guard->type : NULL,
 	    .address = slot,
 	    .other = other,
 	    .detail = detail});

@@ -595,8 +595,8 @@ TEST(cache_create_names_the_field_it_refuses)
 	    {{.object_bytes = 8, .flags = WEIR_CACHE_ZERO, .init = nothing},
 		"flags is 0x2; allowed: no WEIR_CACHE_ZERO beside init, whose "
 		"work it would undo"},
-	    {{.object_bytes = 8, .reserved = {0, 0, 5}},
-		"reserved[2] is 5; allowed: 0"},
+	    {{.object_bytes = 8, .reserved = {0, 5}},
+		"reserved[1] is 5; allowed: 0"},
 	};
 
 	CHECK_EQ(weir_init(&(struct weir_config){.message = listen}), 0);

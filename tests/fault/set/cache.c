@@ -216,6 +216,68 @@ BUG(cache_object_of_a_region, ROW(WRONG_POOL), POOL(CACHE), NAMES("conn"),
 	weir_cache_destroy(conns);
 }
 
+/* ---- types: in what is read by men, and by programs -------------------------- */
+
+struct frame {
+	char bytes[200];
+};
+
+WEIR_CACHE_DEFINE(frame, struct frame);
+
+static struct weir_cache *
+frames(void)
+{
+	struct weir_cache *cache;
+
+	NEED(frame_cache_create("frames", NULL, &cache) == 0);
+	return cache;
+}
+
+BUG(cache_double_free_of_a_type, ROW(DOUBLE_FREE), POOL(CACHE), NAMES("frames"),
+    TEXT("\nweir:   type: struct frame\n"), STACKS(BOTH),
+    ALWAYS(NOW, "double-free"))
+{
+	struct weir_cache *cache = frames();
+	struct frame *object = frame_alloc(cache);
+
+	frame_free(cache, object);
+	BUG_HERE(frame_free(cache, object));
+	weir_cache_destroy(cache);
+}
+
+BUG(cache_read_freed_of_a_type, ROW(READ_FREED), POOL(CACHE), NAMES("frames"),
+    TEXT("\"pool\":\"frames\",\"type\":\"struct frame\""), STACKS(BOTH),
+    GUARDED(NOW, "use-after-free"))
+{
+	struct weir_cache *cache = frames();
+	struct frame *object = frame_alloc(cache);
+
+	memset(object, 1, sizeof(*object));
+	frame_free(cache, object);
+	BUG_HERE(bug_read(object, 1));
+	weir_cache_destroy(cache);
+}
+
+/* The type is that of the objects of the cache it is freed to; under guard the
+ * object's own is told as well. */
+BUG(cache_wrong_cache_of_a_type, ROW(WRONG_POOL), POOL(CACHE),
+    NAMES("frames", "pages"), TEXT("\nweir:   type: struct frame\n"),
+    ALWAYS(NOW, "wrong-pool"))
+{
+	struct weir_cache *cache = frames(), *pages;
+	void *object;
+
+	NEED(weir_cache_create("pages",
+		 &(struct weir_cache_config){
+		     .object_bytes = 200, .type_name = "struct page"},
+		 &pages) == 0);
+	object = weir_cache_alloc(pages);
+	BUG_HERE(weir_cache_free(cache, object));
+	weir_cache_free(pages, object);
+	weir_cache_destroy(cache);
+	weir_cache_destroy(pages);
+}
+
 /* ---- accesses ------------------------------------------------------------------ */
 
 BUG(cache_read_freed, ROW(READ_FREED), POOL(CACHE), NAMES("conn"), STACKS(BOTH),
