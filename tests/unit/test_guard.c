@@ -547,21 +547,27 @@ TEST(samples_are_bounded_by_time)
 	struct weir_guard_config config = {
 	    .mode = WEIR_GUARD_SAMPLE, .sample_per_s = 500};
 	struct weir_cache *cache;
-	uint64_t begin, took;
-	double most;
+	uint64_t begin, took, before;
+	double most, guarded;
+	int spells = 0;
 
 	CHECK_EQ(weir_guard_set(&config), 0);
 	cache = make(&kinds[0]);
-	begin = test_now_ns();
+	/* A busy machine may take the processor away for all of a spell, not of
+	 * each: no spell has too many, and some has enough. */
 	do {
-		for (int i = 0; i < 1000; i++)
-			weir_cache_free(cache, take(cache));
-		took = test_now_ns() - begin;
-	} while (took < 400000000);
-	most = (double)took * 500 / 1e9;
-	CHECK((double)figures().guarded <= most * 1.3 + 5);
-	/* A busy machine may take the processor away for long. */
-	CHECK((double)figures().guarded >= most * 0.2);
+		before = figures().guarded;
+		begin = test_now_ns();
+		do {
+			for (int i = 0; i < 1000; i++)
+				weir_cache_free(cache, take(cache));
+			took = test_now_ns() - begin;
+		} while (took < 400000000);
+		most = (double)took * 500 / 1e9;
+		guarded = (double)(figures().guarded - before);
+		CHECK(guarded <= most * 1.3 + 5);
+	} while (guarded < most * 0.2 && ++spells < 20);
+	CHECK(guarded >= most * 0.2);
 	weir_cache_destroy(cache);
 }
 
