@@ -112,8 +112,10 @@ def check_counts(row):
     # What a pool adds once in a run is not a cost of packets; and the window
     # of buffers lent to the kernel may be another at the end.
     window = 1024 if row["name"] == "malloc" else 0
+    # A peer asks for some more where the bytes of a packet come in parts.
+    exact = 0.1 if row["name"] in ("libuv", "asio") else 0.01
     assert abs(row["system_allocations_per_packet"] -
-               expected[row["name"]]) < 0.01 + window / counted["packets"], row
+               expected[row["name"]]) < exact + window / counted["packets"], row
 
 
 def test_json_holds_every_figure_of_the_table():
