@@ -6,7 +6,8 @@
  * the memory it was given and no more, needs no thread state, no statistics and
  * no operating system, and is part of libweir-freestanding.a.  Objects are taken
  * with the inline calls of weir/region.h; a request that does not fit gives
- * NULL and is counted.  The other calls of weir/region.h are not for it.
+ * NULL and is counted.  The other calls of weir/region.h are not for it, and
+ * lists of live regions do not have it: nobody but its owner knows of it.
  */
 #ifndef WEIR_REGION_FIXED_H
 #define WEIR_REGION_FIXED_H

@@ -9,6 +9,11 @@
  * list the regions of all.  What it gets of each was true at some moment of the
  * call; of one that is busy, or was ended and followed by another in the same
  * place, the figures may be from two.
+ *
+ * Regions in a range of addresses (weir/region_vm.h) are among them, as of the
+ * kind "vm"; they have nothing above or below them.  Regions in one buffer
+ * (weir/region_fixed.h) are not: there is no library behind them that could know
+ * them.
  */
 #ifndef WEIR_REGION_WATCH_H
 #define WEIR_REGION_WATCH_H
@@ -19,20 +24,25 @@ WEIR_BEGIN_DECLS
 
 /** struct weir_region_info - one live region. */
 struct weir_region_info {
-	const struct weir_region *region; /* not to be used: it may be gone */
+	/* Not to be used: it may be gone; with vm the address of another
+	 * struct. */
+	const struct weir_region *region;
 	const struct weir_region *parent; /* likewise; NULL: none */
 	const char *name;                 /* its own, else that of its kind */
 	const char *kind;
-	const void *site;   /* where weir_region_create() returned to */
+	const void *site;   /* where the call returned to that made it */
 	const void *thread; /* tells owners apart; NULL: handed off */
 	uint64_t age_ns;    /* at most; it may be 17 ms less, and more when no
 			     * region ended lately */
-	uint64_t bytes;     /* blocks and large objects */
+	uint64_t bytes;     /* blocks and large objects; with vm what is
+			     * committed */
 	uint64_t bytes_peak;
-	uint64_t misses;   /* blocks and large objects taken */
+	uint64_t misses;   /* blocks and large objects taken; with vm times that
+			    * the room was too small */
 	uint64_t failures; /* requests refused */
 	bool mine;         /* the calling thread's */
-	uint8_t padding[7];
+	bool vm;           /* one of weir/region_vm.h */
+	uint8_t padding[6];
 	uint64_t reserved[4];
 };
 
@@ -86,11 +96,14 @@ WEIR_API bool weir_region_rename(struct weir_region *region, const char *name)
  * Returns:   the number of live regions there are, which may be more than
  *            @count; those that began or ended meanwhile may be in it.
  * Ownership: copies; the texts in them live as long as the process, or the
- *            storage that weir_region_config.name was in.
+ *            storage that weir_region_config.name was in.  Names of 256
+ *            different regions in ranges of addresses are kept for that, the
+ *            others have the name "vm" here.
  * Threads:   any thread.
  * Cost:      linear in the regions that are there, and were there since the
- *            last trim; threads that need a first block from the shared part
- *            wait meanwhile, others do not.  No allocation.
+ *            last trim, and in the pools; threads that need a first block from
+ *            the shared part, or end a region in a range of addresses, wait
+ *            meanwhile, others do not.  No allocation.
  * Errors:    an unknown order or flag: 0, and nothing in @out.
  * Since:     0.1
  */

@@ -149,13 +149,13 @@ dump_sort(const struct dump_copy *copy, dump_before_fn before)
 
 /* Sorted by address: the index of the record of @region, or NONE. */
 static uint32_t
-dump_find(const struct dump_copy *copy, const struct weiri_region *region)
+dump_find(const struct dump_copy *copy, const struct weir_region *region)
 {
 	size_t low = 0, high = copy->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		const struct weiri_region *at =
+		const struct weir_region *at =
 		    copy->record[copy->order[middle]].region;
 
 		if (at == region)
@@ -257,7 +257,7 @@ dump_line(struct weiri_text *text, const struct weiri_region_record *record,
 {
 	char cell[32], name[WEIRI_NAME_BYTES];
 	struct weiri_text piece = {cell, sizeof(cell), 0};
-	const char *kind = weiri_region_kind_name(record->kind);
+	const char *kind = record->kind;
 
 	dump_bytes_cell(text, record->bytes);
 	dump_bytes_cell(text, record->peak);
@@ -303,7 +303,7 @@ dump_object(struct weiri_text *text, const struct weiri_region_record *record,
 	weiri_text_str(text, ",\"name\":");
 	weiri_text_json(text, name);
 	weiri_text_str(text, ",\"kind\":");
-	weiri_text_json(text, weiri_region_kind_name(record->kind));
+	weiri_text_json(text, record->kind);
 	weiri_text_str(text, ",\"site\":");
 	dump_pointer(text, record->site);
 	weiri_text_str(text, ",\"place\":");
@@ -319,6 +319,7 @@ dump_object(struct weiri_text *text, const struct weiri_region_record *record,
 	weiri_report_member(text, "bytes_peak", record->peak);
 	weiri_report_member(text, "misses", record->misses);
 	weiri_report_member(text, "failures", record->failures);
+	weiri_text_str(text, record->is_vm ? ",\"vm\":true" : ",\"vm\":false");
 	if (record->limit_bytes != 0) {
 		weiri_report_member(text, "limit_bytes", record->limit_bytes);
 		weiri_report_member(text, "bytes_below", record->below_bytes);
@@ -556,7 +557,7 @@ weir_region_top_sites(struct weir_region_site *out, size_t count, size_t *found)
 		    &copy.record[copy.order[i]];
 		struct weir_region_site site = {
 		    .site = first->site,
-		    .kind = weiri_region_kind_name(first->kind),
+		    .kind = first->kind,
 		    .bytes_max = first->bytes,
 		};
 

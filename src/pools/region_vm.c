@@ -27,8 +27,9 @@
  *   N3  Objects are behind one another: next is the end of the newest, rounded
  *       up to 16.
  *
- * Threads: the owner writes; statistics read next, committed, touched and the
- * counters from any thread, each by itself, hence relaxed loads and stores.
+ * Threads: the owner writes; statistics and the list of live regions
+ * (region_vm_view.c) read from any thread, each word by itself, hence relaxed
+ * loads and stores of what changes.
  * Hooks run while the range grows (weiri_range_grow()) and may use the region
  * they run for, so that nothing read before is used after it.
  */
@@ -41,6 +42,8 @@
 #include "guard/fault.h"
 #include "guard/guard.h"
 #include "pages/pages.h"
+#include "pools/region_kind.h"
+#include "pools/region_watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -202,6 +205,9 @@ vm_commit(struct weiri_region_vm *vm, size_t used)
 		want = weiri_min(want, vm->limit_bytes);
 		error = weiri_range_grow(&vm->range, need, want);
 		weiri_region_vm_set_end(vm, old);
+		if (vm->range.committed_bytes > vm->committed_peak)
+			WEIRI_STORE(
+			    &vm->committed_peak, vm->range.committed_bytes);
 	}
 	return error == 0;
 }
@@ -412,37 +418,6 @@ weir_region_vm_trim(struct weir_region_vm *bump)
 
 /* ---- figures -------------------------------------------------------------- */
 
-static void
-vm_pool_stats(struct weiri_pool *pool, struct weir_pool_stats *out)
-{
-	const struct weiri_region_vm *vm =
-	    WEIRI_CONTAINER_OF(pool, struct weiri_region_vm, pool);
-	size_t committed = WEIRI_LOAD(&vm->range.committed_bytes);
-	size_t used =
-	    (uintptr_t)WEIRI_LOAD(&vm->bump.next) - (uintptr_t)vm->range.base;
-	size_t touched = WEIRI_LOAD(&vm->touched_bytes);
-
-	/* Read one by one from a region that moves: made to agree. */
-	used = weiri_min(used, committed);
-	touched = weiri_min(weiri_max(touched, used), committed);
-	out->exact = WEIR_EXACT_COUNTS | WEIR_EXACT_PEAK;
-	out->limit = UINT64_MAX;
-	out->total = out->in_use = out->in_use_peak = out->hits = 1;
-	out->misses = WEIRI_LOAD(&vm->misses);
-	out->failures = WEIRI_LOAD(&vm->failures);
-	out->requests = out->hits + out->misses + out->failures;
-	out->limit_bytes = vm->limit_bytes;
-	out->limit_bytes_used = used;
-	out->bytes_mapped = committed;
-	out->bytes_in_use = used;
-	out->bytes_idle = touched - used;
-	out->bytes_untouched = committed - touched;
-}
-
-static const struct weiri_pool_ops vm_pool_ops = {
-    .stats = vm_pool_stats,
-};
-
 int
 weir_region_vm_stats(
     const struct weir_region_vm *bump, struct weir_region_vm_figures *out)
@@ -555,7 +530,7 @@ vm_check_config(const char *name, const struct weir_region_vm_config *config)
 
 /* @vm reads as zero. */
 static void
-vm_set_up(struct weiri_region_vm *vm, const char *name,
+vm_set_up(struct weiri_region_vm *vm, const char *name, const void *site,
     const struct weir_region_vm_config *config)
 {
 	size_t page = weiri_range_page();
@@ -574,8 +549,12 @@ vm_set_up(struct weiri_region_vm *vm, const char *name,
 	/* Told apart in debug builds and in mode full, which may come later. */
 	(void)weiri_local_own();
 	vm->owner = weiri_local();
+	weiri_region_tick_now();
+	vm->birth = WEIRI_LOAD(&weiri_region_tick);
+	vm->site = site;
+	vm->name = weiri_region_vm_name_keep(name);
 	weiri_pool_register(
-	    &vm->pool, WEIR_POOL_REGION, name, &vm_pool_ops, false);
+	    &vm->pool, WEIR_POOL_REGION, name, &weiri_region_vm_ops, false);
 	weiri_region_vm_guard_begin(vm);
 }
 
@@ -583,6 +562,7 @@ int
 weir_region_vm_create(const char *name,
     const struct weir_region_vm_config *config, struct weir_region_vm **out)
 {
+	const void *site = __builtin_return_address(0);
 	char checked[WEIRI_NAME_BYTES];
 	struct weiri_region_vm *vm;
 	int error;
@@ -606,7 +586,7 @@ weir_region_vm_create(const char *name,
 		weiri_meta_free(vm, sizeof(*vm));
 		return -ENOMEM;
 	}
-	vm_set_up(vm, name, config);
+	vm_set_up(vm, name, site, config);
 	*out = &vm->bump;
 	return 0;
 }

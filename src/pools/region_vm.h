@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * region_vm.h - the inside of a region in one range of addresses.
+ *
+ *   region_vm.c        objects, memory, creation and end
+ *   region_vm_view.c   what other threads are shown of it
+ *   region_vm_guard.c  its objects under guard
  */
 #ifndef WEIRI_REGION_VM_H
 #define WEIRI_REGION_VM_H
@@ -28,11 +32,16 @@ struct weiri_region_vm {
 	size_t limit_bytes; /* whole pages, at most the reservation */
 	size_t first_bytes;
 	size_t touched_bytes; /* room up to here may have been written */
-	size_t peak_bytes;
+	size_t peak_bytes;    /* in use */
+	size_t committed_peak;
 	size_t high_now;    /* most in use in this turn of resets */
 	size_t high_before; /* in the last turn */
 	uint32_t turn;      /* resets in this turn */
 	uint64_t resets, misses, failures;
+	/* For lists of live regions; as it was made. */
+	const char *name; /* for ever, as the pool's is not */
+	const void *site; /* return address of the creating call */
+	uint32_t birth;   /* weiri_region_tick then */
 	/* A tool is told of each object: the room is none, so that the inline
 	 * calls come here.  All behind `next` is forbidden. */
 	bool watched;
@@ -43,6 +52,11 @@ struct weiri_region_vm {
 	size_t open_bytes;         /* of the range that do not trap */
 	enum weiri_guard_how how;
 };
+
+/* ---- for others (region_vm_view.c) ---------------------------------------- */
+
+extern const struct weiri_pool_ops weiri_region_vm_ops
+    __attribute__((visibility("hidden")));
 
 /* ---- guard (region_vm_guard.c) ------------------------------------------- */
 

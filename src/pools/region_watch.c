@@ -17,7 +17,8 @@
  * are in static storage.
  *
  * Regions in a caller's memory are in a table (region_place.c), under whose
- * lock they stay.
+ * lock they stay.  Those in ranges of addresses are pools of their own, in the
+ * list of all pools, and stay while they are read (region_vm_view.c).
  */
 #include "pools/region_watch.h"
 
@@ -35,13 +36,16 @@ static bool
 watch_load(
     const struct weiri_region *region, struct weiri_region_record *record)
 {
+	const struct weiri_region *parent;
+
 	if (WATCH_LOAD(&region->magic) !=
 	    weiri_region_magic(region, WEIRI_REGION_LIVE))
 		return false;
+	parent = WATCH_LOAD(&region->parent);
 	*record = (struct weiri_region_record){
-	    .region = region,
-	    .parent = WATCH_LOAD(&region->parent),
-	    .kind = WATCH_LOAD(&region->kind),
+	    .region = &region->bump,
+	    .parent = parent != NULL ? &parent->bump : NULL,
+	    .kind = weiri_region_kind_name(WATCH_LOAD(&region->kind)),
 	    .name = WATCH_LOAD(&region->name),
 	    .site = WATCH_LOAD(&region->site),
 	    .owner = WATCH_LOAD(&region->owner),
@@ -85,7 +89,7 @@ weiri_region_read(
 		before = *out;
 	}
 	if (out->name == NULL)
-		out->name = weiri_region_kind_name(out->kind);
+		out->name = out->kind;
 	/* A reading of two moments may have the larger from the earlier. */
 	out->peak = weiri_max(out->peak, out->bytes);
 	return true;
@@ -125,16 +129,9 @@ watch_slabs(struct weiri_list *slabs, struct watch_walk *walk)
 	}
 }
 
-void
-weiri_region_walk(weiri_region_visit_fn visit, void *context)
+static void
+watch_supply(struct weiri_region_supply *supply, struct watch_walk *walk)
 {
-	struct watch_walk walk = {visit, context};
-	struct weiri_region_supply *supply =
-	    __atomic_load_n(&weiri_region_supply, __ATOMIC_ACQUIRE);
-
-	if (supply == NULL)
-		return;
-	weiri_region_tick_now();
 	for (unsigned bin = 0; bin < WEIRI_REGION_FIRSTS; bin++) {
 		struct weiri_depot *depot =
 		    weiri_region_first_depot(supply, bin);
@@ -142,11 +139,24 @@ weiri_region_walk(weiri_region_visit_fn visit, void *context)
 		if (depot == NULL)
 			continue;
 		weiri_mutex_lock(&depot->lock);
-		watch_slabs(&depot->full, &walk);
-		watch_slabs(&depot->partial, &walk);
+		watch_slabs(&depot->full, walk);
+		watch_slabs(&depot->partial, walk);
 		weiri_mutex_unlock(&depot->lock);
 	}
-	weiri_region_place_walk(watch_visit, &walk);
+	weiri_region_place_walk(watch_visit, walk);
+}
+
+void
+weiri_region_walk(weiri_region_visit_fn visit, void *context)
+{
+	struct watch_walk walk = {visit, context};
+	struct weiri_region_supply *supply =
+	    __atomic_load_n(&weiri_region_supply, __ATOMIC_ACQUIRE);
+
+	weiri_region_tick_now();
+	if (supply != NULL)
+		watch_supply(supply, &walk);
+	weiri_region_vm_walk(visit, context);
 }
 
 uint64_t
@@ -174,10 +184,10 @@ watch_inform(
     const struct weiri_region_record *record, struct weir_region_info *out)
 {
 	*out = (struct weir_region_info){
-	    .region = &record->region->bump,
-	    .parent = record->parent != NULL ? &record->parent->bump : NULL,
+	    .region = record->region,
+	    .parent = record->parent,
 	    .name = record->name,
-	    .kind = weiri_region_kind_name(record->kind),
+	    .kind = record->kind,
 	    .site = record->site,
 	    .thread = record->owner,
 	    .age_ns = weiri_region_age_ns(record->birth),
@@ -186,6 +196,7 @@ watch_inform(
 	    .misses = record->misses,
 	    .failures = record->failures,
 	    .mine = record->owner == weiri_local(),
+	    .vm = record->is_vm,
 	};
 }
 
