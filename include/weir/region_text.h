@@ -202,8 +202,11 @@ WEIR_API WEIR_NODISCARD char *weir_region_strcat(
  * Returns:   the NUL-terminated text, or NULL.
  * Ownership: as weir_region_alloc().
  * Threads:   the region's owner.
- * Cost:      one formatting pass, straight into the current block; a second
- *            only when the text did not fit there.
+ * Cost:      one formatting pass, straight into the current block; where that
+ *            has less than 1 KiB left, into 1 KiB of the stack and copied.  A
+ *            second pass for a text that fits neither: of 1024 bytes or more
+ *            with its NUL, and more than the block has left.  C has no way
+ *            to go on with the first.
  * Errors:    as weir_region_alloc(); also NULL, and counted, when the format
  *            fails (an unencodable wide character, a length above INT_MAX).
  * Since:     0.1

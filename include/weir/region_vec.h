@@ -120,7 +120,8 @@ WEIR_API bool weir_region_writer_str(
  * Ownership: as weir_region_writer_add().
  * Threads:   the region's owner.
  * Cost:      one formatting pass where the text fits what follows, up to the
- *            end of the block while nothing was taken behind; else two.
+ *            end of the block while nothing was taken behind, or is shorter
+ *            than 1 KiB (weir_region_printf() says how); else two.
  * Errors:    as weir_region_writer_add(); also when the format fails, with
  *            nothing added and counted as weir_region_printf() does.
  * Since:     0.1

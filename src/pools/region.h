@@ -502,6 +502,28 @@ weiri_region_count(
 	return sum;
 }
 
+/* ---- formatted text (region_text.c) -------------------------------------- */
+
+/* A first pass: where its text is, and what there would have been room for. */
+struct weiri_region_format {
+	char *text;
+	size_t bytes;
+	int length; /* of the whole text; below 0: the format failed */
+	/* For most texts, and little beside what vsnprintf() itself has on the
+	 * stack. */
+	char aside[1024];
+};
+
+/* Writes to @bytes at @room, or aside; returns the length. */
+WEIR_PRINTF(4, 0)
+int weiri_region_format(struct weiri_region_format *at, char *room,
+    size_t bytes, const char *format, va_list arguments);
+
+/* Has the text at @into, which has room for it, and may be where it is. */
+WEIR_PRINTF(3, 0)
+void weiri_region_format_end(const struct weiri_region_format *at, char *into,
+    const char *format, va_list again);
+
 /* ---- owners (region_owner.c) -------------------------------------------- */
 
 /* Makes the calling thread's counters the region's; in a debug build and in mode

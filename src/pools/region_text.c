@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * region_text.c - copies and formatted strings in a region.
+ *
+ * How long a formatted text is, only formatting it tells, and C can neither
+ * stop nor go on in the middle.  So it is written where most texts fit, straight
+ * into the room of the block; where that is less than many texts need, near the
+ * end of a block, it is written aside and copied.  What fits neither is written
+ * twice.
  */
 #include "pools/region.h"
 
@@ -102,30 +108,51 @@ weir_region_strcat(struct weir_region *region, ...)
 	return text;
 }
 
-/*
- * The first pass writes straight into the room of the current block, which
- * then only has to be claimed.
- */
+/* ---- formatted text -------------------------------------------------------- */
+
+int
+weiri_region_format(struct weiri_region_format *at, char *room, size_t bytes,
+    const char *format, va_list arguments)
+{
+	bool aside = bytes < sizeof(at->aside);
+
+	at->text = aside ? at->aside : room;
+	/* No length is above INT_MAX, and no larger room is C's to take. */
+	at->bytes = aside ? sizeof(at->aside) : weiri_min(bytes, INT_MAX);
+	at->length = vsnprintf(at->text, at->bytes, format, arguments);
+	return at->length;
+}
+
+void
+weiri_region_format_end(const struct weiri_region_format *at, char *into,
+    const char *format, va_list again)
+{
+	size_t bytes = (size_t)at->length + 1;
+
+	if (WEIR_UNLIKELY(bytes > at->bytes))
+		(void)vsnprintf(into, bytes, format, again);
+	else if (into != at->text)
+		memcpy(into, at->text, bytes);
+}
+
+/* The room of the current block, once written, only has to be claimed. */
 WEIR_PRINTF(2, 0)
 static char *
 region_vprintf(
     struct weir_region *region, const char *format, va_list arguments)
 {
+	struct weiri_region_format at;
 	va_list again;
-	/* No length is above INT_MAX, and no larger room is C's to take. */
-	size_t room = weiri_min((size_t)(region->end - region->next), INT_MAX);
 	char *text;
-	int length;
 
 	va_copy(again, arguments);
-	length =
-	    vsnprintf(room > 0 ? region->next : NULL, room, format, arguments);
-	if (length < 0)
+	if (weiri_region_format(&at, region->next,
+		(size_t)(region->end - region->next), format, arguments) < 0)
 		text = weiri_region_refuse(weiri_region_of(region));
 	else
-		text = weir_region_alloc(region, (size_t)length + 1);
-	if (text != NULL && (size_t)length >= room)
-		(void)vsnprintf(text, (size_t)length + 1, format, again);
+		text = weir_region_alloc(region, (size_t)at.length + 1);
+	if (WEIR_LIKELY(text != NULL))
+		weiri_region_format_end(&at, text, format, again);
 	va_end(again);
 	return text;
 }

@@ -112,7 +112,7 @@ writer_room(const struct weir_region_writer *writer)
 	    weiri_region_is_last(region, writer->data, writer->capacity, &has))
 		room = has - writer->length +
 		       (size_t)(region->bump.end - region->bump.next);
-	return weiri_min(room, INT_MAX);
+	return room;
 }
 
 WEIR_PRINTF(2, 0)
@@ -120,29 +120,27 @@ static bool
 writer_vprintf(
     struct weir_region_writer *writer, const char *format, va_list arguments)
 {
+	struct weiri_region_format first;
 	char *at = weir_region_writer_reserve(writer, 0);
 	va_list again;
-	size_t room;
-	int length;
 
 	if (WEIR_UNLIKELY(at == NULL))
 		return false;
-	room = writer_room(writer);
 	va_copy(again, arguments);
-	length = vsnprintf(at, room, format, arguments);
-	if (WEIR_UNLIKELY(length < 0)) {
+	if (weiri_region_format(
+		&first, at, writer_room(writer), format, arguments) < 0) {
 		(void)weiri_region_refuse(weiri_region_of(writer->region));
 		at = writer_fail(writer);
 	} else {
 		/* In place as long as it fits, so that the text is there. */
-		at = weir_region_writer_reserve(writer, (size_t)length);
-		if (at != NULL && (size_t)length >= room)
-			(void)vsnprintf(at, (size_t)length + 1, format, again);
+		at = weir_region_writer_reserve(writer, (size_t)first.length);
 	}
+	if (WEIR_LIKELY(at != NULL))
+		weiri_region_format_end(&first, at, format, again);
 	va_end(again);
 	if (WEIR_UNLIKELY(at == NULL))
 		return false;
-	writer->length += (size_t)length;
+	writer->length += (size_t)first.length;
 	writer->reserved = 0;
 	return true;
 }

@@ -317,6 +317,26 @@ TEST(talloc_text_is_added_where_it_is_and_to_nothing_is_nothing)
 	CHECK_EQ(talloc_version_minor(), TALLOC_VERSION_MINOR);
 }
 
+/* Shorter and longer than what is formatted once. */
+TEST(talloc_text_is_whole_whatever_its_length)
+{
+	for (int width = 1; width < 3000; width += width < 900 ? 97 : 1) {
+		char *text = talloc_asprintf(NULL, "%0*d", width, 7);
+		size_t length = (size_t)width;
+
+		CHECK_NOT_NULL(text);
+		CHECK_EQ(strspn(text, "0"), length - 1);
+		CHECK_STR(text + length - 1, "7");
+		CHECK_STR(talloc_get_name(text), text);
+		text = talloc_asprintf_append(text, "%0*d", width, 8);
+		CHECK_NOT_NULL(text);
+		CHECK_EQ(strspn(text + length, "0"), length - 1);
+		CHECK_EQ(text[length - 1], '7');
+		CHECK_STR(text + 2 * length - 1, "8");
+		CHECK_EQ(talloc_free(text), 0);
+	}
+}
+
 static int
 say_ended(struct named *named)
 {

@@ -111,32 +111,50 @@ talloc_strndup_append_buffer(char *s, const char *a, size_t n)
 			       weir_talloc_strnlen(a, n));
 }
 
-static int weir_talloc_measure(const char *fmt, va_list ap) WEIR_PRINTF(1, 0);
+/* What is longer is formatted twice, as in talloc. */
+#define WEIR_TALLOC_ASIDE ((size_t)1024)
 
+static int weir_talloc_first(char *aside, const char *fmt, va_list ap)
+    WEIR_PRINTF(2, 0);
+
+/* The length of the whole text; shorter ones are at @aside then. */
 static int
-weir_talloc_measure(const char *fmt, va_list ap)
+weir_talloc_first(char *aside, const char *fmt, va_list ap)
 {
 	va_list again;
 	int length;
 
 	va_copy(again, ap);
-	length = vsnprintf(NULL, 0, fmt, again);
+	length = vsnprintf(aside, WEIR_TALLOC_ASIDE, fmt, again);
 	va_end(again);
 	return length;
+}
+
+static void weir_talloc_second(char *text, size_t length, const char *aside,
+    const char *fmt, va_list ap) WEIR_PRINTF(4, 0);
+
+static void
+weir_talloc_second(
+    char *text, size_t length, const char *aside, const char *fmt, va_list ap)
+{
+	if (length < WEIR_TALLOC_ASIDE)
+		memcpy(text, aside, length + 1);
+	else
+		vsnprintf(text, length + 1, fmt, ap);
 }
 
 char *
 talloc_vasprintf(const void *ctx, const char *fmt, va_list ap)
 {
-	int length = weir_talloc_measure(fmt, ap);
-	char *text;
+	char aside[WEIR_TALLOC_ASIDE], *text;
+	int length = weir_talloc_first(aside, fmt, ap);
 
 	if (length < 0)
 		return NULL;
 	text = (char *)talloc_named_const(ctx, (size_t)length + 1, NULL);
 	if (text == NULL)
 		return NULL;
-	vsnprintf(text, (size_t)length + 1, fmt, ap);
+	weir_talloc_second(text, (size_t)length, aside, fmt, ap);
 	talloc_set_name_const(text, text);
 	return text;
 }
@@ -147,15 +165,15 @@ static char *weir_talloc_print(
 static char *
 weir_talloc_print(char *s, size_t used, const char *fmt, va_list ap)
 {
-	int length = weir_talloc_measure(fmt, ap);
-	char *text;
+	char aside[WEIR_TALLOC_ASIDE], *text;
+	int length = weir_talloc_first(aside, fmt, ap);
 
 	/* Nothing to add: as in talloc, the string as it is. */
 	if (length <= 0)
 		return s;
 	text = weir_talloc_longer(s, used, (size_t)length);
 	if (text != NULL)
-		vsnprintf(text + used, (size_t)length + 1, fmt, ap);
+		weir_talloc_second(text + used, (size_t)length, aside, fmt, ap);
 	return text;
 }
 
