@@ -419,14 +419,32 @@ weiri_region_cancelled_join(
 	}
 }
 
-/* Runs the newest of @region, which has one; a savepoint ends. */
-void weiri_region_cleanup_run_newest(struct weiri_region *region);
-
 /* ---- savepoints (region_mark.c) ------------------------------------------ */
 
 /* Ends a savepoint, the newest on the list of cleanups until now. */
 void weiri_region_mark_end(
     struct weiri_region *region, struct weir_region_cleanup *handle);
+
+/* Runs the newest of @region, which has one; a savepoint ends. */
+WEIRI_INLINE void
+weiri_region_cleanup_run_newest(struct weiri_region *region)
+{
+	struct weiri_list *head = &region->cleanups;
+	struct weir_region_cleanup *cleanup =
+	    WEIRI_CONTAINER_OF(head->next, struct weir_region_cleanup, link);
+	struct weiri_list *next = cleanup->link.next;
+	weir_region_cleanup_fn run = cleanup->run;
+
+	/* Its own links are of no more use. */
+	head->next = next;
+	next->prev = head;
+	if (WEIR_UNLIKELY(run == WEIRI_CLEANUP_MARK)) {
+		weiri_region_mark_end(region, cleanup);
+		return;
+	}
+	cleanup->run = WEIRI_CLEANUP_SPENT;
+	run(cleanup->context);
+}
 
 /* What is wrong with the region's savepoints, or NULL. */
 const char *weiri_region_marks_check(struct weiri_region *region);

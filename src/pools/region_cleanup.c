@@ -51,9 +51,16 @@ region_cleanup_push(struct weiri_region *region,
     struct weir_region_cleanup *cleanup, weir_region_cleanup_fn run,
     void *context)
 {
+	struct weiri_list *head = &region->cleanups, *next = head->next;
+
 	cleanup->run = run;
 	cleanup->context = context;
-	weiri_list_push(&region->cleanups, &cleanup->link);
+	/* As weiri_list_push(); one by one, because to join two words for one
+	 * store takes longer than two stores. */
+	WEIRI_STORE(&cleanup->link.next, next);
+	WEIRI_STORE(&cleanup->link.prev, head);
+	next->prev = &cleanup->link;
+	head->next = &cleanup->link;
 	region->attention |= WEIRI_HAS_CLEANUPS;
 }
 
@@ -81,11 +88,12 @@ weir_region_cleanup_add(
 {
 	struct weiri_region *region = weiri_region_of(bump);
 	struct weir_region_cleanup *cleanup = (void *)bump->next;
+	uintptr_t end = (uintptr_t)cleanup + sizeof(*cleanup);
 
 	if (WEIR_UNLIKELY(!weiri_region_is_live(region)) ||
 	    WEIR_UNLIKELY(run == NULL) ||
 	    WEIR_UNLIKELY(region->cancelled != NULL) ||
-	    WEIR_UNLIKELY((size_t)(bump->end - bump->next) < sizeof(*cleanup)))
+	    WEIR_UNLIKELY(end > (uintptr_t)bump->end))
 		return region_cleanup_add_slow(region, run, context);
 	bump->next = (char *)(cleanup + 1);
 	region_cleanup_push(region, cleanup, run, context);
@@ -182,23 +190,4 @@ weir_region_cleanup_transfer(struct weir_region *bump,
 	region_cleanup_push(to, moved, cleanup->run, cleanup->context);
 	region_cleanup_retire(region, cleanup);
 	return moved;
-}
-
-void
-weiri_region_cleanup_run_newest(struct weiri_region *region)
-{
-	struct weiri_list *head = &region->cleanups;
-	struct weir_region_cleanup *cleanup =
-	    WEIRI_CONTAINER_OF(head->next, struct weir_region_cleanup, link);
-	weir_region_cleanup_fn run = cleanup->run;
-
-	/* Its own links are of no more use. */
-	head->next = cleanup->link.next;
-	head->next->prev = head;
-	if (WEIR_UNLIKELY(run == WEIRI_CLEANUP_MARK)) {
-		weiri_region_mark_end(region, cleanup);
-		return;
-	}
-	cleanup->run = WEIRI_CLEANUP_SPENT;
-	run(cleanup->context);
 }

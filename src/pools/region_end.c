@@ -259,45 +259,64 @@ region_reset_slow(struct weiri_region *region)
 	region_reset_memory(region);
 }
 
-/* Runs the cleanups of a region that has nothing below it; true if it has
- * nothing then but what @others says.  A region that a cleanup makes below it
- * ends before the next runs, which is for the slow ways, as is what else a
- * cleanup may make of it. */
-static bool
-region_run_cleanups(struct weiri_region *region, uint32_t others)
+/* Runs the cleanups of a region that has nothing below it; its attention then.
+ * A region that a cleanup makes below it ends before the next runs, which is
+ * for the slow ways, as is what else a cleanup may make of it. */
+WEIRI_INLINE uint32_t
+region_run_cleanups(struct weiri_region *region)
 {
 	const struct weiri_list *head = &region->cleanups;
+	uint32_t attention;
 
 	region->attention |= WEIRI_IS_ENDING;
 	while (head->next != head && !(region->attention & WEIRI_HAS_CHILDREN))
 		weiri_region_cleanup_run_newest(region);
 	/* They may have made more of it than it was. */
-	region->attention &= ~(uint32_t)WEIRI_IS_ENDING;
-	if (WEIR_UNLIKELY(region->attention & WEIRI_HAS_CHILDREN))
-		return false;
-	region->attention &= ~(uint32_t)WEIRI_HAS_CLEANUPS;
-	region->cancelled = NULL;
-	return (region->attention & ~others) == 0;
-}
-
-static WEIRI_NOINLINE void
-region_reset_lone(struct weiri_region *region)
-{
-	if (region_run_cleanups(region, WEIRI_RESET_KEEPS | WEIRI_HAS_BLOCKS |
-					    WEIRI_HAS_LARGES |
-					    WEIRI_HAS_SPARES))
-		region_reset_memory(region);
-	else
-		region_reset_slow(region);
+	attention = region->attention & ~(uint32_t)WEIRI_IS_ENDING;
+	if (WEIR_LIKELY(!(attention & WEIRI_HAS_CHILDREN))) {
+		attention &= ~(uint32_t)WEIRI_HAS_CLEANUPS;
+		region->cancelled = NULL;
+	}
+	region->attention = attention;
+	return attention;
 }
 
 /* Of those a reset keeps, it must look at a kept block, and at the caller's
  * memory, which may be more than any first block. */
 #define REGION_RESET_PLAIN \
 	(uint32_t)(WEIRI_RESET_KEEPS & ~(WEIRI_HAS_KEPT | WEIRI_IS_FOREIGN))
+#define REGION_RESET_MEMORY                                                  \
+	(uint32_t)(WEIRI_RESET_KEEPS | WEIRI_HAS_BLOCKS | WEIRI_HAS_LARGES | \
+		   WEIRI_HAS_SPARES)
 #define REGION_RESET_LONE                                                    \
 	(uint32_t)(WEIRI_RESET_KEEPS | WEIRI_HAS_BLOCKS | WEIRI_HAS_LARGES | \
 		   WEIRI_HAS_CLEANUPS)
+
+/* Of a region with one block and nothing else that a reset must look at. */
+WEIRI_INLINE void
+region_reset_plain(struct weiri_region *region)
+{
+	struct weiri_region_counts *counts = region->counts;
+	unsigned bin = weiri_region_first_bin(
+	    (size_t)(region->bump.next - (char *)region));
+
+	region_restart(region);
+	WEIRI_BUMP(&counts->resets, 1);
+	weiri_region_kind_note(counts, bin);
+}
+
+static WEIRI_NOINLINE void
+region_reset_lone(struct weiri_region *region)
+{
+	uint32_t attention = region_run_cleanups(region);
+
+	if (WEIR_LIKELY(!(attention & ~REGION_RESET_PLAIN)))
+		region_reset_plain(region);
+	else if (!(attention & ~REGION_RESET_MEMORY))
+		region_reset_memory(region);
+	else
+		region_reset_slow(region);
+}
 
 void
 weir_region_reset(struct weir_region *bump)
@@ -306,20 +325,18 @@ weir_region_reset(struct weir_region *bump)
 
 	if (WEIR_UNLIKELY(region == NULL))
 		return;
-	if (WEIR_UNLIKELY(!weiri_region_is_live(region)) ||
-	    WEIR_UNLIKELY(region->owner != weiri_local()) ||
-	    WEIR_UNLIKELY(region->attention & ~REGION_RESET_LONE)) {
-		region_reset_slow(region);
-	} else if (region->attention & ~REGION_RESET_PLAIN) {
-		region_reset_lone(region);
-	} else {
-		unsigned bin = weiri_region_first_bin(
-		    (size_t)(region->bump.next - (char *)region));
-
-		region_restart(region);
-		WEIRI_BUMP(&region->counts->resets, 1);
-		weiri_region_kind_note(region->counts, bin);
+	if (WEIR_LIKELY(weiri_region_is_live(region)) &&
+	    WEIR_LIKELY(region->owner == weiri_local())) {
+		if (!(region->attention & ~REGION_RESET_PLAIN)) {
+			region_reset_plain(region);
+			return;
+		}
+		if (!(region->attention & ~REGION_RESET_LONE)) {
+			region_reset_lone(region);
+			return;
+		}
 	}
+	region_reset_slow(region);
 }
 
 /* ---- destroy ------------------------------------------------------------ */
@@ -462,13 +479,15 @@ region_destroy_labelled(
 static WEIRI_NOINLINE void
 region_destroy_lone(struct weiri_region *region, struct weir_local *local)
 {
-	if (WEIR_UNLIKELY(!region_run_cleanups(region, REGION_PLAIN)))
-		region_destroy_slow(region);
-	else if (region->attention & ~REGION_LABELS)
-		weiri_region_finish(region);
-	else
+	uint32_t attention = region_run_cleanups(region);
+
+	if (WEIR_LIKELY(!(attention & ~REGION_LABELS)))
 		region_destroy_labelled(
 		    region, local, WEIRI_LOAD(&region->magic));
+	else if (!(attention & ~(REGION_PLAIN & ~(uint32_t)WEIRI_HAS_CHILDREN)))
+		weiri_region_finish(region);
+	else
+		region_destroy_slow(region);
 }
 
 void

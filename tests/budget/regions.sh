@@ -26,12 +26,12 @@ trap 'rm -rf "$work"' EXIT
 # objects from a pointer that moves through a block.
 budget() {
 	cat <<-'END'
-		request_turn          1340  138
-		request_limit_turn    1370  141
-		request_reset_turn    1300  134
+		request_turn          1300  134
+		request_limit_turn    1320  136
+		request_reset_turn    1215  125
 		tiny_turn              272    -
 		tiny_limit_turn        310    -
-		tiny_reset_turn        203    -
+		tiny_reset_turn        200    -
 		# a thousand objects each
 		fastpath_turn        15700    -
 		fastpath_reset_turn  15650    -
