@@ -354,7 +354,7 @@ region_create_slow(struct weir_region_kind *kind,
 {
 	struct weiri_region_kind *record;
 	struct weiri_region *region;
-	bool light = config == NULL || weiri_region_shape_is_light(config);
+	bool light = config == NULL || weiri_region_shape_others(config) == 0;
 	uint64_t limit = config != NULL ? config->limit_bytes : 0;
 	unsigned bin;
 
@@ -386,18 +386,34 @@ region_create_slow(struct weir_region_kind *kind,
 	return region_enter(region);
 }
 
+/* Its name and limit, for a header of this thread's at rest; false, and nothing
+ * is changed: the block is more than the limit. */
+WEIRI_INLINE bool
+region_label(
+    struct weiri_region *region, const struct weir_region_config *config)
+{
+	uint64_t limit = config->limit_bytes;
+	/* A name that is none is as quickly cleared at the end as told here. */
+	uint32_t attention = WEIRI_IS_NAMED;
+
+	if (limit != 0) {
+		if (WEIR_UNLIKELY(limit < region->charged_bytes))
+			return false;
+		region->limit_bytes = limit;
+		attention = WEIRI_IS_NAMED | WEIRI_HAS_LIMIT;
+	}
+	region->attention = attention;
+	WEIRI_STORE(&region->name, config->name);
+	return true;
+}
+
 /* Takes the region at @cursor, whose header is this thread's, off its magazine. */
 WEIRI_INLINE int
 region_begin_top(struct weiri_region *region, uintptr_t **cell,
-    uintptr_t *cursor, const struct weir_region_config *config,
-    struct weir_region **out, const void *site)
+    uintptr_t *cursor, struct weir_region **out, const void *site)
 {
-	if (config != NULL && config->limit_bytes != 0) {
-		region->limit_bytes = config->limit_bytes;
-		region->attention = WEIRI_HAS_LIMIT;
-	}
 	WEIRI_STORE(cell, cursor - 1);
-	region_begin(region, config != NULL ? config->name : NULL, site);
+	region_begin(region, NULL, site);
 	*out = &region->bump;
 
 	/* As region_enter(), of a line that is the thread's own. */
@@ -424,15 +440,14 @@ region_create_home(struct weir_region_kind *kind,
 	uintptr_t *cursor = WEIRI_LOAD(cell);
 	struct weiri_region *region = (struct weiri_region *)*cursor;
 
-	if (region->owner == NULL ||
-	    (config != NULL && config->limit_bytes != 0 &&
-		config->limit_bytes < region->charged_bytes))
+	if (region->owner == NULL)
 		return region_create_slow(kind, config, out, site);
 	region_come_home(region);
 	/* One that counts in a line of many threads has more to do. */
-	if (WEIR_UNLIKELY(region->attention != 0))
+	if (WEIR_UNLIKELY(region->attention != 0) ||
+	    (config != NULL && !region_label(region, config)))
 		return region_create_slow(kind, config, out, site);
-	return region_begin_top(region, cell, cursor, config, out, site);
+	return region_begin_top(region, cell, cursor, out, site);
 }
 
 /* Of a region that ended on this thread, if there is one of the kind. */
@@ -458,30 +473,20 @@ region_create_fast(struct weir_region_kind *kind,
 		return region_create_slow(kind, config, out, site);
 	if (WEIR_UNLIKELY(region->owner != local))
 		return region_create_home(kind, config, out, site);
-	if (config != NULL && config->limit_bytes != 0 &&
-	    WEIR_UNLIKELY(config->limit_bytes < region->charged_bytes))
+	if (config != NULL && !region_label(region, config))
 		return region_create_slow(kind, config, out, site);
-	return region_begin_top(region, cell, cursor, config, out, site);
+	return region_begin_top(region, cell, cursor, out, site);
 }
 
-/* The same arguments in the same places: what the other one does not pay for. */
-static WEIRI_NOINLINE __attribute__((nonnull(2))) int
-region_create_light_default(const struct weir_region_kind *kind,
-    const struct weir_region_config *config, struct weir_region **out,
-    const void *site)
-{
-	(void)kind;
-	return region_create_fast(
-	    &weiri_region_kind_default, config, out, site);
-}
-
+/* For a wrapper, which tells who called it, or without a kind: what others do
+ * not pay for. */
 static WEIRI_NOINLINE __attribute__((nonnull(2))) int
 region_create_light(struct weir_region_kind *kind,
     const struct weir_region_config *config, struct weir_region **out,
     const void *site)
 {
-	if (WEIR_UNLIKELY(kind == NULL))
-		return region_create_light_default(kind, config, out, site);
+	if (kind == NULL)
+		kind = &weiri_region_kind_default;
 	return region_create_fast(kind, config, out, site);
 }
 
@@ -509,9 +514,15 @@ weir_region_create(struct weir_region_kind *kind,
 		return region_create_default(site, out);
 	if (config == NULL)
 		return region_create_fast(kind, NULL, out, site);
+
+	uint64_t others = weiri_region_shape_others(config);
+
+	if (WEIR_LIKELY((others | (uintptr_t)config->site) == 0) &&
+	    WEIR_LIKELY(kind != NULL))
+		return region_create_fast(kind, config, out, site);
 	if (config->site != NULL)
 		site = config->site;
-	if (WEIR_LIKELY(weiri_region_shape_is_light(config)))
+	if (others == 0)
 		return region_create_light(kind, config, out, site);
 	return region_create_slow(kind, config, out, site);
 }

@@ -116,7 +116,7 @@ enum weiri_region_attention {
 	WEIRI_HAS_LIMIT = 1 << 14,
 	WEIRI_HAS_SPARES = 1 << 15, /* first.pages is their table */
 	WEIRI_IS_GUARDED = 1 << 16, /* region_guard.c */
-	WEIRI_IS_NAMED = 1 << 17,   /* name is not NULL */
+	WEIRI_IS_NAMED = 1 << 17,   /* name may not be NULL */
 };
 
 /* A reset leaves these as they are, and its short way passes them over. */

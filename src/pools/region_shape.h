@@ -24,18 +24,19 @@ struct weiri_region_shape {
 	bool has_rules; /* of its own, beside a limit */
 };
 
-/* True when @config says no more than a name and a limit. */
-WEIRI_INLINE bool
-weiri_region_shape_is_light(const struct weir_region_config *config)
+/* 0: @config says no more than a name, a limit and a site; a hook without its
+ * soft_bytes is none. */
+WEIRI_INLINE uint64_t
+weiri_region_shape_others(const struct weir_region_config *config)
 {
 	uint64_t others = config->first_bytes | config->block_bytes_max |
 			  config->large_bytes | config->soft_bytes |
-			  (uintptr_t)config->soft | (uintptr_t)config->oom |
-			  (uintptr_t)config->parent | config->flags;
+			  (uintptr_t)config->oom | (uintptr_t)config->parent |
+			  config->flags;
 
 	for (size_t i = 0; i < WEIRI_COUNT_OF(config->reserved); i++)
 		others |= config->reserved[i];
-	return others == 0;
+	return others;
 }
 
 /* 0 or -EINVAL, and the message hook is told why. */

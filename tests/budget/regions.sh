@@ -30,7 +30,7 @@ budget() {
 		request_limit_turn    1320  136
 		request_reset_turn    1215  125
 		tiny_turn              272    -
-		tiny_limit_turn        310    -
+		tiny_limit_turn        298    -
 		tiny_reset_turn        200    -
 		# a thousand objects each
 		fastpath_turn        15700    -

@@ -163,6 +163,35 @@ TEST(soft_limit_calls_once_for_each_crossing)
 	weir_region_destroy(top);
 }
 
+/* The short way passes it over; a wrapper's takes another, and so does the slow. */
+TEST(soft_hook_without_its_bytes_is_none)
+{
+	static const char here;
+	struct weir_region_config config = {.name = "no soft limit",
+	    .limit_bytes = 100000,
+	    .soft = soft,
+	    .soft_context = &soft_calls};
+	struct weir_region *region;
+	struct weir_region_info info;
+
+	soft_calls = 0;
+	for (int i = 0; i < 6; i++) {
+		config.site = i % 2 != 0 ? &here : NULL;
+		config.first_bytes = i > 3 ? 2048 : 0;
+		CHECK_EQ(weir_region_create(
+			     i % 3 != 0 ? &test_kind : NULL, &config, &region),
+		    0);
+		CHECK_NOT_NULL(weir_region_alloc(region, 60000));
+		CHECK_NULL(weir_region_alloc(region, 60000));
+		CHECK_EQ(weir_region_top(WEIR_REGION_BY_AGE, 0, &info, 1), 1);
+		CHECK_STR(info.name, "no soft limit");
+		CHECK_STR(info.kind, i % 3 != 0 ? "test" : "region");
+		CHECK(i % 2 != 0 ? info.site == &here : info.site != &here);
+		weir_region_destroy(region);
+	}
+	CHECK_EQ(soft_calls, 0);
+}
+
 TEST(soft_limit_hears_of_the_block_that_a_reset_keeps)
 {
 	NOT_UNDER_GUARD("a region has no room and no blocks");
