@@ -234,8 +234,7 @@ void test_threads(
 
 bool test_under_valgrind(void);
 
-/* Is every object put under guard from the start: WEIR_GUARD=full, tool,
- * sample:1? */
+/* May objects be under guard from the start: is WEIR_GUARD other than off? */
 bool test_under_guard(void);
 
 /* For what cannot hold then. */

@@ -84,8 +84,7 @@ test_under_guard(void)
 	if (getenv("WEIR_GUARD") == NULL)
 		return false;
 	guard = weiri_config_guard();
-	return guard->mode >= WEIR_GUARD_FULL ||
-	       (guard->mode == WEIR_GUARD_SAMPLE && guard->rate == 1);
+	return guard->mode != WEIR_GUARD_OFF;
 }
 
 bool

@@ -195,9 +195,11 @@ bytes_in_spans(void)
 TEST(large_objects_and_large_blocks_go_back_to_the_page_supply)
 {
 	const struct weir_region_config config = {.block_bytes_max = 128 << 10};
-	struct weir_region *keep = create(&config), *region;
+	struct weir_region *keep, *region;
 	uint64_t before = 0;
 
+	NOT_UNDER_GUARD("which regions are under it differs by the round");
+	keep = create(&config);
 	/* What the kind learns, it has learned after some rounds. */
 	for (int round = 0; round < 40; round++) {
 		region = create(&config);
