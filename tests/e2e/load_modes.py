@@ -59,22 +59,28 @@ def test_idle_connections_closed_by_a_server_are_counted():
             assert server.figure("closed: idle too long") == 50
 
 
+def slow_readers(backend):
+    """Pauses that the server made for them."""
+    with Server("--backend", backend) as server:
+        server.serves()
+        before = server.rss_bytes()
+        figures = mode("slow-reader", "-c", "12", "-t", "1",
+                       "--timeout", "20", port=server.port)
+        grown = server.rss_bytes() - before
+        server.end()
+    assert figures["throttled"] == figures["open"] == 12, figures
+    assert figures["recovered"] == 12, figures
+    assert figures["sent_bytes"] > 12 * 64 * 1024, figures
+    # A quota of 64 KiB and what one pass may bring, for each.
+    assert SANITIZED or grown < 8 * MIB, (backend, grown)
+    return server.figure("pauses of receiving, peer not reading")
+
+
 def test_slow_readers_are_throttled_and_lose_nothing():
     for backend in backends():
-        with Server("--backend", backend) as server:
-            server.serves()
-            before = server.rss_bytes()
-            figures = mode("slow-reader", "-c", "12", "-t", "1",
-                           "--timeout", "20", port=server.port)
-            grown = server.rss_bytes() - before
-            server.end()
-        assert figures["throttled"] == figures["open"] == 12, figures
-        assert figures["recovered"] == 12, figures
-        assert figures["sent_bytes"] > 12 * 64 * 1024, figures
-        # Some may be stuck before a busy server reads what they sent.
-        assert server.figure("pauses of receiving, peer not reading") > 0
-        # A quota of 64 KiB and what one pass may bring, for each.
-        assert SANITIZED or grown < 8 * MIB, (backend, grown)
+        # All may be stuck before a busy server reads what they sent, or
+        # where others have used up the kernel's memory for sockets.
+        assert any(slow_readers(backend) > 0 for attempt in range(5)), backend
 
 
 def test_slow_readers_stop_at_what_they_were_to_send():
