@@ -214,6 +214,17 @@ weiri_cache_slot_init(struct weiri_slab *slab, void *slot, void *owner)
 		cache->init(slot, cache->context);
 }
 
+/* No other state lies in pages that may go: a table is before the first slot. */
+void
+weiri_cache_slot_again(struct weiri_slab *slab, void *slot, void *owner)
+{
+	const struct weir_cache *cache = owner;
+
+	(void)slab;
+	if (cache->state == WEIRI_CACHE_WORD)
+		*weiri_cache_word(slot) = 0;
+}
+
 void
 weiri_cache_slot_fini(struct weiri_slab *slab, void *slot, void *owner)
 {

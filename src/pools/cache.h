@@ -227,6 +227,7 @@ void weiri_handle_retire(const struct weiri_slab *slab, size_t slot);
 /* The depot's, as far as the program or the level wants them. */
 void weiri_cache_slot_init(struct weiri_slab *slab, void *slot, void *owner);
 void weiri_cache_slot_fini(struct weiri_slab *slab, void *slot, void *owner);
+void weiri_cache_slot_again(struct weiri_slab *slab, void *slot, void *owner);
 
 extern const struct weiri_pool_ops weiri_cache_pool_ops;
 

@@ -172,6 +172,7 @@ cache_lay_out(struct weir_cache *cache, const struct weir_cache_config *config,
 		cache->state = WEIRI_CACHE_WORD;
 		depot->slot_bytes = with_word;
 		depot->head_bytes = weiri_round_up(sizeof(uint64_t), align);
+		depot->front_bytes = sizeof(uint64_t);
 	} else if (bare <= CACHE_TABLE_SLOT_MAX) {
 		cache->state = WEIRI_CACHE_TABLE;
 		depot->slab_bytes = WEIR_ABI_TABLE_SLAB;
@@ -219,6 +220,9 @@ cache_set_hooks(struct weir_cache *cache)
 	 * spared. */
 	if (cache->fini != NULL)
 		cache->hooks.slot_fini = weiri_cache_slot_fini;
+	/* What init made must stay, and fini may look at what it ends. */
+	if (cache->init == NULL && cache->fini == NULL)
+		cache->hooks.slot_again = weiri_cache_slot_again;
 	if (cache->handles) {
 		cache->hooks.slab_open = weiri_handle_slab_open;
 		cache->hooks.slab_close = weiri_handle_slab_close;

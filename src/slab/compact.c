@@ -16,10 +16,18 @@
  * quarter of what was in use at the last look has gone since, and nothing came,
  * so that looking costs a bounded part of the frees that lead to it.
  *
+ * Where decay is in no hurry, as in caches, a slab is looked through once an
+ * epoch, and what goes are pages that no slot was taken from in it.  Slots are
+ * taken lowest first, so one number a slab tells: all above it was not needed.
+ *
+ *     slab    | out | rests, was taken | rests ... | out | rests ...  |
+ *                                      ^ warm        - given back -
+ *
  * Invariants:
  *
- *   K1  A page whose bit is set in slab->voided has resting slots only;
- *       weiri_slab_take() clears the bits of pages it takes slots from.
+ *   K1  A page whose bit is set in slab->voided has resting slots only, of
+ *       theirs the front as well; weiri_slab_take() clears the bits of pages it
+ *       takes slots from.
  *   K2  depot->voided is the number of such bits.
  *
  * Pages are voided under the depot's lock, a few at a time: between the look at
@@ -36,6 +44,9 @@
 #define COMPACT_LOOKS 64
 #define COMPACT_STEPS 1024
 
+/* Slabs that a step of weiri_depot_void_idle() looks through in vain. */
+#define COMPACT_IDLE_LOOKS 16
+
 /* As many pages as slab->voided has bits. */
 #define COMPACT_SLAB_BYTES_MAX (32 * WEIRI_PAGE)
 
@@ -45,18 +56,27 @@ compact_offset(const struct weiri_slab *slab, const void *address)
 	return (size_t)((const char *)address - slab->span.base);
 }
 
-/* The pages that slots have to themselves, from @address on for @bytes. */
+/* The pages that @bytes of a slot lie in, its front included. */
 static uint32_t
-compact_pages(const struct weiri_slab *slab, const void *address, size_t bytes)
+compact_pages(const struct weiri_slab *slab, const void *slot, size_t bytes)
 {
-	size_t first = compact_offset(slab, address) / WEIRI_PAGE;
-	size_t last = (compact_offset(slab, address) + bytes - 1) / WEIRI_PAGE;
+	size_t offset = compact_offset(slab, slot) - slab->depot->front_bytes;
+	size_t first = offset / WEIRI_PAGE;
+	size_t last = (offset + bytes - 1) / WEIRI_PAGE;
 
 	return UINT32_MAX << first & UINT32_MAX >> (31 - last);
 }
 
-/* What the owner's slots in these pages were is made again; those that begin
- * there are all that there are, where an owner asks for it. */
+/* The first slot with a byte, or its front, at or behind @address; it may be one
+ * more than there are. */
+static size_t
+compact_slot(const struct weiri_slab *slab, const char *address)
+{
+	return weiri_slab_slot(slab, address + slab->depot->front_bytes);
+}
+
+/* What the owner's slots in these pages were is made again: all rest, or are
+ * being taken. */
 static void
 compact_remake(struct weiri_slab *slab, uint32_t pages)
 {
@@ -67,8 +87,8 @@ compact_remake(struct weiri_slab *slab, uint32_t pages)
 	for (; pages != 0; pages &= pages - 1) {
 		char *page =
 		    slab->span.base + (size_t)__builtin_ctz(pages) * WEIRI_PAGE;
-		size_t slot = weiri_slab_slot(slab, page);
-		size_t end = weiri_slab_slot(slab, page + WEIRI_PAGE - 1) + 1;
+		size_t slot = compact_slot(slab, page);
+		size_t end = compact_slot(slab, page + WEIRI_PAGE - 1) + 1;
 
 		for (; slot < weiri_min(end, slab->carved); slot++)
 			depot->hooks->slot_again(
@@ -117,9 +137,9 @@ compact_find(const struct weiri_slab *slab)
 	uint32_t found = 0;
 
 	for (; page < slab->span.bytes; page += WEIRI_PAGE) {
-		size_t first = weiri_slab_slot(slab, slab->span.base + page);
-		size_t last = weiri_slab_slot(
-		    slab, slab->span.base + page + WEIRI_PAGE - 1);
+		size_t first = compact_slot(slab, slab->span.base + page);
+		size_t last =
+		    compact_slot(slab, slab->span.base + page + WEIRI_PAGE - 1);
 
 		if (first >= slab->carved)
 			break;
@@ -142,13 +162,10 @@ weiri_slab_check_voided(const struct weiri_slab *slab)
 	return slab->voided == 0 || (slab->voided & ~compact_find(slab)) == 0;
 }
 
-void
-weiri_slab_void(struct weiri_slab *slab)
+/* False: they cannot be given back. */
+static bool
+compact_void(struct weiri_slab *slab, uint32_t left)
 {
-	uint32_t left = compact_find(slab) & ~slab->voided;
-	uint32_t out = slab->carved - slab->free_count;
-
-	slab->void_below = out - out / 4;
 	while (left != 0) {
 		unsigned first = (unsigned)__builtin_ctz(left);
 		uint64_t behind = ~((uint64_t)left >> first);
@@ -158,12 +175,101 @@ weiri_slab_void(struct weiri_slab *slab)
 
 		if (!weiri_span_void(
 			&slab->span, first * WEIRI_PAGE, pages * WEIRI_PAGE))
-			return;
+			return false;
 		slab->voided |= run;
 		WEIRI_BUMP(&slab->depot->voided, pages);
 		left &= ~run;
 	}
+	return true;
 }
+
+void
+weiri_slab_void(struct weiri_slab *slab)
+{
+	uint32_t out = slab->carved - slab->free_count;
+
+	slab->void_below = out - out / 4;
+	(void)compact_void(slab, compact_find(slab) & ~slab->voided);
+}
+
+/* May pages go?  What came of an init hook would be gone. */
+static bool
+compact_may(const struct weiri_depot *depot)
+{
+	return depot->slab_bytes <= COMPACT_SLAB_BYTES_MAX &&
+	       (depot->hooks == NULL || depot->hooks->slot_init == NULL ||
+		   depot->hooks->slot_again != NULL);
+}
+
+/* ---- pages that an epoch did not need -------------------------------------- */
+
+/* Locked: of these pages, the highest that may go without those of slots that
+ * were made ready at creation. */
+static uint32_t
+compact_surplus(const struct weiri_depot *depot, uint32_t pages)
+{
+	uint64_t slots = WEIRI_PAGE / depot->slot_bytes + 2; /* in a page */
+	uint64_t less = depot->voided * slots + depot->kept;
+	uint64_t most =
+	    depot->carved > less ? (depot->carved - less) / slots : 0;
+
+	if (depot->kept == 0)
+		return pages;
+	while ((uint64_t)__builtin_popcount(pages) > most)
+		pages &= pages - 1;
+	return pages;
+}
+
+/* Locked: the look at a slab that an epoch has; true if pages went. */
+static bool
+compact_look_idle(struct weiri_depot *depot, struct weiri_slab *slab)
+{
+	const char *end = weiri_slab_address(slab, slab->warm);
+	size_t from = compact_offset(slab, end);
+	uint32_t pages;
+
+	slab->looked = depot->void_turn;
+	slab->warm = 0;
+	from = weiri_round_up(from, WEIRI_PAGE) / WEIRI_PAGE;
+	if (from >= slab->span.bytes / WEIRI_PAGE || slab->free_count == 0)
+		return false;
+	/* It goes as a whole, in its time. */
+	if (slab->idle && depot->carved - slab->carved >= depot->kept)
+		return false;
+	pages = compact_find(slab) & ~slab->voided & UINT32_MAX << from;
+	pages = compact_surplus(depot, pages);
+	return pages != 0 && compact_void(slab, pages);
+}
+
+bool
+weiri_depot_void_idle(struct weiri_depot *depot, unsigned *looks)
+{
+	unsigned vain = COMPACT_IDLE_LOOKS;
+	bool more = false;
+
+	if (depot->hooks == NULL || depot->hooks->slot_again == NULL ||
+	    !compact_may(depot))
+		return false;
+	weiri_mutex_lock(&depot->lock);
+	WEIRI_LIST_FOR(node, &depot->partial)
+	{
+		struct weiri_slab *slab =
+		    WEIRI_CONTAINER_OF(node, struct weiri_slab, link);
+
+		if (*looks == 0)
+			break;
+		--*looks;
+		if (slab->looked == depot->void_turn)
+			continue;
+		more = compact_look_idle(depot, slab) || --vain == 0;
+		if (more)
+			break;
+	}
+	weiri_mutex_unlock(&depot->lock);
+	return more;
+}
+
+/* ---- at once ---------------------------------------------------------------- */
 
 /* Locked: slabs that a quarter of what was in use has left. */
 static void
@@ -171,11 +277,7 @@ compact_look(struct weiri_depot *depot)
 {
 	unsigned looks = COMPACT_LOOKS, steps = COMPACT_STEPS;
 
-	if (depot->slab_bytes > COMPACT_SLAB_BYTES_MAX)
-		return;
-	/* What came of the hook would be gone. */
-	if (depot->hooks != NULL && depot->hooks->slot_init != NULL &&
-	    depot->hooks->slot_again == NULL)
+	if (!compact_may(depot))
 		return;
 	WEIRI_LIST_FOR(node, &depot->partial)
 	{

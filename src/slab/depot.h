@@ -43,6 +43,8 @@ struct weiri_slab {
 	uint32_t voided;      /* pages whose memory is not there; compact.c */
 	uint32_t void_below;  /*   is done when fewer slots than this are out */
 	bool idle;            /* every slot rests; at the end of its list */
+	uint8_t looked;       /* depot->void_turn at the last look for pages */
+	uint32_t warm;        /* above the slots taken since that look */
 	uint64_t free_bits[]; /* 1: carved and resting in the slab */
 };
 
@@ -56,8 +58,8 @@ struct weiri_depot_hooks {
 	/* A slot comes into being, and ends with its slab. */
 	void (*slot_init)(struct weiri_slab *slab, void *slot, void *owner);
 	void (*slot_fini)(struct weiri_slab *slab, void *slot, void *owner);
-	/* The memory of a resting slot was given back, and is there again: zeros.
-	 * Under the lock.  Slots divide a page. */
+	/* Pages whose slots rest may go back.  The memory of such a slot is there
+	 * again: zeros.  Under the lock; maybe of a slot that stayed. */
 	void (*slot_again)(struct weiri_slab *slab, void *slot, void *owner);
 	/* A full magazine of @slots came into the stock. */
 	void (*stocked)(void *owner, size_t slots);
@@ -68,21 +70,22 @@ struct weiri_depot_hooks {
 };
 
 struct weiri_depot_config {
-	const char *kind;  /* for reports: "cache" */
-	const char *name;  /* must live as long as the depot */
-	size_t slot_bytes; /* distance of slots; a multiple of slot_align */
-	size_t slot_align; /* power of two, 8 .. 4096 */
-	size_t slab_bytes; /* 0: chosen; else a power of two >= 4 KiB */
-	size_t slab_slots; /* 0: as many as fit; else at most that many */
-	size_t rounds;     /* a magazine grows to; 0: by slot_bytes */
-	size_t limit;      /* slots in being; SIZE_MAX: none */
-	size_t head_bytes; /* of a slab, before its slots; the owner's */
-	bool uncoloured;   /* slot 0 of each slab where the head ends */
-	bool state_bytes;  /* a state byte per slot in the slab header */
-	bool verify;       /* slots of a magazine that comes in (state_bytes) */
-	uint64_t secret;   /* of marks in free slots; 0: there are none */
-	bool counted;      /* count requests exactly; see cursor.h */
-	bool countdown;    /* inline gets count, exactly or not */
+	const char *kind;   /* for reports: "cache" */
+	const char *name;   /* must live as long as the depot */
+	size_t slot_bytes;  /* distance of slots; a multiple of slot_align */
+	size_t slot_align;  /* power of two, 8 .. 4096 */
+	size_t slab_bytes;  /* 0: chosen; else a power of two >= 4 KiB */
+	size_t slab_slots;  /* 0: as many as fit; else at most that many */
+	size_t rounds;      /* a magazine grows to; 0: by slot_bytes */
+	size_t limit;       /* slots in being; SIZE_MAX: none */
+	size_t head_bytes;  /* of a slab, before its slots; the owner's */
+	size_t front_bytes; /* of a slot, at the end of the one before it */
+	bool uncoloured;    /* slot 0 of each slab where the head ends */
+	bool state_bytes;   /* a state byte per slot in the slab header */
+	bool verify;     /* slots of a magazine that comes in (state_bytes) */
+	uint64_t secret; /* of marks in free slots; 0: there are none */
+	bool counted;    /* count requests exactly; see cursor.h */
+	bool countdown;  /* inline gets count, exactly or not */
 	const struct weiri_wait_config *wait; /* NULL: gets fail; copied */
 	struct weiri_guard_pool *guard; /* of the pool; NULL: never guarded */
 	struct weir_quota *quota;       /* slabs are charged to; or NULL */
@@ -104,6 +107,7 @@ struct weiri_depot {
 	uint16_t rounds_wide; /*   and to what, if it is all a thread has */
 	uint32_t slot_bytes;
 	uint32_t head_bytes;
+	uint32_t front_bytes;
 	uint64_t slot_inverse; /* ceil(2^WEIRI_INVERSE_SHIFT / slot_bytes) */
 	uint64_t secret;       /* see weiri_slot_written() */
 	size_t slab_bytes;
@@ -161,6 +165,7 @@ struct weiri_depot {
 	uint64_t turn_misses;           /* misses when the epoch began */
 	uint64_t turn_outside;          /* outside at most, in this epoch */
 	bool large;         /* slots are many times what the last one needed */
+	uint8_t void_turn;  /* of the look at all slabs that an epoch has */
 	uint32_t visitors;  /* under weiri_local_lock() */
 	bool leaving;       /*   takes no more of them */
 	uint64_t window_ns; /* when trips were last thought over */
@@ -344,6 +349,10 @@ WEIRI_COLD void weiri_slab_unvoid(
 /* Pages of it in which all slots rest are given back; under the lock, of slabs
  * that have no init hook, or one to make slots again. */
 void weiri_slab_void(struct weiri_slab *slab);
+/* Pages of slabs that stay, and that no slot was taken from in an epoch, go back
+ * if the depot's owner allows it: a step, which takes what it looks at off *looks.
+ * True: there may be more. */
+bool weiri_depot_void_idle(struct weiri_depot *depot, unsigned *looks);
 /* Did the memory of this slot, which is no larger than a page, go? */
 bool weiri_slab_is_voided(const struct weiri_slab *slab, const void *slot);
 /* K1 of compact.c. */

@@ -134,6 +134,7 @@ weiri_depot_init(
 	    .secret = config->secret,
 	    .slot_bytes = (uint32_t)config->slot_bytes,
 	    .head_bytes = (uint32_t)config->head_bytes,
+	    .front_bytes = (uint32_t)config->front_bytes,
 	    .slot_inverse = ((UINT64_C(1) << WEIRI_INVERSE_SHIFT) +
 				config->slot_bytes - 1) /
 			    config->slot_bytes,

@@ -20,6 +20,8 @@
  * lies in magazines goes to the slabs, those of threads included; from then on
  * requests are served from few slabs, and the others come to rest and are owed.
  *
+ * Slabs that stay give back the pages that an epoch did not need (compact.c).
+ *
  * A spare that its thread did not exchange between two passes is taken.  The
  * loaded magazine is the thread's own; see weiri_local_shed().
  *
@@ -44,6 +46,10 @@
 /* Magazines that one step frees: each is a push on a list of records. */
 #define MAINTAIN_EMPTIES 16
 
+/* Slabs that a pass looks at for pages at rest, most of them for not more than
+ * whether it did already. */
+#define MAINTAIN_LOOKS 1024
+
 /* Slots in being, as a multiple of those needed, that are too many; and full
  * magazines that a pass empties of a depot with so many. */
 #define MAINTAIN_TIMES 4
@@ -66,6 +72,7 @@ maintain_turn(struct weiri_depot *depot)
 	    weiri_max(MAINTAIN_TIMES * depot->turn_outside, depot->kept) +
 		weiri_slab_slots(depot);
 	depot->turn_outside = 0;
+	depot->void_turn++;
 	if (quiet)
 		weiri_depot_cool(depot);
 }
@@ -98,6 +105,7 @@ maintain_arrive(struct weiri_maintain *maintain, struct weiri_depot *depot)
 	maintain->arrived = true;
 	maintain->gather = large ? MAINTAIN_MAGAZINES : 0;
 	maintain->owner_steps = 0;
+	maintain->looks = MAINTAIN_LOOKS;
 	maintain->owner_done =
 	    depot->hooks == NULL || depot->hooks->maintain == NULL;
 	if (bad != NULL)
@@ -246,6 +254,14 @@ maintain_owner(struct weiri_maintain *maintain, struct weiri_depot *depot)
 	return true;
 }
 
+/* Of an owner that looks after its pages itself none are taken here. */
+static bool
+maintain_void(struct weiri_maintain *maintain, struct weiri_depot *depot)
+{
+	return depot->hooks != NULL && depot->hooks->maintain == NULL &&
+	       weiri_depot_void_idle(depot, &maintain->looks);
+}
+
 /* One step of what there is to do; false if there is nothing. */
 static bool
 maintain_step(struct weiri_maintain *maintain, struct weiri_depot *depot)
@@ -257,6 +273,7 @@ maintain_step(struct weiri_maintain *maintain, struct weiri_depot *depot)
 	return maintain_unpack(maintain, depot) ||
 	       maintain_close(maintain, depot) ||
 	       maintain_empties(maintain, depot) ||
+	       maintain_void(maintain, depot) ||
 	       maintain_owner(maintain, depot);
 }
 

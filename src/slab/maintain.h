@@ -21,6 +21,7 @@ struct weiri_maintain {
 	bool owner_done;      /* its owner has no step left */
 	uint32_t owner_steps; /*   and did so many */
 	uint32_t gather;      /* magazines to be emptied before their time */
+	unsigned looks;       /* at slabs for pages, that are left */
 };
 
 /* Does steps of a pass, a new one if none is under way, until @deadline_ns is

@@ -180,9 +180,18 @@ weiri_slab_take(struct weiri_slab *slab, uintptr_t *into, size_t count,
 	WEIRI_BUMP(&slab->carved, (uint32_t)fresh);
 	*carved = fresh;
 	slab->void_below = slab->slot_count;
+	taken += fresh;
+	/* Lowest first: none above the last one was. */
+	if (taken > 0) {
+		const void *last = (const void *)into[taken - 1];
+		uint32_t above = (uint32_t)weiri_slab_slot(slab, last) + 1;
+
+		if (slab->warm < above)
+			slab->warm = above;
+	}
 	if (WEIR_UNLIKELY(slab->voided != 0))
-		weiri_slab_unvoid(slab, into, taken + fresh);
-	return taken + fresh;
+		weiri_slab_unvoid(slab, into, taken);
+	return taken;
 }
 
 bool

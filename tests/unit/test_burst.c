@@ -13,7 +13,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BURST_BUFFERS 16384
 #define BURST_BYTES 2048
@@ -130,4 +132,166 @@ TEST(burst_of_objects_goes_back_while_some_of_them_are_in_use)
 	CHECK_LE(stats.bytes_mapped, MIB);
 	weir_cache_destroy(cache);
 	free(object);
+}
+
+/* ---- pages around what stays ----------------------------------------------- */
+
+#define STAYS_OBJECTS 4096
+#define STAYS_EACH 512   /* one of so many stays ... */
+#define STAYS_STEP 32768 /* and those at multiples of this */
+
+static size_t stays_page;
+
+static uintptr_t
+stays_page_of(const void *address)
+{
+	return (uintptr_t)address & ~(stays_page - 1);
+}
+
+static bool
+stays_resident(uintptr_t page)
+{
+	unsigned char resident;
+
+	/* An error: it is not even mapped. */
+	return mincore((void *)page, stays_page, &resident) == 0 &&
+	       (resident & 1) != 0;
+}
+
+/* Pages in memory that objects were in, of increasing addresses. */
+static size_t
+stays_count(void *const *object, size_t bytes)
+{
+	uintptr_t before = 0;
+	size_t pages = 0;
+
+	for (size_t i = 0; i < STAYS_OBJECTS; i++) {
+		const char *at = object[i];
+
+		for (uintptr_t page = stays_page_of(at);
+		     page <= stays_page_of(at + bytes - 1);
+		     page += stays_page) {
+			if (page > before && stays_resident(page))
+				pages++;
+			before = page > before ? page : before;
+		}
+	}
+	return pages;
+}
+
+static int
+stays_compare(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t) * (void *const *)a;
+	uintptr_t y = (uintptr_t) * (void *const *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* What is before an object at the start of a page lies in the one before. */
+static bool
+stays_is_kept(void *const *object, size_t i)
+{
+	return i % STAYS_EACH == 0 || (uintptr_t)object[i] % STAYS_STEP == 0;
+}
+
+static void
+stays_take(struct weir_cache *cache, void **object, size_t bytes, bool all)
+{
+	for (size_t i = 0; i < STAYS_OBJECTS; i++) {
+		if (!all && stays_is_kept(object, i))
+			continue;
+		object[i] = weir_cache_alloc(cache);
+		CHECK_NOT_NULL(object[i]);
+		memset(object[i], (int)(i & 0xff), bytes);
+	}
+}
+
+/* A free object that is not in memory, in a slab that is; or 0. */
+static size_t
+stays_find(void *const *object)
+{
+	const uintptr_t slab = ~(uintptr_t)0xffff; /* or more of it */
+	size_t kept = 0;
+
+	for (size_t i = 0; i < STAYS_OBJECTS; i++) {
+		uintptr_t other =
+		    (uintptr_t)object[i] ^ (uintptr_t)object[kept];
+
+		if (stays_is_kept(object, i))
+			kept = i;
+		else if ((other & slab) == 0 &&
+			 !stays_resident(stays_page_of(object[i])))
+			return i;
+	}
+	return 0;
+}
+
+static void
+stays_run(const struct weir_cache_config *config)
+{
+	static void *object[STAYS_OBJECTS];
+	struct weir_cache *cache;
+	size_t kept = 0, before, at;
+	uint64_t end;
+
+	CHECK_EQ(weir_cache_create("stays", config, &cache), 0);
+	stays_take(cache, object, config->object_bytes, true);
+	qsort(object, STAYS_OBJECTS, sizeof(*object), stays_compare);
+	for (size_t i = 0; i < STAYS_OBJECTS; i++)
+		memset(object[i], (int)(i & 0xff), config->object_bytes);
+	before = stays_count(object, config->object_bytes);
+	for (size_t i = 0; i < STAYS_OBJECTS; i++) {
+		kept += stays_is_kept(object, i);
+		if (!stays_is_kept(object, i))
+			weir_cache_free(cache, object[i]);
+	}
+	/* Each of them lies in two pages at most, a slab begins with one. */
+	CHECK_GT(before, 4 * kept);
+	end = test_now_ns() + BURST_LIMIT_NS;
+	do
+		pass();
+	while ((stays_count(object, config->object_bytes) > 3 * kept ||
+		   stays_find(object) == 0) &&
+	       test_now_ns() < end);
+	CHECK_LE(stays_count(object, config->object_bytes), 3 * kept);
+	at = stays_find(object);
+	CHECK_NE(at, 0);
+	CHECK(weir_cache_check(cache));
+	if (config->check == WEIR_CHECK_EACH)
+		EXPECT_ABORT("FAULT double-free",
+		    { weir_cache_free(cache, object[at]); });
+	stays_take(cache, object, config->object_bytes, false);
+	for (size_t i = 0; i < STAYS_OBJECTS; i++) {
+		const unsigned char *byte = object[i];
+
+		for (size_t k = 0; k < config->object_bytes; k++)
+			CHECK_EQ(byte[k], i & 0xff);
+	}
+	for (size_t i = 0; i < STAYS_OBJECTS; i++)
+		weir_cache_free(cache, object[i]);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
+}
+
+TEST(burst_of_objects_leaves_the_pages_of_those_that_stay)
+{
+	/* The state in a word before it, in a table, in a byte, nowhere. */
+	static const struct weir_cache_config shapes[] = {
+	    {.object_bytes = 56},
+	    {.object_bytes = 512, .object_align = 64},
+	    {.object_bytes = 192, .object_align = 64},
+	    {.object_bytes = 1280, .object_align = 256},
+	    {.object_bytes = 64, .check = WEIR_CHECK_BATCH},
+	    {.object_bytes = 200, .flags = WEIR_CACHE_ZERO},
+	    {.object_bytes = 100, .flags = WEIR_CACHE_HANDLES},
+	};
+
+	NOT_UNDER_GUARD("each object has pages of its own");
+	stays_page = (size_t)sysconf(_SC_PAGESIZE);
+	if (stays_page != 4096)
+		SKIP("larger pages go whole");
+	weir_set_decay(BURST_DECAY_MS);
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		stays_run(&shapes[i]);
 }
