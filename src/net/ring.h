@@ -163,7 +163,9 @@ struct weiri_supply {
 	uint16_t passes; /* of this period */
 	uint16_t ticks;  /* of weiri_supply_maintain(), in this period */
 	uint16_t rested; /* tail when the pages last went back */
-	uint32_t bytes;  /* of each */
+	uint16_t stray;  /* published buffers that others should replace */
+	uint16_t stray_tier;
+	uint32_t bytes; /* of each */
 	uint32_t
 	    turn_bytes; /* as many fit a receive that gives way to others */
 	struct weir_net *net; /* INCREMENTAL: of the views; or NULL */
@@ -194,8 +196,10 @@ void weiri_supply_lend(struct weiri_supply *supply, unsigned char *data);
 void weiri_supply_adapt(struct weiri_supply *supply);
 
 /* Ten times a second: lets the window of a loop with few passes follow the use,
- * too, and gives back pages of buffers that no receive picks from. */
-void weiri_supply_maintain(struct weiri_supply *supply);
+ * too, gives back pages of buffers that no receive picks from, and has buffers
+ * that keep much memory replaced. */
+void weiri_supply_maintain(
+    struct weiri_supply *supply, const struct weir_loop *loop);
 
 /* Publishes what is missing of the window, if there is memory. */
 void weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop);

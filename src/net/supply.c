@@ -13,6 +13,13 @@
  * in, first out.  A supply that runs dry costs a receive of its own each (the
  * back end's), and the window doubles.
  *
+ * What a burst left in use lies anywhere, and a buffer that comes back from the
+ * kernel is the next to be lent: the same ones would go round for ever, and each
+ * keep a block of memory.  So where the pool has far more than is needed, all that
+ * is published by then is to be replaced, by buffers from where most are in use:
+ * before each fill what the thread has goes back to the slabs, until the kernel
+ * has used the last of the old ones.
+ *
  * Until it is taken, or the ring is closed, a buffer is the kernel's: it is in
  * the state WEIR_BUFFER_KERNEL_RX, and a release or a touch of it is a fault.
  *
@@ -22,6 +29,8 @@
  *  P2  published <= entries, so the shared ring cannot overrun.
  *  P3  With a limit for buffers, published <= supply_allowed() after each fill
  *      that published something.
+ *  P4  stray of the published ones, those that the kernel picks first, were so
+ *      when the engine's pool was last found to be too large.
  */
 #include "net/ring.h"
 #include "net/view.h"
@@ -132,6 +141,8 @@ supply_take(struct weiri_supply *supply, uint16_t id)
 	supply->free_ids[supply->entries - supply->published] = id;
 	supply->published--;
 	supply->used++;
+	if (WEIR_UNLIKELY(supply->stray > 0))
+		supply->stray--;
 	return buffer;
 }
 
@@ -204,10 +215,41 @@ supply_rest(struct weiri_supply *supply)
 			weiri_buffer_forget(supply->buffers[id]);
 }
 
-void
-weiri_supply_maintain(struct weiri_supply *supply)
+/* Any one of the published buffers, of which there are some. */
+static struct weir_buffer *
+supply_any(const struct weiri_supply *supply)
 {
-	if (supply->shared == NULL || ++supply->ticks < SUPPLY_TICKS)
+	uint16_t id = 0;
+
+	while (supply->buffers[id] == NULL)
+		id++;
+	return supply->buffers[id];
+}
+
+static void
+supply_look_for_strays(
+    struct weiri_supply *supply, const struct weir_loop *loop)
+{
+	const struct weir_buffer *buffer;
+
+	if (supply->stray > 0 || supply->published == 0)
+		return;
+	buffer = supply_any(supply);
+	/* Those of the program's own memory are its own affair. */
+	if (buffer->pool != loop->net->buffers ||
+	    !weiri_buffer_is_stray(buffer))
+		return;
+	supply->stray = supply->published;
+	supply->stray_tier = buffer->tier;
+}
+
+void
+weiri_supply_maintain(struct weiri_supply *supply, const struct weir_loop *loop)
+{
+	if (supply->shared == NULL)
+		return;
+	supply_look_for_strays(supply, loop);
+	if (++supply->ticks < SUPPLY_TICKS)
 		return;
 	supply->passes = SUPPLY_PERIOD - 1;
 	weiri_supply_adapt(supply);
@@ -282,6 +324,8 @@ weiri_supply_fill(struct weiri_supply *supply, struct weir_loop *loop)
 	uint16_t tail = supply->tail;
 	uint16_t allowed = supply_allowed(supply, loop);
 
+	if (WEIR_UNLIKELY(supply->stray > 0) && supply->published < allowed)
+		weiri_buffer_gather(loop->net->buffers, supply->stray_tier);
 	while (supply->published < allowed) {
 		struct weir_buffer *buffer =
 		    weiri_loop_acquire(loop, supply->bytes);

@@ -443,7 +443,7 @@ static void
 uring_maintain(struct weir_loop *loop)
 {
 	for (int i = 0; i < URING_GROUPS; i++)
-		weiri_supply_maintain(&weiri_uring_of(loop)->supply[i]);
+		weiri_supply_maintain(&weiri_uring_of(loop)->supply[i], loop);
 }
 
 static void

@@ -206,3 +206,16 @@ weiri_buffer_forget(const struct weir_buffer *buffer)
 	if (from < to)
 		(void)weiri_span_void(span, from, to - from);
 }
+
+bool
+weiri_buffer_is_stray(const struct weir_buffer *buffer)
+{
+	return (WEIRI_LOAD(&buffer->flags) & WEIRI_BUFFER_EXTERNAL) == 0 &&
+	       weiri_depot_is_large(&weiri_buffer_tier(buffer)->depot);
+}
+
+void
+weiri_buffer_gather(struct weir_buffer_pool *pool, uint32_t tier)
+{
+	weiri_depot_gather(&pool->tier[tier].depot);
+}

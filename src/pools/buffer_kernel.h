@@ -50,4 +50,14 @@ weiri_buffer_take_back(struct weir_buffer *buffer)
  * itself go back to the system, and are zeros when next looked at. */
 void weiri_buffer_forget(const struct weir_buffer *buffer);
 
+/*
+ * buffer_idle.c: a back end that lends buffers ahead gets those back last that lay
+ * with the kernel for long, and lends them again: of what a burst left, each may
+ * keep a block from its end.  True: this is so, and others should take their
+ * place; until those come, what else the thread has of the tier is to be put
+ * aside before each request, or they would come from there again.
+ */
+bool weiri_buffer_is_stray(const struct weir_buffer *buffer);
+void weiri_buffer_gather(struct weir_buffer_pool *pool, uint32_t tier);
+
 #endif /* WEIRI_BUFFER_KERNEL_H */

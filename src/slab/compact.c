@@ -44,6 +44,9 @@
 #define COMPACT_LOOKS 64
 #define COMPACT_STEPS 1024
 
+/* Full magazines that weiri_depot_gather() empties: more than a thread had. */
+#define COMPACT_GATHER 4
+
 /* Slabs that a step of weiri_depot_void_idle() looks through in vain. */
 #define COMPACT_IDLE_LOOKS 16
 
@@ -339,6 +342,47 @@ weiri_depot_compact(struct weiri_depot *depot, unsigned magazines)
 	while (magazines > 0 && compact_step(depot, &idle))
 		magazines--;
 	return weiri_stock_close_slabs(&idle);
+}
+
+/* ---- depots that are too large --------------------------------------------- */
+
+bool
+weiri_depot_is_large(struct weiri_depot *depot)
+{
+	bool large;
+
+	weiri_mutex_lock(&depot->lock);
+	large = depot->large;
+	weiri_mutex_unlock(&depot->lock);
+	return large;
+}
+
+void
+weiri_depot_gather(struct weiri_depot *depot)
+{
+	struct weir_local *local = weiri_local_tls;
+	struct weiri_magazine *empties = NULL;
+	void *bad = NULL, *other = NULL;
+	unsigned count = 0;
+
+	if (local != &weiri_local_none)
+		bad = weiri_depot_adopt(depot, local);
+	weiri_mutex_lock(&depot->lock);
+	for (; count < COMPACT_GATHER && other == NULL; count++) {
+		struct weiri_magazine *full = weiri_stock_pop_full(depot);
+
+		if (full == NULL)
+			break;
+		other = weiri_stock_unpack(depot, full);
+		weiri_magazine_push(&empties, full);
+	}
+	weiri_decay_note(&depot->full_decay, depot->full_count);
+	weiri_stock_update(depot);
+	weiri_mutex_unlock(&depot->lock);
+	weiri_stock_free_magazines(empties);
+	weiri_pages_owe(0, count * WEIRI_MAGAZINE_BYTES);
+	if (bad != NULL || other != NULL)
+		weiri_stock_report(depot, bad != NULL ? bad : other);
 }
 
 /* ---- depots out of use ---------------------------------------------------- */

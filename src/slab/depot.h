@@ -256,6 +256,14 @@ size_t weiri_depot_trim(struct weiri_depot *depot);
 size_t weiri_depot_compact(struct weiri_depot *depot, unsigned magazines);
 
 /*
+ * Of a depot with many times the slots that an epoch needed, so that those in use
+ * may lie in any slab: where they should come from next.  What the calling thread
+ * and the stock hold goes to the slabs, of which few are taken from.
+ */
+bool weiri_depot_is_large(struct weiri_depot *depot);
+void weiri_depot_gather(struct weiri_depot *depot);
+
+/*
  * What nobody used since this was called last: the calling thread's magazine,
  * and all threads' spares; and all there is if no get came to the lock.  Free
  * pages of slabs in use go back to the system then, too, unless slots have an

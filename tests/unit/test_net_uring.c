@@ -401,6 +401,133 @@ TEST(net_idle_loops_withhold_an_eighth_of_a_small_limit)
 	weir_net_destroy(net);
 }
 
+/* ---- what is lent after a burst ------------------------------------------ */
+
+#define STRAY_BYTES 2048
+#define STRAY_BUFFERS 8192
+#define STRAY_CLIENTS 16 /* a buffer for each is lent from the start */
+#define STRAY_LIMIT_NS UINT64_C(30000000000)
+
+static struct weir_buffer *stray[STRAY_BUFFERS];
+static struct weir_slice stray_first[STRAY_CLIENTS];
+static uint32_t stray_count; /* of the first receives */
+static bool stray_go;        /* atomic */
+
+/* They come from eight blocks, and what is released last lies in any of them. */
+static void
+stray_burst(struct weir_loop *loop)
+{
+	struct test_rng rng;
+
+	test_rng_init(&rng, test_seed());
+	for (size_t i = 0; i < STRAY_BUFFERS; i++) {
+		size_t at = (size_t)test_rand_below(&rng, i + 1);
+
+		stray[i] = stray[at];
+		stray[at] = weir_loop_buffer(loop, STRAY_BYTES);
+		CHECK_NOT_NULL(stray[at]);
+	}
+	for (size_t i = 0; i < STRAY_BUFFERS; i++)
+		weir_buffer_release(stray[i]);
+}
+
+/* The first ones stay, so that such are lent in their place.  From then on what
+ * the kernel had is the next to be lent. */
+static void
+stray_data(struct weir_conn *conn, struct weir_slice slice)
+{
+	if (stray_count < STRAY_CLIENTS) {
+		stray_first[stray_count++] = slice;
+		if (stray_count == STRAY_CLIENTS)
+			stray_burst(weir_conn_loop(conn));
+		return;
+	}
+	weir_slice_release(&slice);
+	for (; stray_count == STRAY_CLIENTS; stray_count++)
+		for (size_t i = 0; i < STRAY_CLIENTS; i++)
+			weir_slice_release(&stray_first[i]);
+}
+
+/* Whoever sends meanwhile is received from in one pass. */
+static void
+stray_wait(struct weir_loop *loop, struct weir_task *task)
+{
+	(void)loop;
+	(void)task;
+	while (!__atomic_load_n(&stray_go, __ATOMIC_ACQUIRE))
+		usleep(1000);
+}
+
+static uint64_t
+stray_mapped(void)
+{
+	static struct weir_pool_stats pools[32];
+	size_t count;
+
+	pools[0].size = sizeof(pools[0]);
+	count = weir_stats_pools(pools, 32);
+	CHECK_LE(count, 32);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(pools[i].name, "net.buffers/2048") == 0)
+			return pools[i].bytes_mapped;
+	return 0;
+}
+
+static void
+stray_start(struct rig *rig, int fd[STRAY_CLIENTS])
+{
+	struct weir_task task = {.run = stray_wait};
+
+	CHECK_EQ(pthread_create(&rig->thread, NULL, rig_thread, rig), 0);
+	for (size_t i = 0; i < STRAY_CLIENTS; i++)
+		fd[i] = client_connect(rig);
+	WAIT_FOR(rig_stats(rig).connections == STRAY_CLIENTS);
+	weir_loop_post(rig->loop, &task);
+	for (size_t i = 0; i < STRAY_CLIENTS; i++)
+		client_send(fd[i], "x", 1);
+	__atomic_store_n(&stray_go, true, __ATOMIC_RELEASE);
+	WAIT_FOR(rig_stats(rig).bytes_received == STRAY_CLIENTS);
+}
+
+/* Those that the kernel had at the end of a burst would be lent to it again and
+ * again, and each keep a block. */
+TEST(net_buffers_lent_since_a_burst_make_room_for_others)
+{
+	const uint64_t block = STRAY_BUFFERS / 8 * (STRAY_BYTES + 64);
+	const struct weir_net_config config = {
+	    .backend = WEIR_BACKEND_IO_URING,
+	    .receive_bytes_min = STRAY_BYTES,
+	    .without = WEIR_NET_INCREMENTAL | rig_without(),
+	};
+	struct weir_listen_config listen = {.handlers.on_data = stray_data};
+	uint64_t sent = STRAY_CLIENTS;
+	uint64_t end = test_now_ns() + STRAY_LIMIT_NS;
+	struct weir_listener *listener;
+	int fd[STRAY_CLIENTS];
+	struct rig rig;
+	int error;
+
+	NOT_UNDER_GUARD("each buffer has pages of its own");
+	weir_set_decay(100);
+	error = weir_net_create(&config, &rig.net);
+	if (error == -EPERM || error == -ENOSYS)
+		SKIP("no io_uring here: %d", error);
+	CHECK_EQ(error, 0);
+	CHECK_EQ(weir_loop_create(rig.net, &rig.loop), 0);
+	CHECK_EQ(weir_listen(rig.loop, &listen, &listener), 0);
+	rig.port = weir_listener_port(listener);
+	stray_start(&rig, fd);
+	do {
+		client_send(fd[0], "x", 1);
+		sent++;
+		WAIT_FOR(rig_stats(&rig).bytes_received == sent);
+	} while (stray_mapped() > 2 * block && test_now_ns() < end);
+	CHECK_LE(stray_mapped(), 2 * block);
+	for (size_t i = 0; i < STRAY_CLIENTS; i++)
+		close(fd[i]);
+	rig_end(&rig);
+}
+
 /* ---- where it is not permitted -------------------------------------------- */
 
 static unsigned refused_told;
