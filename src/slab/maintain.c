@@ -20,7 +20,9 @@
  * lies in magazines goes to the slabs, those of threads included; from then on
  * requests are served from few slabs, and the others come to rest and are owed.
  *
- * Slabs that stay give back the pages that an epoch did not need (compact.c).
+ * Slabs that stay give back the pages that an epoch did not need (compact.c);
+ * for the sake of that magazines are emptied once an epoch, too, where many pages
+ * would be free but for a slot or two that lie there.
  *
  * A spare that its thread did not exchange between two passes is taken.  The
  * loaded magazine is the thread's own; see weiri_local_shed().
@@ -50,6 +52,11 @@
  * whether it did already. */
 #define MAINTAIN_LOOKS 1024
 
+/* Slots in being, as a multiple of those needed, from which on magazines are
+ * emptied once an epoch where pages may go; and how many slots more there are. */
+#define MAINTAIN_TIMES_LOOSE 2
+#define MAINTAIN_LOOSE_BYTES (2 * WEIRI_PAGE)
+
 /* Slots in being, as a multiple of those needed, that are too many; and full
  * magazines that a pass empties of a depot with so many. */
 #define MAINTAIN_TIMES 4
@@ -57,11 +64,33 @@
 
 /* ---- one depot ----------------------------------------------------------- */
 
-static void
+/* Of an owner that looks after its pages itself none are taken here. */
+static bool
+maintain_may_void(const struct weiri_depot *depot)
+{
+	return depot->hooks != NULL && depot->hooks->maintain == NULL &&
+	       depot->hooks->slot_again != NULL;
+}
+
+/* Locked: would pages of slabs that stay come to rest if magazines had their
+ * slots from few of them? */
+static bool
+maintain_is_loose(const struct weiri_depot *depot)
+{
+	return maintain_may_void(depot) &&
+	       depot->carved >
+		   weiri_max(MAINTAIN_TIMES_LOOSE * depot->turn_outside,
+		       depot->kept) +
+		       MAINTAIN_LOOSE_BYTES / depot->slot_bytes;
+}
+
+/* True: what is in magazines is to go to the slabs. */
+static bool
 maintain_turn(struct weiri_depot *depot)
 {
 	uint64_t misses = weiri_depot_misses(depot);
 	bool quiet = misses == depot->turn_misses;
+	bool loose = maintain_is_loose(depot);
 
 	weiri_decay_turn(&depot->full_decay, depot->full_count);
 	weiri_decay_turn(&depot->empty_decay, depot->empty_count);
@@ -75,6 +104,7 @@ maintain_turn(struct weiri_depot *depot)
 	depot->void_turn++;
 	if (quiet)
 		weiri_depot_cool(depot);
+	return loose;
 }
 
 /* The first thing in a pass: the clock, and spares that nobody exchanged.
@@ -86,24 +116,25 @@ static void
 maintain_arrive(struct weiri_maintain *maintain, struct weiri_depot *depot)
 {
 	void *bad = weiri_stock_gather_spares(depot, maintain->epoch_ns == 0);
-	bool large;
+	bool gather = false, large;
 
 	weiri_mutex_lock(&depot->lock);
 	depot->turn_outside = weiri_max(depot->turn_outside, depot->outside);
 	if (weiri_decay_tick(
 		&depot->clock, maintain->now_ns, maintain->epoch_ns))
-		maintain_turn(depot);
+		gather = maintain_turn(depot);
 	large = depot->large;
+	gather = gather || large;
 	/* That these are surplus is known already: most go within an epoch, of
 	 * sixteen passes. */
 	if (large)
 		depot->idle_owed =
 		    weiri_max(depot->idle_owed, (depot->idle_count + 7) / 8);
 	weiri_mutex_unlock(&depot->lock);
-	if (large)
+	if (gather)
 		weiri_local_recall(depot);
 	maintain->arrived = true;
-	maintain->gather = large ? MAINTAIN_MAGAZINES : 0;
+	maintain->gather = gather ? MAINTAIN_MAGAZINES : 0;
 	maintain->owner_steps = 0;
 	maintain->looks = MAINTAIN_LOOKS;
 	maintain->owner_done =
@@ -254,11 +285,10 @@ maintain_owner(struct weiri_maintain *maintain, struct weiri_depot *depot)
 	return true;
 }
 
-/* Of an owner that looks after its pages itself none are taken here. */
 static bool
 maintain_void(struct weiri_maintain *maintain, struct weiri_depot *depot)
 {
-	return depot->hooks != NULL && depot->hooks->maintain == NULL &&
+	return maintain_may_void(depot) &&
 	       weiri_depot_void_idle(depot, &maintain->looks);
 }
 

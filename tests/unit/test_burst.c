@@ -93,18 +93,31 @@ TEST(burst_of_buffers_goes_back_around_those_that_stay)
 	weir_buffer_pool_destroy(pool);
 }
 
+static void
+shuffle(void **object, size_t count)
+{
+	struct test_rng rng;
+
+	test_rng_init(&rng, test_seed());
+	for (size_t i = count; i-- > 1;) {
+		size_t at = (size_t)test_rand_below(&rng, i + 1);
+		void *other = object[at];
+
+		object[at] = object[i];
+		object[i] = other;
+	}
+}
+
 TEST(burst_of_objects_goes_back_while_some_of_them_are_in_use)
 {
 	const struct weir_cache_config config = {.object_bytes = 128};
 	struct weir_pool_stats stats = {.size = sizeof(stats)};
 	void **object = calloc(BURST_OBJECTS, sizeof(*object));
 	struct weir_cache *cache;
-	struct test_rng rng;
 	uint64_t end;
 
 	NOT_UNDER_GUARD("each object has pages of its own");
 	CHECK_NOT_NULL(object);
-	test_rng_init(&rng, test_seed());
 	weir_set_decay(BURST_DECAY_MS);
 	CHECK_EQ(weir_cache_create("burst", &config, &cache), 0);
 	for (size_t i = 0; i < BURST_OBJECTS; i++) {
@@ -112,12 +125,7 @@ TEST(burst_of_objects_goes_back_while_some_of_them_are_in_use)
 		CHECK_NOT_NULL(object[i]);
 	}
 	/* So that those freed last, which are used first, lie anywhere. */
-	for (size_t i = BURST_OBJECTS; i-- > 1;) {
-		size_t at = (size_t)test_rand_below(&rng, i + 1);
-		void *other = object[at];
-		object[at] = object[i];
-		object[i] = other;
-	}
+	shuffle(object, BURST_OBJECTS);
 	for (size_t i = 0; i < BURST_OBJECTS; i++)
 		weir_cache_free(cache, object[i]);
 	end = test_now_ns() + BURST_LIMIT_NS;
@@ -294,4 +302,53 @@ TEST(burst_of_objects_leaves_the_pages_of_those_that_stay)
 	weir_set_decay(BURST_DECAY_MS);
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		stays_run(&shapes[i]);
+}
+
+/* All of a slab's; a thread's magazines have some of each page. */
+#define FEW_OBJECTS 1000
+#define FEW_USED 20
+
+static size_t
+few_resident(const void *object)
+{
+	uintptr_t slab = (uintptr_t)object & ~(uintptr_t)0xffff;
+	size_t pages = 0;
+
+	for (size_t at = 0; at < 0x10000; at += stays_page)
+		pages += stays_resident(slab + at);
+	return pages;
+}
+
+TEST(burst_of_objects_leaves_few_pages_to_those_in_use)
+{
+	const struct weir_cache_config config = {.object_bytes = 56};
+	void *object[FEW_OBJECTS];
+	struct weir_cache *cache;
+	uint64_t end;
+
+	NOT_UNDER_GUARD("each object has pages of its own");
+	stays_page = (size_t)sysconf(_SC_PAGESIZE);
+	if (stays_page != 4096)
+		SKIP("larger pages go whole");
+	weir_set_decay(BURST_DECAY_MS);
+	CHECK_EQ(weir_cache_create("few", &config, &cache), 0);
+	for (size_t i = 0; i < FEW_OBJECTS; i++) {
+		object[i] = weir_cache_alloc(cache);
+		CHECK_NOT_NULL(object[i]);
+	}
+	CHECK_GE(few_resident(object[0]), 15);
+	shuffle(object, FEW_OBJECTS);
+	for (size_t i = 0; i < FEW_OBJECTS; i++)
+		weir_cache_free(cache, object[i]);
+	end = test_now_ns() + BURST_LIMIT_NS;
+	do {
+		for (size_t i = 0; i < FEW_USED; i++)
+			object[i] = weir_cache_alloc(cache);
+		for (size_t i = 0; i < FEW_USED; i++)
+			weir_cache_free(cache, object[i]);
+		pass();
+	} while (few_resident(object[0]) > 6 && test_now_ns() < end);
+	CHECK_LE(few_resident(object[0]), 6);
+	CHECK(weir_cache_check(cache));
+	weir_cache_destroy(cache);
 }
