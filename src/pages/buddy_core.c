@@ -305,6 +305,20 @@ weiri_buddy_core_extent(
 }
 
 void
+weiri_buddy_core_blank(const struct weiri_buddy_core *core, uint32_t index,
+    struct weiri_buddy_blank blank[2])
+{
+	size_t behind = buddy_block_size(core, index) - 1;
+
+	WEIR_ASSERT((core->state[index] & BUDDY_FREE) != 0);
+	/* Links are written before they are read; INTERIOR is 0. */
+	blank[0].base = (char *)&core->link[index + 1];
+	blank[0].bytes = behind * sizeof(core->link[0]);
+	blank[1].base = (char *)&core->state[index + 1];
+	blank[1].bytes = behind;
+}
+
+void
 weiri_buddy_core_tally(
     const struct weiri_buddy_core *core, struct weiri_buddy_tally *sum)
 {

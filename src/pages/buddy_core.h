@@ -120,6 +120,16 @@ weiri_buddy_core_longest(const struct weiri_buddy_core *core)
 	return order < 0 ? 0 : UINT32_C(1) << (unsigned)order;
 }
 
+/* The records of the units behind the first of a free block, which say nothing:
+ * as two ranges whose bytes may become zeros at any time between calls. */
+struct weiri_buddy_blank {
+	char *base;
+	size_t bytes;
+};
+
+void weiri_buddy_core_blank(const struct weiri_buddy_core *core, uint32_t index,
+    struct weiri_buddy_blank blank[2]);
+
 /* Tests B1 .. B5 of buddy_core.c; NULL, or the one that is broken. */
 const char *weiri_buddy_core_check(const struct weiri_buddy_core *core);
 

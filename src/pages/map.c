@@ -9,7 +9,7 @@
  * The root lies in .bss, 2 MiB of address space of which a process touches one
  * or two pages.  A leaf is 2 MiB of address space too and covers 1 GiB; each
  * of its pages describes one 2 MiB extent, is touched when that extent comes
- * and given back when it goes.  Where the system's pages are larger, several
+ * and given back when it goes, or when all of what it describes is free.  Where the system's pages are larger, several
  * extents share one, and the last of them to go gives it back; the caller, who
  * has the extents in a list, says how far the neighbours are.  The map costs
  * 1/512 of the supply, and leaves are never unmapped: a look-up needs no lock
@@ -163,6 +163,24 @@ weiri_map_remove(
 	WEIRI_STORE(&map_charged, WEIRI_LOAD(&map_charged) - cost);
 	weiri_budget_uncharge(cost);
 	return true;
+}
+
+/* Whoever cleared the entries did so before the span's pages were free, and who
+ * sets them gets the pages from the supply; so under its lock nobody writes. */
+void
+weiri_map_void(const char *base, size_t bytes)
+{
+	uintptr_t reach = weiri_map_reach();
+	uintptr_t at = weiri_round_up((uintptr_t)base, reach);
+	uintptr_t last = ((uintptr_t)base + bytes) & ~(reach - 1);
+
+	while (at < last) {
+		uintptr_t end = weiri_min(last, map_leaf_end(at));
+
+		/* What is refused stays: zeros, in memory. */
+		(void)weiri_os_decommit(map_entry(at), map_cost(end - at));
+		at = end;
+	}
 }
 
 static void

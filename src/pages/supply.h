@@ -78,6 +78,10 @@ int weiri_map_add(
 bool weiri_map_remove(
     const char *base, size_t bytes, const struct weiri_map_gap *gap);
 
+/* Of a block that no span lies in: what describes it, and nothing else, goes back
+ * to the system.  It stays charged, and reads as it did. */
+void weiri_map_void(const char *base, size_t bytes);
+
 /* Entries of whole pages; the caller owns the pages. */
 void weiri_map_set(
     const char *base, size_t bytes, const struct weiri_span *span);

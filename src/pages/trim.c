@@ -26,6 +26,9 @@
 
 #define supply weiri_supply
 
+/* From so many units on a free block has pages of records to itself. */
+#define TRIM_RECORDS_UNITS (WEIRI_EXTENT_ALIGN / WEIRI_PAGE)
+
 static uint64_t
 trim_charged_bytes(const struct weiri_extent *extent)
 {
@@ -90,6 +93,29 @@ trim_block(struct weiri_extent *extent, size_t first, size_t count, size_t most)
 	return pages;
 }
 
+/* Whole pages of what is known of the units of a free block go as well: it may be
+ * most of an extent, in which a span or two stay.  They stay charged. */
+static void
+trim_records(struct weiri_extent *extent, uint32_t first, size_t count)
+{
+	struct weiri_buddy_blank blank[2];
+
+	if (extent->grain != 1 || count < TRIM_RECORDS_UNITS)
+		return;
+	weiri_map_void(
+	    extent->base + (size_t)first * WEIRI_PAGE, count * WEIRI_PAGE);
+	weiri_buddy_core_blank(&extent->buddy, first, blank);
+	for (size_t i = 0; i < WEIRI_COUNT_OF(blank); i++) {
+		uintptr_t from =
+		    weiri_round_up((uintptr_t)blank[i].base, WEIRI_PAGE);
+		size_t skip = from - (uintptr_t)blank[i].base;
+
+		if (skip + WEIRI_PAGE <= blank[i].bytes)
+			(void)weiri_os_decommit(blank[i].base + skip,
+			    (blank[i].bytes - skip) & ~(WEIRI_PAGE - 1));
+	}
+}
+
 /* @most pages, a multiple of the extent's grain. */
 static size_t
 trim_extent(struct weiri_extent *extent, size_t most)
@@ -101,8 +127,15 @@ trim_extent(struct weiri_extent *extent, size_t most)
 	     at < extent->buddy.unit_count && pages < most; at += count) {
 		count = weiri_buddy_core_extent(&extent->buddy, at, &is_free);
 		/* From that size on blocks are whole pages of the system. */
-		if (is_free && count >= extent->grain)
-			pages += trim_block(extent, at, count, most - pages);
+		if (!is_free || count < extent->grain)
+			continue;
+
+		size_t given = trim_block(extent, at, count, most - pages);
+
+		if (given > 0 && weiri_bits_find(extent->dirty, at, at + count,
+				     true) == at + count)
+			trim_records(extent, at, count);
+		pages += given;
 	}
 	extent->dirty_pages -= (uint32_t)pages;
 	supply.bytes_retained -= pages * WEIRI_PAGE;

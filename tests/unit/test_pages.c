@@ -4,6 +4,10 @@
  */
 #include "pages_common.h"
 
+#include "pages/extent.h"
+
+#include <sys/mman.h>
+
 #include <stdlib.h>
 
 #include <weir/buddy.h>
@@ -165,6 +169,87 @@ TEST(trim_gives_memory_back_to_the_system)
 	after = test_resident_bytes();
 	CHECK_LE(after, used - 31 * MIB);
 	weiri_span_free(&keep);
+}
+
+/* Pages in memory, wholly within [base, base + bytes). */
+static size_t
+resident_pages(const void *base, size_t bytes)
+{
+	uintptr_t at = weiri_round_up((uintptr_t)base, WEIRI_PAGE);
+	uintptr_t end = ((uintptr_t)base + bytes) & ~(WEIRI_PAGE - 1);
+	unsigned char resident;
+	size_t pages = 0;
+
+	for (; at < end; at += WEIRI_PAGE) {
+		CHECK_EQ(mincore((void *)at, WEIRI_PAGE, &resident), 0);
+		pages += resident & 1;
+	}
+	return pages;
+}
+
+static size_t
+resident_links(const struct weiri_extent *extent)
+{
+	return resident_pages(extent->buddy.link,
+	    extent->buddy.unit_count * sizeof(*extent->buddy.link));
+}
+
+/* Of the page map. */
+static size_t
+resident_map(const struct weiri_extent *extent)
+{
+	uintptr_t at = (uintptr_t)extent->block.base;
+	uintptr_t end = at + extent->block.bytes;
+	size_t pages = 0;
+
+	for (; at < end; at += WEIRI_EXTENT_ALIGN) {
+		size_t entry = at >> WEIRI_PAGE_SHIFT;
+
+		pages +=
+		    resident_pages(weiri_map_root[at >> WEIRI_MAP_LEAF_SHIFT] +
+				       (entry & (WEIRI_MAP_LEAF_COUNT - 1)),
+			WEIRI_PAGE);
+	}
+	return pages;
+}
+
+#define SPARSE_SPANS 64 /* of 2 MiB */
+
+TEST(trim_gives_back_what_describes_free_pages)
+{
+	static struct weiri_span spans[SPARSE_SPANS];
+	struct weiri_span *kept = &spans[SPARSE_SPANS - 1];
+	const struct weiri_extent *extent;
+	size_t links;
+
+	if (weiri_os_page_bytes() != WEIRI_PAGE)
+		SKIP("larger pages stay");
+	for (size_t i = 0; i < SPARSE_SPANS; i++) {
+		spans[i] = span_of_tag(1);
+		CHECK_EQ(weiri_span_alloc(&spans[i], 2 * MIB, WEIRI_PAGE), 0);
+	}
+	extent = kept->extent;
+	CHECK_GE(extent->block.bytes, 32 * MIB);
+	links = resident_links(extent);
+	CHECK_GE(resident_map(extent), 8);
+	CHECK_GE(links, 8);
+	for (size_t i = 0; i < SPARSE_SPANS - 1; i++)
+		weiri_span_free(&spans[i]);
+	(void)weiri_pages_trim();
+	/* A page for the span, and a head for each larger block around it. */
+	CHECK_EQ(resident_map(extent), 1);
+	CHECK_LE(resident_links(extent), links / 2);
+	CHECK_PTR(weiri_span_of(kept->base), kept);
+	CHECK_PTR(weiri_span_of(kept->base + 2 * MIB - 1), kept);
+	check_conserved();
+	for (size_t i = 0; i < SPARSE_SPANS - 1; i++)
+		CHECK_EQ(weiri_span_alloc(&spans[i], 2 * MIB, WEIRI_PAGE), 0);
+	for (size_t i = 0; i < SPARSE_SPANS; i++)
+		CHECK_PTR(weiri_span_of(spans[i].base + MIB), &spans[i]);
+	check_conserved();
+	for (size_t i = 0; i < SPARSE_SPANS; i++)
+		weiri_span_free(&spans[i]);
+	check_conserved();
 }
 
 TEST(charge_follows_touched_pages_not_address_space)
