@@ -17,11 +17,13 @@
  *
  * A spike of small objects leaves an eighth of its size in records (a magazine
  * for each 126 of them), so their memory must be able to go back, too.  Chunks
- * consist of units of 64 KiB that begin with a line of counts: a page whose 64
+ * consist of units of 64 KiB, and begin with counts of each: a page whose 64
  * lines are all free is found by them, its records leave their lists, and a bit
- * says that it is void.
+ * says that it is void.  A chunk starts at a multiple of the largest, which leads
+ * from a record to its counts; beside these, and not in each unit, so that no more
+ * than a page of a chunk has to stay.
  *
- *     unit  | counts | 64 | 1024 | ... |      void      | 2048 | ...
+ *     chunk | counts | 64 | 1024 | ... |      void      | 2048 | ...
  *
  * The budget is charged page by page as the bump pointer moves, not by chunk;
  * the rest of a chunk is address space that was never touched.  Pages are those
@@ -45,7 +47,7 @@
 #include <string.h>
 
 #define META_MIN_SHIFT 6  /* a cache line; less would invite false sharing */
-#define META_MAX_SHIFT 15 /* a record never shares a unit's first line */
+#define META_MAX_SHIFT 15 /* half a unit: it begins behind a chunk's counts */
 #define META_CLASSES (META_MAX_SHIFT - META_MIN_SHIFT + 1)
 #define META_MAX ((size_t)1 << META_MAX_SHIFT)
 #define META_LINE ((size_t)1 << META_MIN_SHIFT)
@@ -61,14 +63,14 @@
 /* The first chunk serves the many programs with a handful of pools; a chunk's
  * address space is free, its page tables and system calls are not. */
 #define META_CHUNK_FIRST ((size_t)128 << 10)
-#define META_CHUNK ((size_t)256 << 10)
+#define META_CHUNK_MAX ((size_t)1 << 20) /* the second is twice the first ... */
 
 struct meta_free {
 	struct meta_free *next, **link; /* what points here */
 	unsigned class;
 };
 
-/* At the start of each 64 KiB of a chunk that the bump pointer came to. */
+/* At the start of a chunk, for each 64 KiB that the largest has. */
 struct meta_unit {
 	struct meta_unit *next;
 	struct meta_unit *next_void;          /* with a void page */
@@ -79,12 +81,19 @@ struct meta_unit {
 };
 
 static_assert(sizeof(struct meta_free) <= META_LINE, "fits the least record");
-static_assert(sizeof(struct meta_unit) <= META_LINE, "one line of each unit");
+
+#define META_CHUNK_UNITS (META_CHUNK_MAX / META_UNIT)
+#define META_HEAD (META_CHUNK_UNITS * META_LINE)
+
+static_assert(sizeof(struct meta_unit) * META_CHUNK_UNITS <= META_HEAD &&
+		  META_HEAD < WEIRI_PAGE,
+    "a chunk's counts leave room on their page");
 
 static struct weiri_mutex meta_mutex = WEIRI_MUTEX_INITIALIZER;
 static struct meta_free *meta_list[META_CLASSES];
 static uint32_t meta_mask;
 static char *meta_bump, *meta_paid, *meta_end; /* of the current chunk */
+static size_t meta_chunk_next = META_CHUNK_FIRST;
 static struct meta_unit *meta_units, *meta_void_units;
 static struct meta_unit *meta_purge_at; /* where the next purge begins */
 static size_t meta_whole;               /* pages with every line free */
@@ -114,7 +123,21 @@ meta_class_bytes(unsigned class)
 static struct meta_unit *
 meta_unit_of(void *record)
 {
-	return (struct meta_unit *)((uintptr_t)record & ~(META_UNIT - 1));
+	uintptr_t offset = (uintptr_t)record & (META_CHUNK_MAX - 1);
+	struct meta_unit *first =
+	    (struct meta_unit *)((uintptr_t)record - offset);
+
+	return &first[offset / META_UNIT];
+}
+
+/* Page @page of what @unit counts. */
+static char *
+meta_page(struct meta_unit *unit, size_t page)
+{
+	uintptr_t offset = (uintptr_t)unit & (META_CHUNK_MAX - 1);
+	char *chunk = (char *)unit - offset;
+
+	return chunk + offset / sizeof(*unit) * META_UNIT + page * WEIRI_PAGE;
 }
 
 static size_t
@@ -127,9 +150,11 @@ meta_page_of(const void *record)
 static void
 meta_set_lines(struct meta_unit *unit, size_t page, size_t lines)
 {
-	meta_whole -= unit->free_lines[page] == META_PAGE_LINES;
+	bool was = unit->free_lines[page] == META_PAGE_LINES;
+	bool is = lines == META_PAGE_LINES;
+
 	unit->free_lines[page] = (uint8_t)lines;
-	meta_whole += lines == META_PAGE_LINES;
+	WEIRI_STORE(&meta_whole, meta_whole + is - was);
 }
 
 /* A record of @class was listed, or left its list. */
@@ -222,15 +247,24 @@ meta_pay(char *end)
 	return true;
 }
 
-/* The bump pointer is at a unit's start, which is paid for. */
+static bool
+meta_is_chunk(const char *address)
+{
+	return ((uintptr_t)address & (META_CHUNK_MAX - 1)) == 0;
+}
+
+/* The bump pointer is at a chunk's start, which is paid for. */
 static void
-meta_enter_unit(void)
+meta_enter_chunk(void)
 {
 	struct meta_unit *unit = (struct meta_unit *)(void *)meta_bump;
+	size_t units = (size_t)(meta_end - meta_bump) / META_UNIT;
 
-	unit->next = meta_units;
-	meta_units = unit;
-	meta_bump += META_LINE;
+	for (size_t i = 0; i < units; i++) {
+		unit[i].next = meta_units;
+		meta_units = &unit[i];
+	}
+	meta_bump += META_HEAD;
 }
 
 /* Moves the bump pointer up to @to, the space between to the lists. */
@@ -238,8 +272,8 @@ static void
 meta_skip(char *to)
 {
 	while (meta_bump < to) {
-		if (((uintptr_t)meta_bump & (META_UNIT - 1)) == 0) {
-			meta_enter_unit();
+		if (meta_is_chunk(meta_bump)) {
+			meta_enter_chunk();
 			continue;
 		}
 
@@ -258,7 +292,7 @@ meta_skip(char *to)
 static char *
 meta_chunk_map(size_t bytes)
 {
-	char *chunk = weiri_os_reserve(bytes, META_UNIT);
+	char *chunk = weiri_os_reserve(bytes, META_CHUNK_MAX);
 
 	if (chunk != NULL && weiri_os_commit(chunk, bytes) != 0) {
 		weiri_os_drop(chunk, bytes);
@@ -270,7 +304,7 @@ meta_chunk_map(size_t bytes)
 static bool
 meta_chunk_add(void)
 {
-	size_t bytes = meta_bump != NULL ? META_CHUNK : META_CHUNK_FIRST;
+	size_t bytes = meta_chunk_next;
 	char *chunk = meta_chunk_map(bytes);
 
 	/* Near a limit of address space or of commit a small one may be had. */
@@ -285,16 +319,18 @@ meta_chunk_add(void)
 	meta_skip(meta_paid);
 	meta_bump = meta_paid = chunk;
 	meta_end = chunk + bytes;
+	meta_chunk_next = weiri_min(bytes * 2, META_CHUNK_MAX);
 	return true;
 }
 
-/* Where the bump pointer finds room for a record: not at a unit's start. */
+/* Where the bump pointer finds room for a record, behind a chunk's counts. */
 static uintptr_t
 meta_place(size_t bytes)
 {
-	uintptr_t place = weiri_round_up((uintptr_t)meta_bump, bytes);
+	uintptr_t from = (uintptr_t)meta_bump;
 
-	return (place & (META_UNIT - 1)) == 0 ? place + bytes : place;
+	return weiri_round_up(
+	    meta_is_chunk(meta_bump) ? from + META_HEAD : from, bytes);
 }
 
 static void *
@@ -356,7 +392,7 @@ meta_fill_void(unsigned class)
 	unit->void_mask &= (uint16_t) ~((((size_t)1 << count) - 1) << page);
 	if (unit->void_mask == 0)
 		*at = unit->next_void;
-	meta_push(class, (char *)unit + page * WEIRI_PAGE);
+	meta_push(class, meta_page(unit, page));
 	return true;
 }
 
@@ -365,7 +401,7 @@ meta_fill_void(unsigned class)
 static unsigned
 meta_detach(struct meta_unit *unit, size_t page)
 {
-	char *base = (char *)unit;
+	char *base = meta_page(unit, 0);
 
 	for (unsigned order = 0; order < META_CLASSES - META_PAGE_CLASS;
 	     order++) {
@@ -412,7 +448,7 @@ meta_decommit(struct meta_unit *unit, unsigned pages)
 			page++;
 		if (page == first)
 			continue;
-		if (weiri_os_decommit((char *)unit + first * WEIRI_PAGE,
+		if (weiri_os_decommit(meta_page(unit, first),
 			(page - first) * WEIRI_PAGE) == 0)
 			taken |= (1u << page) - (1u << first);
 	}
@@ -425,8 +461,7 @@ meta_settle(struct meta_unit *unit, unsigned pages, unsigned taken)
 {
 	for (size_t page = 0; page < META_UNIT_PAGES; page++)
 		if (((pages & ~taken) >> page & 1) != 0)
-			meta_push(
-			    META_PAGE_CLASS, (char *)unit + page * WEIRI_PAGE);
+			meta_push(META_PAGE_CLASS, meta_page(unit, page));
 	if (taken == 0)
 		return;
 	if (unit->void_mask == 0) {
@@ -540,6 +575,12 @@ weiri_meta_trim(void)
 	weiri_grave_empty();
 	(void)weiri_meta_purge(SIZE_MAX);
 	return weiri_meta_map_trim();
+}
+
+uint64_t
+weiri_meta_whole(void)
+{
+	return WEIRI_LOAD(&meta_whole) * WEIRI_PAGE;
 }
 
 uint64_t

@@ -5,11 +5,13 @@
  * Two reasons make it due.  Free pages that nobody needed for an epoch
  * (base/decay.h) go over the next one.  And pages that slabs brought which lay
  * idle for as long already are owed: to keep them through another epoch would
- * only double the time.
+ * only double the time.  So it is with the library's own records; of those that
+ * end in other ways, whole pages that lay free for an epoch go.
  *
  *     retained pages   bytes_retained > low > due ---+
  *     pages of slabs   weiri_pages_owe()  -----------+--> steps of 1 MiB
- *     records of slabs weiri_pages_owe()  --> meta.c
+ *     records of slabs weiri_pages_owe()  ---+--> meta.c
+ *     records          weiri_meta_whole() ---+
  *
  * A step holds the supply's lock over one or a few madvise() of a MiB, some
  * 100 us at most; between steps others get in, and the caller looks at its
@@ -31,6 +33,7 @@
 #define PURGE_STEP_BYTES ((size_t)1 << 20)
 
 static struct weiri_decay_clock purge_clock;
+static struct weiri_decay purge_records_decay; /* under the supply's lock */
 static const char *purge_from; /* where the next step looks first */
 static uint64_t purge_owed, purge_owed_meta; /* atomic */
 
@@ -80,8 +83,13 @@ purge_want(uint64_t now_ns, uint64_t epoch_ns)
 
 	if (epoch_ns == WEIRI_DECAY_NEVER)
 		return 0;
-	if (weiri_decay_tick(&purge_clock, now_ns, epoch_ns))
+	weiri_decay_note(&purge_records_decay, weiri_meta_whole());
+	if (weiri_decay_tick(&purge_clock, now_ns, epoch_ns)) {
 		weiri_decay_turn(decay, supply.bytes_retained);
+		weiri_decay_turn(&purge_records_decay, weiri_meta_whole());
+		/* All at once: they are few. */
+		weiri_pages_owe(0, purge_records_decay.due);
+	}
 	want = weiri_decay_want(
 	    decay, &purge_clock, now_ns, epoch_ns, supply.bytes_retained);
 	/* Owed bytes that pools took again are not there to be given. */

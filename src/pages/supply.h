@@ -102,6 +102,8 @@ void weiri_grave_empty(void);
 /* Pages of records that are all free go back to the system, up to @bytes or one
  * record more; the bytes they had. */
 size_t weiri_meta_purge(size_t bytes);
+/* The bytes of such pages; read without the lock. */
+uint64_t weiri_meta_whole(void);
 const char *weiri_meta_check(void);
 void weiri_meta_fork_lock(void);
 void weiri_meta_fork_unlock(void);

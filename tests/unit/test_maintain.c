@@ -292,7 +292,6 @@ TEST(maintain_gives_back_the_library_s_own_records)
 	for (int i = 0; i < 10; i++)
 		while (weir_maintain(UINT64_MAX))
 			;
-	/* A page in sixteen stays, with the counts of its unit. */
 	CHECK_LE(process_stats().bytes_metadata, before + (high - before) / 8);
 	CHECK(weiri_pages_check());
 	/* And they come again. */
@@ -304,6 +303,31 @@ TEST(maintain_gives_back_the_library_s_own_records)
 		weir_cache_free(cache, object[i]);
 	weir_cache_destroy(cache);
 	free(object);
+}
+
+/* As threads do that end, or pools. */
+TEST(maintain_gives_back_records_that_ended_in_other_ways)
+{
+	enum { COUNT = 4000, BYTES = 1024 };
+	void **record = calloc(COUNT, sizeof(void *));
+	uint64_t before, high, end = test_now_ns() + 20000 * MS;
+
+	weir_set_decay(40);
+	maintain_for(1);
+	before = process_stats().bytes_metadata;
+	for (size_t i = 0; i < COUNT; i++)
+		record[i] = weiri_meta_alloc(BYTES);
+	for (size_t i = 0; i < COUNT; i++)
+		weiri_meta_free(record[i], BYTES);
+	high = process_stats().bytes_metadata;
+	CHECK_GT(high, before + 3 * MIB);
+	/* A page of each MiB stays, with the counts of it. */
+	while (process_stats().bytes_metadata > before + (high - before) / 32 &&
+	       test_now_ns() < end)
+		maintain_for(1);
+	CHECK_LE(process_stats().bytes_metadata, before + (high - before) / 32);
+	CHECK(weiri_pages_check());
+	free(record);
 }
 
 /* Slabs that are owed go beside those that are due; that many more went must
