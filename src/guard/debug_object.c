@@ -180,16 +180,6 @@ debug_tell_write(struct weiri_guarded *guarded, const char *at)
 				  "written after it ended by %s"});
 }
 
-/* Under the lock: a place that was taken is in no list and comes into none. */
-static void
-debug_retire(struct weiri_space *space, struct weiri_guarded *guarded)
-{
-	WEIRI_STORE(&guarded->bad, true);
-	WEIRI_STORE(&guarded->state, (uint8_t)WEIRI_GUARDED_ENDED);
-	space->live_bytes -= weiri_space_area_bytes(guarded, space->grain);
-	space->live--;
-}
-
 /* A place that was taken; false: it is bad, and its object is as it was when it
  * ended (M2). */
 static bool
@@ -202,7 +192,7 @@ debug_is_as_left(struct weiri_space *space, struct weiri_guarded *guarded)
 	if (WEIR_LIKELY(at == NULL) || !WEIR_DETECTOR(debug_reused))
 		return true;
 	weiri_mutex_lock(&S.lock);
-	debug_retire(space, guarded);
+	weiri_space_retire(space, guarded);
 	weiri_mutex_unlock(&S.lock);
 	debug_tell_write(guarded, at);
 	return false;

@@ -510,6 +510,7 @@ weir_guard_read(struct weir_guard_stats *out)
 		out->quarantined += WEIRI_LOAD(&space->ended);
 		out->bytes +=
 		    WEIRI_LOAD(&space->live_bytes) +
+		    space->ready.count * space->grain +
 		    WEIRI_LOAD(&space->record_count) * sizeof(*space->record) +
 		    space->sites.used * sizeof(*space->sites.word);
 	}
@@ -539,6 +540,7 @@ weiri_guard_fork_child(void)
 {
 	weiri_guard_thread_forked();
 	weiri_arena_fork_child();
+	weiri_space_fork_child(&S.space[WEIRI_GUARD_LARGE]);
 	weiri_through_fork_unlock();
 	weiri_mutex_unlock(&S.lock);
 }

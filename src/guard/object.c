@@ -111,8 +111,13 @@ object_fill(const struct weiri_guarded *guarded, bool zeroed, size_t page)
 
 	if (guarded->open)
 		memset(first, 0, (size_t)(end - first));
-	memset(first, WEIRI_GUARD_SLACK, (size_t)(guarded->start - first));
-	memset(behind, WEIRI_GUARD_SLACK, (size_t)(end - behind));
+	if (guarded->ready) {
+		memset(guarded->start, 0, guarded->bytes);
+	} else {
+		memset(
+		    first, WEIRI_GUARD_SLACK, (size_t)(guarded->start - first));
+		memset(behind, WEIRI_GUARD_SLACK, (size_t)(end - behind));
+	}
 	if (!zeroed && guarded->mode == WEIR_GUARD_FULL &&
 	    WEIR_DETECTOR(guard_fresh_pattern)) {
 		memset(guarded->start, WEIRI_GUARD_FRESH, guarded->bytes);
@@ -148,6 +153,7 @@ object_begin(struct weiri_guarded *guarded, struct weiri_space *space,
 	guarded->shadow = shadow;
 	guarded->kept_is = false;
 	guarded->open = false;
+	guarded->ready = false;
 	guarded->quiet = false;
 	if (guarded->mode == WEIRI_GUARD_MENU)
 		weiri_debug_begin(guarded, space);
@@ -156,27 +162,48 @@ object_begin(struct weiri_guarded *guarded, struct weiri_space *space,
 	__atomic_fetch_add(&S.guarded, 1, __ATOMIC_RELAXED);
 }
 
+/* A place, or NULL; one that is ready is not the object's yet. */
+static struct weiri_guarded *
+object_take_place(struct weiri_space *space, struct weiri_guard_pool *pool,
+    size_t bytes, size_t align, bool left)
+{
+	size_t page = weiri_os_page_bytes();
+	struct weiri_guarded *guarded = NULL;
+
+	weiri_mutex_lock(&S.lock);
+	weiri_guard_name_need(pool);
+	if (space->base != NULL)
+		guarded =
+		    weiri_space_take(space, object_pages(bytes, page), true);
+	if (guarded != NULL && !guarded->ready)
+		object_place(guarded, bytes, align, left, page);
+	weiri_mutex_unlock(&S.lock);
+	return guarded;
+}
+
 /* A place whose pages are there, or NULL. */
 static struct weiri_guarded *
 object_take(struct weiri_space *space, struct weiri_guard_pool *pool,
     size_t bytes, size_t align, bool left)
 {
 	size_t page = weiri_os_page_bytes();
-	struct weiri_guarded *guarded = NULL;
+	struct weiri_guarded *guarded;
 	bool open;
 
 	if (bytes > PTRDIFF_MAX)
 		return NULL;
-	weiri_mutex_lock(&S.lock);
-	weiri_guard_name_need(pool);
-	if (space->base != NULL)
-		guarded =
-		    weiri_space_take(space, object_pages(bytes, page), true);
-	if (guarded != NULL)
-		object_place(guarded, bytes, align, left, page);
-	weiri_mutex_unlock(&S.lock);
+	do {
+		guarded = object_take_place(space, pool, bytes, align, left);
+	} while (guarded != NULL && guarded->ready &&
+		 !weiri_ready_is_whole(space, guarded));
 	if (guarded == NULL)
 		return NULL;
+	if (guarded->ready) {
+		weiri_mutex_lock(&S.lock);
+		object_place(guarded, bytes, align, left, page);
+		weiri_mutex_unlock(&S.lock);
+		return guarded;
+	}
 	/* After this use they are barred as any others. */
 	open = guarded->open;
 	if (weiri_os_unbar(object_first_page(guarded, page),
@@ -377,11 +404,14 @@ object_keep(struct weiri_guarded *guarded)
 	guarded->kept_is = true;
 }
 
-/* Its pages trap from now on, until its place is another's. */
+/* Its pages trap from now on, until its place is another's.  Nothing traps while
+ * its page is moved away, which another thread may meet: it is this call that ends
+ * the object, and only then did it. */
 static void
 object_bar(struct weiri_guarded *guarded, struct weiri_space *space)
 {
 	size_t page = weiri_os_page_bytes();
+	struct weiri_guarded *ahead = weiri_ready_make(space, guarded);
 
 	guarded->open = weiri_os_bar(object_first_page(guarded, page),
 			    object_span(guarded, page)) != 0;
@@ -391,6 +421,8 @@ object_bar(struct weiri_guarded *guarded, struct weiri_space *space)
 	    &guarded->state, (uint8_t)WEIRI_GUARDED_ENDED, __ATOMIC_RELEASE);
 	weiri_mutex_lock(&S.lock);
 	weiri_space_rest(space, guarded, true);
+	if (ahead != NULL)
+		weiri_space_put_ahead(space, ahead);
 	weiri_mutex_unlock(&S.lock);
 }
 

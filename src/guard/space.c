@@ -15,13 +15,16 @@
  *
  * The first use of a place takes a new one while the class keeps fewer ended
  * objects than it may, else the one that ended longest ago: an address is used
- * again as late as possible, and a stale pointer recognised as long.
+ * again as late as possible, and a stale pointer recognised as long.  The few
+ * that come next may be ready: see ready.c.
  *
  * Invariants:
  *
  *   G1  All pages of a place trap unless its object is live or being ended, or
- *       it is bad or `open`.  The page before it always does, but for bad ones'.
- *   G2  A record is in one list, or its state is LIVE or ENDING, or it is bad.
+ *       it is bad, `open` or `ready`.  The page before it always does, but for
+ *       bad ones'.
+ *   G2  A record is in one list, or its state is LIVE or ENDING, or it is bad,
+ *       or a call is making it ready.
  *   G3  unit[u].record - of the run's first unit - and what leads to it are
  *       written before the space's end covers the unit.
  *
@@ -80,6 +83,10 @@ static const struct space_size space_packed = {
 };
 
 #define SPACE_PACKED_GRAIN ((size_t)128)
+
+/* Ready at a time: what programs free in a row before they take as many again, and
+ * few beside the 65,536 places that trap. */
+#define SPACE_READY_MAX 16
 
 /* Valgrind's search for leaks reads all records there may be. */
 #define SPACE_VALGRIND_RECORDS ((size_t)128 << 10)
@@ -144,6 +151,16 @@ space_reserve(struct weiri_space *space, const struct space_size *size)
 	return 0;
 }
 
+/* The whole reservation, lest its two mappings become three. */
+static bool
+space_can_move(const struct weiri_space *space)
+{
+	char *all = (char *)space->unit;
+
+	return weiri_os_bars_merge() &&
+	       weiri_os_movable(all, (size_t)(space->end - all)) == 0;
+}
+
 int
 weiri_space_init(struct weiri_space *space, enum weiri_space_kind kind)
 {
@@ -169,6 +186,10 @@ weiri_space_init(struct weiri_space *space, enum weiri_space_kind kind)
 		size.words /= 2;
 		error = space_reserve(space, &size);
 	}
+	/* Samples are too few for it to matter, and are taken in production,
+	 * where a descriptor more may. */
+	if (error == 0 && kind == WEIRI_SPACE_LARGE)
+		space->moves = space_can_move(space);
 	return error;
 }
 
@@ -293,6 +314,33 @@ space_take_ended(struct weiri_space *space, unsigned class)
 	return guarded;
 }
 
+/* The next of a class. */
+static struct weiri_guarded *
+space_next(struct weiri_space *space, unsigned class, bool late)
+{
+	struct weiri_space_class *own = &space->class[class];
+	struct weiri_guarded *guarded = NULL;
+
+	if (late && own->ended.count < space_keeps(space, class))
+		guarded = space_take_fresh(space, class);
+	if (guarded == NULL)
+		guarded = space_take_ended(space, class);
+	if (guarded == NULL && !late)
+		guarded = space_take_fresh(space, class);
+	return guarded;
+}
+
+static struct weiri_guarded *
+space_take_ready(struct weiri_space *space)
+{
+	struct weiri_guarded *guarded;
+
+	do {
+		guarded = space_pop(space, &space->ready);
+	} while (guarded != NULL && WEIRI_LOAD(&guarded->bad));
+	return guarded;
+}
+
 struct weiri_guarded *
 weiri_space_take(struct weiri_space *space, size_t grains, bool late)
 {
@@ -303,15 +351,10 @@ weiri_space_take(struct weiri_space *space, size_t grains, bool late)
 	if (class >= WEIRI_SPACE_CLASSES ||
 	    bytes > space->live_bytes_max - space->live_bytes)
 		return NULL;
-
-	struct weiri_space_class *own = &space->class[class];
-
-	if (late && own->ended.count < space_keeps(space, class))
-		guarded = space_take_fresh(space, class);
+	if (class == 0)
+		guarded = space_take_ready(space);
 	if (guarded == NULL)
-		guarded = space_take_ended(space, class);
-	if (guarded == NULL && !late)
-		guarded = space_take_fresh(space, class);
+		guarded = space_next(space, class, late);
 	if (guarded == NULL)
 		return NULL;
 	space->live_bytes += bytes;
@@ -333,6 +376,51 @@ weiri_space_rest(
 		space_append(space, &own->ended, guarded);
 	else
 		space_push(space, &own->ended, guarded);
+}
+
+void
+weiri_space_retire(struct weiri_space *space, struct weiri_guarded *guarded)
+{
+	WEIRI_STORE(&guarded->bad, true);
+	WEIRI_STORE(&guarded->state, (uint8_t)WEIRI_GUARDED_ENDED);
+	space->live_bytes -= weiri_space_area_bytes(guarded, space->grain);
+	space->live--;
+}
+
+/* ---- places that are ready ------------------------------------------------------- */
+
+struct weiri_guarded *
+weiri_space_ahead(struct weiri_space *space)
+{
+	struct weiri_guarded *guarded;
+
+	if (space->ready.count + space->readying >= SPACE_READY_MAX)
+		return NULL;
+	guarded = space_next(space, 0, true);
+	if (guarded != NULL)
+		space->readying++;
+	return guarded;
+}
+
+void
+weiri_space_put_ahead(struct weiri_space *space, struct weiri_guarded *guarded)
+{
+	space->readying--;
+	if (guarded->ready) {
+		space_append(space, &space->ready, guarded);
+		return;
+	}
+	space->ended += guarded->state == WEIRI_GUARDED_ENDED;
+	space_push(space, &space->class[0].ended, guarded);
+}
+
+void
+weiri_space_fork_child(struct weiri_space *space)
+{
+	/* Who was at it is in another process. */
+	space->readying = 0;
+	if (space->moves)
+		WEIRI_STORE(&space->moves, space_can_move(space));
 }
 
 /* ---- looking up ------------------------------------------------------------------ */

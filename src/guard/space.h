@@ -39,6 +39,7 @@ struct weiri_guarded {
 	uint8_t how;   /* enum weiri_guard_how */
 	bool kept_is;  /* kept[] holds the object's first bytes */
 	bool open;     /* its pages could not be barred */
+	bool ready;    /* its page is there, full of slack */
 	uint8_t mode;  /* that it was put under guard in */
 	bool quiet;    /* what its end finds is told later */
 	bool bad; /* some page traps no more after a report; never used again */
@@ -79,9 +80,14 @@ struct weiri_space {
 				  classes have fewer */
 	size_t live_bytes_max; /* pages of live objects in all */
 	struct weiri_sites sites;
+	bool moves; /* a page may be moved to another place; atomic */
 	/* Under the guard's lock. */
 	size_t live_bytes;
 	uint32_t live, ended;
+	/* Places of one page that are ready, in the order of their use; and
+	 * those that a call is making so. */
+	struct weiri_space_list ready;
+	uint32_t readying;
 	struct weiri_space_class class[WEIRI_SPACE_CLASSES];
 };
 
@@ -105,6 +111,23 @@ struct weiri_guarded *weiri_space_take(
  * or as the next of its class. */
 void weiri_space_rest(
     struct weiri_space *space, struct weiri_guarded *guarded, bool late);
+
+/* Under the lock: a place that was taken, and is bad, is in no list from now on and
+ * comes into none. */
+void weiri_space_retire(
+    struct weiri_space *space, struct weiri_guarded *guarded);
+
+/* Under the lock: the place of one page that is the next to be taken, for the
+ * caller to make it ready; NULL: as many are ready as may be. */
+struct weiri_guarded *weiri_space_ahead(struct weiri_space *space);
+
+/* Under the lock: what weiri_space_ahead() answered is `ready` now, or is not
+ * to be. */
+void weiri_space_put_ahead(
+    struct weiri_space *space, struct weiri_guarded *guarded);
+
+/* Under the lock, in the child of a fork. */
+void weiri_space_fork_child(struct weiri_space *space);
 
 /* The record whose place, or the page before, @address is in; NULL: none. */
 struct weiri_guarded *weiri_space_find(

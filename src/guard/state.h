@@ -100,6 +100,18 @@ const char *weiri_guard_find_written(const char *from, const char *to);
 void weiri_guard_verify(
     struct weiri_guarded *guarded, const char *first, const char *end);
 
+/*
+ * An object's page, which is all of its place, is moved to where the next object
+ * is to be; the place of that, to be put ahead, or NULL: nothing moved.
+ */
+struct weiri_guarded *weiri_ready_make(
+    struct weiri_space *space, const struct weiri_guarded *ending);
+
+/* A place that was taken and is ready is as it was made.  False: somebody wrote
+ * there, which was told; the place is retired. */
+bool weiri_ready_is_whole(
+    struct weiri_space *space, struct weiri_guarded *guarded);
+
 /* Reports what is wrong with an object; returns if the program goes on. */
 void weiri_guard_tell(
     const struct weiri_guarded *guarded, struct weiri_fault_site site);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guard.h - what the guard asks of the system: pages that trap, the fault they
- * raise, the stack of a thread.  Implemented by os_guard.c; all but the calls
- * marked "setup" are async-signal-safe.
+ * raise, pages that move, the stack of a thread.  Implemented by os_guard.c and
+ * os_move.c; all but the calls marked "setup" are async-signal-safe.
  */
 #ifndef WEIRI_OS_GUARD_H
 #define WEIRI_OS_GUARD_H
@@ -34,6 +34,27 @@ void weiri_os_refuse_bars(bool refuse);
 
 /* A reservation that mlockall(MCL_FUTURE) shall not bring in.  Setup. */
 void weiri_os_keep_out(void *address, size_t bytes);
+
+/* ---- pages that change places ------------------------------------------ */
+
+/*
+ * Pages of this part of a reservation may be moved within it from now on, if
+ * the system has a way.  It may take a file descriptor.  The child of a fork has to
+ * ask again.  0 or -errno; setup, one thread at a time.
+ */
+int weiri_os_movable(void *address, size_t bytes);
+
+/*
+ * The page at @from, which was written to, is the one at @to from now on, with
+ * what it holds, and @from reads as zero.  @to is accessible and was not touched
+ * since weiri_os_unbar().  0 or -errno, and nothing moved: -EBADF, -ENOTTY,
+ * -EINVAL, -EPERM, -ENOSYS where none ever will.
+ */
+int weiri_os_move(void *to, void *from);
+
+/* For tests: the system answers @error when it is asked to move, or to be able to;
+ * 0: as it is. */
+void weiri_os_refuse_moves(int error);
 
 /* ---- faults ------------------------------------------------------------ */
 

@@ -17,7 +17,8 @@ output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
 
 # These cause reports in the open, to look at what comes after them.
-reports=(test_fault test_guard test_guard_buddy test_guard_state test_guard_vm)
+reports=(test_fault test_guard test_guard_buddy test_guard_ready test_guard_state
+	test_guard_vm)
 
 # The debug menu is for pools in mode off; these two put things on it.
 apart=(test_guard_menu test_guard_menu_fail)
