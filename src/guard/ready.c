@@ -18,6 +18,11 @@
  * pattern.  Until then its record is that of the object that ended: a second free
  * of that is known as any.
  *
+ * Places are let in by one call for some of them, and are empty until a page comes:
+ * a read of the stale pointer brings zeroes there, and what it writes keeps the page
+ * from being moved there, so that it is known, too.  No object comes to them but by
+ * being ready first.
+ *
  * The page is filled after it came: a thread that still writes to the object while
  * it ends does so where it was, and leaves no trace where the next one is.
  */
@@ -30,41 +35,98 @@
 
 #define S weiri_guard_state
 
-/* @next is let in, gets the page and is `ready`; false: it traps as before. */
+/* The next place, let in, and a few behind it; NULL: it is not to be, or cannot. */
+static struct weiri_guarded *
+ready_let_in(struct weiri_space *space)
+{
+	struct weiri_guarded *ahead[WEIRI_OS_UNBAR_MAX];
+	void *pages[WEIRI_OS_UNBAR_MAX];
+	size_t count, done = 0;
+
+	weiri_mutex_lock(&S.lock);
+	count = weiri_space_ahead(space, ahead, WEIRI_OS_UNBAR_MAX);
+	weiri_mutex_unlock(&S.lock);
+	if (count == 0)
+		return NULL;
+	if (ahead[0]->let_in)
+		return ahead[0];
+	/* One that could not be barred may hold anything. */
+	while (done < count && !ahead[done]->open) {
+		pages[done] = ahead[done]->area;
+		done++;
+	}
+	if (done > 0)
+		done = weiri_os_unbar_each(pages, done);
+	for (size_t i = 0; i < done; i++)
+		ahead[i]->let_in = true;
+	if (count == 1 && done == 1)
+		return ahead[0];
+	weiri_mutex_lock(&S.lock);
+	if (count > 1)
+		weiri_space_put_let_in(space, ahead + 1, count - 1);
+	if (done == 0)
+		weiri_space_put_ahead(space, ahead[0]);
+	weiri_mutex_unlock(&S.lock);
+	return done > 0 ? ahead[0] : NULL;
+}
+
+/* Somebody was there since it was let in, and memory is; what was written stays for
+ * who takes the place. */
+static void
+ready_adopt(char *area, size_t page)
+{
+	for (char *at = area; at < area + page; at++)
+		if (*at == 0)
+			*at = (char)WEIRI_GUARD_SLACK;
+}
+
+static void
+ready_stop(struct weiri_space *space)
+{
+	weiri_mutex_lock(&S.lock);
+	weiri_space_stop_moving(space);
+	weiri_mutex_unlock(&S.lock);
+}
+
+/* @next, which is let in, gets the page and is ready; false: it traps. */
 static bool
 ready_move(struct weiri_space *space, struct weiri_guarded *next,
     const struct weiri_guarded *ending)
 {
 	size_t page = weiri_os_page_bytes();
-	int error;
+	int error = weiri_os_move(next->area, ending->area);
 
-	if (next->open || weiri_os_unbar(next->area, page) != 0)
-		return false;
-	error = weiri_os_move(next->area, ending->area);
+	next->let_in = false;
 	if (error == 0) {
 		memset(next->area, WEIRI_GUARD_SLACK, page);
 		return true;
 	}
+	if (error == -EEXIST) {
+		ready_adopt(next->area, page);
+		return true;
+	}
 	next->open = weiri_os_bar(next->area, page) != 0;
 	/* Others are of this page and this moment: it is shared with the child
-	 * of a fork, or somebody touched the place since it was let in. */
+	 * of a fork, say. */
 	if (error == -EBADF || error == -ENOTTY || error == -EINVAL ||
 	    error == -EPERM || error == -ENOSYS)
-		WEIRI_STORE(&space->moves, false);
+		ready_stop(space);
 	return false;
 }
 
 struct weiri_guarded *
 weiri_ready_make(struct weiri_space *space, const struct weiri_guarded *ending)
 {
-	struct weiri_guarded *next = NULL;
+	struct weiri_guarded *next;
 
-	if (ending->class != 0 || !WEIRI_LOAD(&space->moves) ||
-	    !weiri_os_bars_merge())
+	if (ending->class != 0 || !WEIRI_LOAD(&space->moves))
 		return NULL;
-	weiri_mutex_lock(&S.lock);
-	next = weiri_space_ahead(space);
-	weiri_mutex_unlock(&S.lock);
+	/* What traps by protection is a mapping of its own. */
+	if (WEIR_UNLIKELY(!weiri_os_bars_merge())) {
+		ready_stop(space);
+		return NULL;
+	}
+	next = ready_let_in(space);
 	if (next == NULL)
 		return NULL;
 	next->ready = ready_move(space, next, ending);

@@ -21,8 +21,8 @@
  * Invariants:
  *
  *   G1  All pages of a place trap unless its object is live or being ended, or
- *       it is bad, `open` or `ready`.  The page before it always does, but for
- *       bad ones'.
+ *       it is bad, `open`, `let_in` or `ready`.  The page before it always
+ *       does, but for bad ones'.
  *   G2  A record is in one list, or its state is LIVE or ENDING, or it is bad,
  *       or a call is making it ready.
  *   G3  unit[u].record - of the run's first unit - and what leads to it are
@@ -330,13 +330,14 @@ space_next(struct weiri_space *space, unsigned class, bool late)
 	return guarded;
 }
 
+/* The first of a list that is no bad one. */
 static struct weiri_guarded *
-space_take_ready(struct weiri_space *space)
+space_pop_good(struct weiri_space *space, struct weiri_space_list *list)
 {
 	struct weiri_guarded *guarded;
 
 	do {
-		guarded = space_pop(space, &space->ready);
+		guarded = space_pop(space, list);
 	} while (guarded != NULL && WEIRI_LOAD(&guarded->bad));
 	return guarded;
 }
@@ -352,7 +353,7 @@ weiri_space_take(struct weiri_space *space, size_t grains, bool late)
 	    bytes > space->live_bytes_max - space->live_bytes)
 		return NULL;
 	if (class == 0)
-		guarded = space_take_ready(space);
+		guarded = space_pop_good(space, &space->ready);
 	if (guarded == NULL)
 		guarded = space_next(space, class, late);
 	if (guarded == NULL)
@@ -389,29 +390,72 @@ weiri_space_retire(struct weiri_space *space, struct weiri_guarded *guarded)
 
 /* ---- places that are ready ------------------------------------------------------- */
 
-struct weiri_guarded *
-weiri_space_ahead(struct weiri_space *space)
+size_t
+weiri_space_ahead(
+    struct weiri_space *space, struct weiri_guarded *ahead[], size_t count_max)
 {
-	struct weiri_guarded *guarded;
+	size_t count = 0;
 
 	if (space->ready.count + space->readying >= SPACE_READY_MAX)
-		return NULL;
-	guarded = space_next(space, 0, true);
-	if (guarded != NULL)
+		return 0;
+	ahead[0] = space_pop_good(space, &space->let_in);
+	if (ahead[0] != NULL) {
 		space->readying++;
-	return guarded;
+		return 1;
+	}
+	/* One call at a time lets in more than it needs. */
+	if (space->letting_in)
+		count_max = 1;
+	while (count < count_max &&
+	       (ahead[count] = space_next(space, 0, true)) != NULL)
+		count++;
+	space->readying += count > 0;
+	space->letting_in = space->letting_in || count > 1;
+	return count;
+}
+
+/* It traps, and is the next to be taken of those that ended. */
+static void
+space_put_back(struct weiri_space *space, struct weiri_guarded *guarded)
+{
+	space->ended += guarded->state == WEIRI_GUARDED_ENDED;
+	space_push(space, &space->class[0].ended, guarded);
+}
+
+void
+weiri_space_put_let_in(
+    struct weiri_space *space, struct weiri_guarded *ahead[], size_t count)
+{
+	for (size_t i = 0; i < count && ahead[i]->let_in; i++)
+		space_append(space, &space->let_in, ahead[i]);
+	while (count > 0 && !ahead[count - 1]->let_in)
+		space_put_back(space, ahead[--count]);
+	space->letting_in = false;
+	if (!space->moves)
+		weiri_space_stop_moving(space);
 }
 
 void
 weiri_space_put_ahead(struct weiri_space *space, struct weiri_guarded *guarded)
 {
 	space->readying--;
-	if (guarded->ready) {
+	if (guarded->ready)
 		space_append(space, &space->ready, guarded);
-		return;
+	else
+		space_put_back(space, guarded);
+}
+
+void
+weiri_space_stop_moving(struct weiri_space *space)
+{
+	struct weiri_guarded *guarded;
+
+	WEIRI_STORE(&space->moves, false);
+	while ((guarded = space_pop_good(space, &space->let_in)) != NULL) {
+		guarded->let_in = false;
+		guarded->open = weiri_os_bar(guarded->area, space->grain) != 0;
+		space_put_back(space, guarded);
 	}
-	space->ended += guarded->state == WEIRI_GUARDED_ENDED;
-	space_push(space, &space->class[0].ended, guarded);
 }
 
 void
@@ -419,8 +463,9 @@ weiri_space_fork_child(struct weiri_space *space)
 {
 	/* Who was at it is in another process. */
 	space->readying = 0;
-	if (space->moves)
-		WEIRI_STORE(&space->moves, space_can_move(space));
+	space->letting_in = false;
+	if (space->moves && !space_can_move(space))
+		weiri_space_stop_moving(space);
 }
 
 /* ---- looking up ------------------------------------------------------------------ */

@@ -39,6 +39,7 @@ struct weiri_guarded {
 	uint8_t how;   /* enum weiri_guard_how */
 	bool kept_is;  /* kept[] holds the object's first bytes */
 	bool open;     /* its pages could not be barred */
+	bool let_in;   /* it traps no more, and nothing is there */
 	bool ready;    /* its page is there, full of slack */
 	uint8_t mode;  /* that it was put under guard in */
 	bool quiet;    /* what its end finds is told later */
@@ -84,10 +85,11 @@ struct weiri_space {
 	/* Under the guard's lock. */
 	size_t live_bytes;
 	uint32_t live, ended;
-	/* Places of one page that are ready, in the order of their use; and
-	 * those that a call is making so. */
-	struct weiri_space_list ready;
+	/* Places of one page that are ready, in the order of their use; those
+	 * that a call is making so; and those that are to be, let in. */
+	struct weiri_space_list ready, let_in;
 	uint32_t readying;
+	bool letting_in; /* a call is at it */
 	struct weiri_space_class class[WEIRI_SPACE_CLASSES];
 };
 
@@ -117,14 +119,22 @@ void weiri_space_rest(
 void weiri_space_retire(
     struct weiri_space *space, struct weiri_guarded *guarded);
 
-/* Under the lock: the place of one page that is the next to be taken, for the
- * caller to make it ready; NULL: as many are ready as may be. */
-struct weiri_guarded *weiri_space_ahead(struct weiri_space *space);
+/* Under the lock: places of one page that are the next to be taken, the first for
+ * the caller to make it ready.  It is let in, or else all of them are for the caller
+ * to be, and the others to be given back.  0: as many are ready as may be. */
+size_t weiri_space_ahead(
+    struct weiri_space *space, struct weiri_guarded *ahead[], size_t count_max);
 
-/* Under the lock: what weiri_space_ahead() answered is `ready` now, or is not
- * to be. */
+/* Under the lock: the others, whether they were `let_in` or not. */
+void weiri_space_put_let_in(
+    struct weiri_space *space, struct weiri_guarded *ahead[], size_t count);
+
+/* Under the lock: the first is `ready` now, or is not to be. */
 void weiri_space_put_ahead(
     struct weiri_space *space, struct weiri_guarded *guarded);
+
+/* Under the lock: no page is moved any more, and what was let in for it traps. */
+void weiri_space_stop_moving(struct weiri_space *space);
 
 /* Under the lock, in the child of a fork. */
 void weiri_space_fork_child(struct weiri_space *space);

@@ -22,6 +22,16 @@ int weiri_os_bar(void *address, size_t bytes);
 /* The pages read as zero; 0 or -errno. */
 int weiri_os_unbar(void *address, size_t bytes);
 
+/*
+ * Single pages, as weiri_os_unbar(), by one call where there is a way, else the
+ * first alone.  How many were let in, from the first on.
+ */
+size_t weiri_os_unbar_each(void *const pages[], size_t count);
+
+/* At most, and for tests: there is no such way. */
+#define WEIRI_OS_UNBAR_MAX 16
+void weiri_os_refuse_unbar_each(bool refuse);
+
 /* True where barred pages split no mapping.  Asks the system once. */
 bool weiri_os_bars_merge(void);
 

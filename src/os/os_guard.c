@@ -157,6 +157,60 @@ weiri_os_unbar(void *address, size_t bytes)
 	    mprotect(address, bytes, PROT_READ | PROT_WRITE), saved);
 }
 
+/* Linux 6.15: the calling process, where a descriptor of one is asked for.  Before
+ * 6.13 a process could not advise itself of anything by a list. */
+#define GUARD_SELF (-10001) /* PIDFD_SELF_THREAD_GROUP */
+
+static bool guard_no_lists; /* the system refused one */
+
+void
+weiri_os_refuse_unbar_each(bool refuse)
+{
+	WEIRI_STORE(&guard_no_lists, refuse);
+}
+
+#if defined(__linux__) && defined(SYS_process_madvise)
+static size_t
+guard_unmark_each(void *const pages[], size_t count)
+{
+	struct iovec list[WEIRI_OS_UNBAR_MAX];
+	size_t page = weiri_os_page_bytes();
+	int saved = errno;
+	long advised;
+
+	for (size_t i = 0; i < count; i++)
+		list[i] = (struct iovec){pages[i], page};
+	advised = syscall(
+	    SYS_process_madvise, GUARD_SELF, list, count, GUARD_REMOVE, 0);
+	if (advised < 0 && errno != ENOMEM && errno != EAGAIN)
+		WEIRI_STORE(&guard_no_lists, true);
+	errno = saved;
+	return advised > 0 ? (size_t)advised / page : 0;
+}
+#else
+static size_t
+guard_unmark_each(void *const pages[], size_t count)
+{
+	(void)pages;
+	(void)count;
+	return 0;
+}
+#endif
+
+size_t
+weiri_os_unbar_each(void *const pages[], size_t count)
+{
+	size_t done = 0;
+
+	WEIR_ASSERT(count > 0 && count <= WEIRI_OS_UNBAR_MAX);
+	if (count > 1 && weiri_os_bars_merge() &&
+	    !WEIRI_LOAD(&guard_no_lists) && !weiri_os_injected())
+		done = guard_unmark_each(pages, count);
+	if (done == 0 && weiri_os_unbar(pages[0], weiri_os_page_bytes()) == 0)
+		done = 1;
+	return done;
+}
+
 void
 weiri_os_keep_out(void *address, size_t bytes)
 {
