@@ -24,7 +24,8 @@
  * out again what was given back as late as it can, so that a number freed twice is
  * told, with both stacks, from one that has a new owner.  A request that cannot be
  * served otherwise has all of it; but runs may lie apart that would have been
- * side by side.  With WEIR_BUDDY_TRAP reads and writes of free units are told, too.
+ * side by side.  With WEIR_BUDDY_TRAP reads and writes of free units are told, too;
+ * without guard, writes to the first word of what was given back.
  * What is in use is among the leaks (weir_guard_leaks()), its units counted as
  * objects, with the stacks that took it.  When the guard is turned off, all that
  * waits is free and nothing traps any more when weir_guard_set() returns; of a
@@ -53,7 +54,11 @@ enum weir_buddy_flags {
 	WEIR_BUDDY_UNLOCKED = 1 << 0, /* the caller serialises all calls */
 	WEIR_BUDDY_INTERNAL = 1 << 1, /* left out of the leak report */
 	/* Units are anonymous pages of this process alone, which may lose what
-	 * they hold while they are free: under guard they trap then. */
+	 * they hold while they are free: under guard they trap then.  In every
+	 * mode the first word of a run that is given back, or cut off by a
+	 * resize, may be changed, and is looked at when its unit is handed out
+	 * again and at the end of the buddy: until that, the pages are to be
+	 * there, and to be readable and writable. */
 	WEIR_BUDDY_TRAP = 1 << 2,
 };
 
@@ -83,7 +88,8 @@ struct weir_buddy_config {
  * Ownership: the caller's until weir_buddy_destroy().  The units stay the
  *            caller's all the time and must outlive the buddy's use only.
  * Threads:   any thread.  Not async-signal-safe.
- * Cost:      nine bytes of records a unit, charged to the budget.
+ * Cost:      nine bytes of records a unit, with WEIR_BUDDY_TRAP a bit more,
+ *            charged to the budget.
  * Errors:    on failure nothing is kept.
  * Since:     0.1
  */
@@ -97,9 +103,11 @@ WEIR_API WEIR_NODISCARD int weir_buddy_create(const char *name,
  *
  * Ownership: the records return to weir.
  * Threads:   one thread, after every other use of the buddy has happened.
- * Cost:      constant.
+ * Cost:      constant; with WEIR_BUDDY_TRAP a look at each unit at which a run
+ *            ended that no run has had since.
  * Errors:    runs still out, a second destroy, and a buddy made by
- *            weir_buddy_init() are faults (weir/guard.h).
+ *            weir_buddy_init() are faults (weir/guard.h); with
+ *            WEIR_BUDDY_TRAP so is a free unit that was written to.
  * Since:     0.1
  */
 WEIR_API void weir_buddy_destroy(struct weir_buddy *buddy) WEIR_NOEXCEPT;
@@ -144,9 +152,10 @@ WEIR_API WEIR_NODISCARD int weir_buddy_init(void *storage, size_t storage_bytes,
  *
  * Ownership: the storage is the caller's to reuse.
  * Threads:   one thread, after every other use of the buddy has happened.
- * Cost:      constant.
+ * Cost:      as weir_buddy_destroy().
  * Errors:    runs still out, a second finish, and a buddy made by
- *            weir_buddy_create() are faults (weir/guard.h).
+ *            weir_buddy_create() are faults (weir/guard.h); with
+ *            WEIR_BUDDY_TRAP so is a free unit that was written to.
  * Since:     0.1
  */
 WEIR_API void weir_buddy_finish(struct weir_buddy *buddy) WEIR_NOEXCEPT;
@@ -161,11 +170,15 @@ WEIR_API void weir_buddy_finish(struct weir_buddy *buddy) WEIR_NOEXCEPT;
  * Ownership: the units are the caller's until weir_buddy_free().
  * Threads:   any number of threads, under one lock; with
  *            WEIR_BUDDY_UNLOCKED one at a time.  Not async-signal-safe.
- * Cost:      tens of ns; at most 31 splits.
+ * Cost:      tens of ns; at most 31 splits.  With WEIR_BUDDY_TRAP a look at
+ *            each of the units at which a run ended that no run has had since.
  * Errors:    WEIR_BUDDY_NONE, counted in the statistics: count 0; or no free
  *            block of the power of two that covers @count, although @count
  *            units side by side may be free (when all units are free any
  *            count up to unit_count succeeds).  errno is left as it was.
+ *            With WEIR_BUDDY_TRAP one of the units that was written to while
+ *            it was free is a fault (weir/guard.h); if the program goes on by
+ *            longjmp, nobody has the run.
  * Since:     0.1
  */
 WEIR_API WEIR_NODISCARD size_t weir_buddy_alloc(
@@ -248,6 +261,7 @@ WEIR_API void weir_buddy_free_address(struct weir_buddy *buddy, void *address)
  * Cost:      as weir_buddy_free().
  * Errors:    on failure nothing is changed.  A unit that starts no run is a
  *            fault as in weir_buddy_free(); where the program goes on, -EINVAL.
+ *            Of units that are new, as weir_buddy_alloc().
  * Since:     0.1
  */
 WEIR_API int weir_buddy_resize(
@@ -382,7 +396,8 @@ WEIR_API int weir_pages_orders_read(struct weir_buddy_orders *out)
  * weir_buddy_check() - walk the invariants of a buddy.
  * @buddy: a live buddy.
  *
- * Returns:   true when every unit is in exactly one run or free block.
+ * Returns:   true when every unit is in exactly one run or free block, and no
+ *            free one is known to have been written to (WEIR_BUDDY_TRAP).
  * Ownership: nothing changes hands.
  * Threads:   as weir_buddy_alloc().
  * Cost:      linear in the units, under the lock.

@@ -20,6 +20,8 @@
  *   U1  The core's invariants B1 .. B5.
  *   U2  in_use + resting units + free units == unit_count; in_use <= peak.
  *
+ * and of free units those of buddy_mark.c.
+ *
  * Lock: a leaf.  It is released before a fault is reported, since the hook may
  * leave by longjmp.  The figures are written under the lock, or by the one
  * caller of an unlocked buddy, and read without it: statistics must not need
@@ -245,21 +247,28 @@ buddy_config_valid(const struct weir_buddy_config *config)
 	return (config->flags & ~known) == 0;
 }
 
-/* @records reads as zero. */
+/* @records reads as zero: @mark_bytes for bits of marks, then the core's. */
 static void
 buddy_setup(struct weir_buddy *buddy, const char *name,
-    const struct weir_buddy_config *config, void *records)
+    const struct weir_buddy_config *config, void *records, size_t mark_bytes)
 {
+	bool trap = (config->flags & WEIR_BUDDY_TRAP) != 0;
+
 	buddy->locked = (config->flags & WEIR_BUDDY_UNLOCKED) == 0;
 	buddy->base = config->base;
 	buddy->unit_bytes = config->unit_bytes;
 	buddy->records = records;
-	buddy->record_bytes = weiri_buddy_core_bytes(config->unit_count);
+	buddy->record_bytes =
+	    mark_bytes + weiri_buddy_core_bytes(config->unit_count);
+	if (trap) {
+		buddy->marks = records;
+		buddy->secret = weiri_os_random() | 1;
+	}
 	weiri_mutex_init(&buddy->lock);
-	weiri_buddy_core_init(&buddy->core, config->unit_count, records);
+	weiri_buddy_core_init(
+	    &buddy->core, config->unit_count, (char *)records + mark_bytes);
 	weiri_runs_init(&buddy->runs, &buddy->guard, config->unit_count,
-	    (config->flags & WEIR_BUDDY_TRAP) != 0 ? config->base : NULL,
-	    config->unit_bytes);
+	    trap ? config->base : NULL, config->unit_bytes);
 	buddy->magic = BUDDY_MAGIC;
 	weiri_pool_register(&buddy->pool, WEIR_POOL_BUDDY, name,
 	    &buddy_pool_ops, (config->flags & WEIR_BUDDY_INTERNAL) != 0);
@@ -289,15 +298,18 @@ weir_buddy_create(const char *name, const struct weir_buddy_config *config,
 	if (buddy == NULL)
 		return -ENOMEM;
 
-	void *records =
-	    weiri_meta_need(weiri_buddy_core_bytes(config->unit_count));
+	size_t mark_bytes = (config->flags & WEIR_BUDDY_TRAP) != 0
+				? weiri_buddy_mark_bytes(config->unit_count)
+				: 0;
+	void *records = weiri_meta_need(
+	    mark_bytes + weiri_buddy_core_bytes(config->unit_count));
 
 	if (records == NULL) {
 		weiri_meta_free(buddy, sizeof(*buddy));
 		return -ENOMEM;
 	}
 	buddy->created = true;
-	buddy_setup(buddy, name, config, records);
+	buddy_setup(buddy, name, config, records, mark_bytes);
 	weiri_guard_enter(&buddy->guard, "buddy", buddy->pool.name);
 	*out = buddy;
 	return 0;
@@ -309,6 +321,7 @@ weir_buddy_destroy(struct weir_buddy *buddy)
 	if (buddy == NULL)
 		return;
 	buddy_expect_live(buddy, true);
+	weiri_buddy_mark_end(buddy);
 	buddy_teardown(buddy);
 	weiri_meta_free(buddy->records, buddy->record_bytes);
 	weiri_grave_put(buddy, sizeof(*buddy));
@@ -319,7 +332,8 @@ weir_buddy_storage_bytes(size_t unit_count)
 {
 	if (unit_count == 0 || unit_count > WEIR_BUDDY_UNITS_MAX)
 		return 0;
-	return BUDDY_HANDLE_BYTES + weiri_buddy_core_bytes(unit_count);
+	return BUDDY_HANDLE_BYTES + weiri_buddy_mark_bytes(unit_count) +
+	       weiri_buddy_core_bytes(unit_count);
 }
 
 int
@@ -332,8 +346,8 @@ weir_buddy_init(void *storage, size_t storage_bytes, const char *name,
 	    storage_bytes < weir_buddy_storage_bytes(config->unit_count))
 		return -EINVAL;
 	memset(storage, 0, weir_buddy_storage_bytes(config->unit_count));
-	buddy_setup(
-	    storage, name, config, (char *)storage + BUDDY_HANDLE_BYTES);
+	buddy_setup(storage, name, config, (char *)storage + BUDDY_HANDLE_BYTES,
+	    weiri_buddy_mark_bytes(config->unit_count));
 	*out = storage;
 	return 0;
 }
@@ -344,6 +358,7 @@ weir_buddy_finish(struct weir_buddy *buddy)
 	if (buddy == NULL)
 		return;
 	buddy_expect_live(buddy, false);
+	weiri_buddy_mark_end(buddy);
 	buddy_teardown(buddy);
 }
 
@@ -387,6 +402,16 @@ buddy_take(struct weir_buddy *buddy, size_t count, size_t align,
 	return first;
 }
 
+/* Under the lock: units are free, which were no run that the guard knows. */
+WEIRI_INLINE void
+buddy_ended(struct weir_buddy *buddy, size_t first, size_t count)
+{
+	if (WEIR_UNLIKELY(weiri_runs_trap(&buddy->runs)))
+		weiri_runs_freed(&buddy->runs, first, count);
+	else if (buddy->marks != NULL)
+		weiri_buddy_mark_set(buddy, first, count);
+}
+
 /* Under the lock. */
 static enum weiri_buddy_result
 buddy_give(struct weir_buddy *buddy, size_t first)
@@ -409,15 +434,29 @@ buddy_give(struct weir_buddy *buddy, size_t first)
 	enum weiri_buddy_result result =
 	    weiri_buddy_core_free(&buddy->core, first, &count);
 
-	if (WEIR_UNLIKELY(weiri_runs_trap(&buddy->runs)) &&
-	    result == WEIRI_BUDDY_OK)
-		weiri_runs_freed(&buddy->runs, first, count);
+	if (WEIR_LIKELY(result == WEIRI_BUDDY_OK))
+		buddy_ended(buddy, first, count);
 	return result;
 }
 
-/* Under the lock. */
+/* Under the lock: of units that had marks, a run is longer or shorter.  True:
+ * there are some to look at. */
+static bool
+buddy_resized(struct weir_buddy *buddy, size_t first, size_t before,
+    size_t count, struct weiri_buddy_marks *marks)
+{
+	if (count > before)
+		return weiri_buddy_mark_take(
+		    buddy, first + before, first + count, marks);
+	if (count < before && !weiri_runs_trap(&buddy->runs))
+		weiri_buddy_mark_set(buddy, first + count, before - count);
+	return false;
+}
+
+/* Under the lock.  @marks: of units that it takes; *look: there are some. */
 static enum weiri_buddy_result
-buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count)
+buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count,
+    struct weiri_buddy_marks *marks, bool *look)
 {
 	enum weiri_buddy_result result;
 	bool begun = buddy_follow(buddy);
@@ -433,6 +472,8 @@ buddy_give_or_take(struct weir_buddy *buddy, size_t first, size_t count)
 	    weiri_buddy_wake(buddy, false));
 	if (WEIR_UNLIKELY(begun) && result == WEIRI_BUDDY_OK)
 		weiri_runs_resize(&buddy->runs, first, before, count);
+	if (buddy->marks != NULL && result == WEIRI_BUDDY_OK)
+		*look = buddy_resized(buddy, first, before, count, marks);
 	return result;
 }
 
@@ -453,16 +494,24 @@ weir_buddy_alloc_aligned(struct weir_buddy *buddy, size_t count, size_t align)
 {
 	uint32_t first = WEIRI_BUDDY_NONE;
 	struct weiri_runs_due due = buddy_due(buddy);
+	struct weiri_buddy_marks marks;
+	bool look = false;
 
 	weiri_buddy_lock(buddy);
 	if (WEIR_LIKELY(count > 0 && weiri_is_pow2(align)))
 		first = buddy_take(buddy, count, align, due);
 	WEIRI_BUMP(&buddy->requests, 1);
-	if (WEIR_LIKELY(first != WEIRI_BUDDY_NONE))
+	if (WEIR_LIKELY(first != WEIRI_BUDDY_NONE)) {
 		buddy_set_in_use(buddy);
-	else
+		if (buddy->marks != NULL)
+			look = weiri_buddy_mark_take(
+			    buddy, first, first + count, &marks);
+	} else {
 		WEIRI_BUMP(&buddy->failures, 1);
+	}
 	weiri_buddy_unlock(buddy);
+	if (look)
+		weiri_buddy_mark_look(buddy, &marks);
 	return first != WEIRI_BUDDY_NONE ? first : WEIR_BUDDY_NONE;
 }
 
@@ -479,6 +528,8 @@ weir_buddy_free(struct weir_buddy *buddy, size_t first)
 		return;
 	if (WEIR_UNLIKELY(weiri_runs_begun(&buddy->runs)))
 		(void)weiri_guard_thread();
+	if (buddy->marks != NULL && first < buddy->core.unit_count)
+		__builtin_prefetch(weir_buddy_address(buddy, first), 1);
 	weiri_buddy_lock(buddy);
 
 	enum weiri_buddy_result result = buddy_give(buddy, first);
@@ -493,15 +544,20 @@ weir_buddy_free(struct weir_buddy *buddy, size_t first)
 int
 weir_buddy_resize(struct weir_buddy *buddy, size_t first, size_t count)
 {
+	struct weiri_buddy_marks marks;
+	bool look = false;
+
 	if (count == 0)
 		return -EINVAL;
 	weiri_buddy_lock(buddy);
 
 	enum weiri_buddy_result result =
-	    buddy_give_or_take(buddy, first, count);
+	    buddy_give_or_take(buddy, first, count, &marks, &look);
 
 	buddy_set_in_use(buddy);
 	weiri_buddy_unlock(buddy);
+	if (look)
+		weiri_buddy_mark_look(buddy, &marks);
 	if (result == WEIRI_BUDDY_FULL)
 		return -ENOSPC;
 	if (WEIR_UNLIKELY(result != WEIRI_BUDDY_OK) &&

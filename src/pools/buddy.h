@@ -3,6 +3,7 @@
  * buddy.h - a buddy, for the files that make one up.
  *
  *   buddy.c        creation and end; runs taken, given back and resized
+ *   buddy_mark.c   marks in free units
  *   buddy_view.c   what there is: runs, figures, the check
  */
 #ifndef WEIRI_POOLS_BUDDY_H
@@ -36,6 +37,8 @@ struct weir_buddy {
 	uint64_t requests;
 	uint64_t failures;
 	size_t record_bytes;
+	uint64_t *marks; /* a bit for each unit; NULL: they have none */
+	uint64_t secret; /* of marks */
 	struct weiri_pool pool;
 	struct weiri_guard_pool guard;
 	struct weiri_runs runs;
@@ -65,5 +68,34 @@ weiri_buddy_unlock(struct weir_buddy *buddy)
 /* Under the lock: the units that rested longest are free; @over: only if too many
  * rest.  False: none are. */
 WEIRI_COLD bool weiri_buddy_wake(struct weir_buddy *buddy, bool over);
+
+/* ---- marks in free units (buddy_mark.c) --------------------------------------- */
+
+/* Those of units that are handed out. */
+struct weiri_buddy_marks {
+	size_t first, end; /* the units */
+	uint64_t head,
+	    tail; /* bits of the first word, and of one that the units
+			      * end in */
+};
+
+/* Bytes of bits for so many units. */
+size_t weiri_buddy_mark_bytes(size_t unit_count);
+
+/* Locked: of units that are free from now on, and do not trap. */
+void weiri_buddy_mark_set(struct weir_buddy *buddy, size_t unit, size_t count);
+
+/* Locked: of units that are in a run from now on, until @end; they are more than
+ * none.  If true, then without the lock: reports it if any was written to. */
+bool weiri_buddy_mark_take(struct weir_buddy *buddy, size_t first, size_t end,
+    struct weiri_buddy_marks *marks);
+void weiri_buddy_mark_look(
+    struct weir_buddy *buddy, const struct weiri_buddy_marks *marks);
+
+/* The same of all units, when all are free and nobody uses them any more. */
+void weiri_buddy_mark_end(struct weir_buddy *buddy);
+
+/* Locked: is no free unit known to be written to? */
+bool weiri_buddy_mark_check(const struct weir_buddy *buddy);
 
 #endif /* WEIRI_POOLS_BUDDY_H */

@@ -109,6 +109,8 @@ weir_buddy_check(struct weir_buddy *buddy)
 		why = "U2: units in use, resting and free are not all";
 	if (why == NULL && in_use > WEIRI_LOAD(&buddy->peak))
 		why = "U2: the peak is below the units in use";
+	if (why == NULL && !weiri_buddy_mark_check(buddy))
+		why = "M2: a free unit was written to";
 	weiri_buddy_unlock(buddy);
 	if (why == NULL)
 		return true;

@@ -13,6 +13,7 @@
 
 #include "base/decay.h"
 #include "base/detector.h"
+#include "base/mark.h"
 #include "os/os.h"
 #include "pages/pages.h"
 #include "slab/local.h"
@@ -192,9 +193,7 @@ struct weiri_depot {
 WEIRI_INLINE bool
 weiri_slot_written(const struct weiri_depot *depot, const void *slot)
 {
-	uint64_t word = *(const uint64_t *)slot;
-
-	return word != 0 && word != (depot->secret ^ (uintptr_t)slot);
+	return weiri_mark_is_gone(depot->secret, slot);
 }
 
 struct weiri_depot_stats {

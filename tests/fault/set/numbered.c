@@ -155,6 +155,7 @@ BUG(buddy_read_freed, ROW(READ_FREED), POOL(BUDDY), NAMES("pages"),
 	weir_buddy_destroy(buddy);
 }
 
+/* It is the next one's by then. */
 BUG(buddy_write_freed, ROW(WRITE_FREED), POOL(BUDDY), NAMES("pages"),
     STACKS(BOTH), GUARDED(NOW, "use-after-free"))
 {
@@ -169,9 +170,55 @@ BUG(buddy_write_freed, ROW(WRITE_FREED), POOL(BUDDY), NAMES("pages"),
 	weir_buddy_destroy(buddy);
 }
 
+/* By who is handed it next. */
+BUG(buddy_write_freed_and_taken, ROW(WRITE_FREED), POOL(BUDDY), NAMES("pages"),
+    STACKS(BOTH), IN_A(LATER, "corruption"), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 4);
+
+	memset(run, 1, 4 * 4096);
+	weir_buddy_free_address(buddy, run);
+	BUG_HERE(bug_write(run, 8));
+	weir_buddy_free_address(buddy, weir_buddy_alloc_address(buddy, 2));
+	weir_buddy_destroy(buddy);
+}
+
+/* Which is in the middle of a larger block by then. */
+BUG(buddy_write_freed_and_merged, ROW(WRITE_FREED), POOL(BUDDY), NAMES("pages"),
+    STACKS(BOTH), IN_A(LATER, "corruption"), IN_S(NOW, "use-after-free"),
+    IN_D(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *low = weir_buddy_alloc_address(buddy, 1);
+	char *high = weir_buddy_alloc_address(buddy, 1);
+
+	memset(high, 1, 4096);
+	weir_buddy_free_address(buddy, high);
+	weir_buddy_free_address(buddy, low);
+	BUG_HERE(bug_write(high, 1));
+	low = weir_buddy_alloc_address(buddy, UNITS);
+	weir_buddy_free_address(buddy, low);
+	weir_buddy_destroy(buddy);
+}
+
+BUG(buddy_write_freed_until_the_end, ROW(WRITE_FREED), POOL(BUDDY),
+    NAMES("pages"), STACKS(BOTH), IN_A(LATER, "corruption"),
+    IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
+{
+	struct weir_buddy *buddy = pages_buddy();
+	char *run = weir_buddy_alloc_address(buddy, 3);
+
+	weir_buddy_free_address(buddy, run);
+	BUG_HERE(bug_write(run, 8));
+	weir_buddy_destroy(buddy);
+}
+
 /* What resize took off the end. */
 BUG(buddy_write_behind_shorter, ROW(OVERFLOW), POOL(BUDDY), NAMES("pages"),
-    STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
+    STACKS(BUG_STACK_ALLOC), IN_A(LATER, "corruption"), IN_S(NOW, "overflow"),
+    IN_D(NOW, "overflow"))
 {
 	struct weir_buddy *buddy = pages_buddy();
 	char *run = weir_buddy_alloc_address(buddy, 4);
@@ -239,7 +286,7 @@ BUG(buddy_free_units_overwritten, ROW(FORGED), POOL(BUDDY),
 }
 
 BUG(buddy_free_units_that_trap_overwritten, ROW(FORGED), POOL(BUDDY),
-    NAMES("pages"), STACKS(BOTH), IN_A(REFUSED, NULL),
+    NAMES("pages"), STACKS(BOTH), IN_A(LATER, "corruption"),
     IN_S(NOW, "use-after-free"), IN_D(NOW, "use-after-free"))
 {
 	struct weir_buddy *buddy = pages_buddy();
