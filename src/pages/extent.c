@@ -14,6 +14,10 @@
  * together, between 2 and 64 MiB, which keeps their number logarithmic at
  * first and their cost small; a request beyond that gets one of its own size.
  *
+ * Where a request fills an extent that is made for it, any access behind it
+ * traps, if the source is the default: an object of 4 MiB in a program that has
+ * less by then, one of 100 MiB in any.
+ *
  * A page is charged when it is handed out, and until it is decommitted: dirty
  * bits tell.  Free dirty pages are "retained": warm, charged, reused without a
  * system call.  Fresh pages cost address space only.  Blocks that are resident
@@ -293,6 +297,17 @@ extent_revive(size_t need)
 	return false;
 }
 
+/* A block of @need bytes or more for @count pages. */
+static bool
+extent_take(struct weiri_block *block, size_t need, size_t count)
+{
+	size_t want = extent_wish(need);
+
+	return weiri_budget_headroom() >= count * WEIRI_PAGE &&
+	       weiri_source_take(block, need, want, extent_most(need),
+		   want == need && count * WEIRI_PAGE == need);
+}
+
 bool
 weiri_extent_add(size_t count, size_t align)
 {
@@ -305,10 +320,7 @@ weiri_extent_add(size_t count, size_t align)
 	if (extent_revive(need))
 		return true;
 	supply.orphan.base = NULL;
-	if (block.base == NULL &&
-	    (weiri_budget_headroom() < count * WEIRI_PAGE ||
-		!weiri_source_take(
-		    &block, need, extent_wish(need), extent_most(need))))
+	if (block.base == NULL && !extent_take(&block, need, count))
 		return false;
 	if (extent_open(&block))
 		return true;

@@ -24,6 +24,12 @@
  * or decommits, all do.  So a child hands out nothing of what it inherited; see
  * weiri_pages_fork_child().
  *
+ * A mapping for one span alone is reserved with 2 MiB of addresses more, which are
+ * never made usable: so the kernel, which places mappings downwards from one
+ * another, finds 2 MiB of alignment as without, and the border costs no call.
+ * Blocks in general have none, for neighbours are to be one mapping to the system,
+ * whose number of them is limited.
+ *
  * What goes wrong but need not stop the program is a message.  The take runs
  * under the supply's mutex, where no hook may be called, so messages wait as bits
  * and each is said once.
@@ -31,6 +37,7 @@
  * Lock: all functions but give and deliver run under the supply's mutex.
  */
 #include "base/bits.h"
+#include "base/detector.h"
 #include "config/config.h"
 #include "os/os.h"
 #include "pages/supply.h"
@@ -101,19 +108,20 @@ weiri_source_deliver(void)
 /* ---- one block of each kind -------------------------------------------- */
 
 static bool
-source_take_anonymous(struct weiri_block *block, size_t bytes)
+source_take_anonymous(struct weiri_block *block, size_t bytes, size_t behind)
 {
-	char *base = weiri_os_reserve(bytes, WEIRI_EXTENT_ALIGN);
+	char *base = weiri_os_reserve(bytes + behind, WEIRI_EXTENT_ALIGN);
 
 	if (base == NULL)
 		return false;
 	if (weiri_os_commit(base, bytes) != 0) {
-		weiri_os_drop(base, bytes);
+		weiri_os_drop(base, bytes + behind);
 		return false;
 	}
 	*block = (struct weiri_block){
 	    .base = base,
 	    .bytes = bytes,
+	    .behind = behind,
 	    .zeroed = true,
 	    .may_trim = true,
 	    .may_give = true,
@@ -196,7 +204,7 @@ source_refuse(const struct weiri_block *block)
 	if (source()->kind == WEIR_SOURCE_CUSTOM)
 		(void)weiri_source_give(block);
 	else
-		weiri_os_drop(block->base, block->bytes);
+		weiri_os_drop(block->base, block->bytes + block->behind);
 }
 
 static bool
@@ -236,7 +244,7 @@ source_take_kind(
 	case WEIR_SOURCE_RANGE:
 		break;
 	}
-	return source_take_anonymous(block, bytes);
+	return source_take_anonymous(block, bytes, 0);
 }
 
 /* From the wish down to the need, halving: near a limit of address space or of
@@ -311,8 +319,8 @@ weiri_source_prepare(const struct weiri_block *block)
 }
 
 bool
-weiri_source_take(
-    struct weiri_block *block, size_t need, size_t want, size_t most)
+weiri_source_take(struct weiri_block *block, size_t need, size_t want,
+    size_t most, bool alone)
 {
 	const struct weir_page_source *from = source();
 	enum weir_source_kind kind = from->kind;
@@ -322,7 +330,11 @@ weiri_source_take(
 	if (kind == WEIR_SOURCE_RANGE)
 		taken = source_take_range(block, most);
 	else if (need <= most)
-		taken = source_take_sizes(block, kind, need, want);
+		taken = (alone && kind == WEIR_SOURCE_ANONYMOUS &&
+			    WEIR_DETECTOR(source_behind) &&
+			    source_take_anonymous(
+				block, need, WEIRI_EXTENT_ALIGN)) ||
+			source_take_sizes(block, kind, need, want);
 	if (!taken && kind == WEIR_SOURCE_HUGE && need <= most) {
 		source_notice(NOTICE_NO_HUGE);
 		taken =
@@ -369,7 +381,8 @@ weiri_source_give(const struct weiri_block *block)
 
 	WEIR_ASSERT(block->may_give);
 	if (from->kind != WEIR_SOURCE_CUSTOM)
-		return weiri_os_release(block->base, block->bytes) == 0;
+		return weiri_os_release(
+			   block->base, block->bytes + block->behind) == 0;
 	from->give(from->context, block->base, block->bytes);
 	return true;
 }

@@ -24,6 +24,7 @@
 struct weiri_block {
 	char *base;
 	size_t bytes;
+	size_t behind; /* bytes of addresses after it where any access traps */
 	bool zeroed;   /* reads as zero until written */
 	bool resident; /* all of it is charged and in memory, for good */
 	bool may_trim; /* weiri_source_decommit() may be asked */
@@ -35,10 +36,11 @@ struct weiri_block {
  * A block of at least @need bytes, of @want if that can be had, of @most at
  * most; multiples of WEIRI_EXTENT_ALIGN.  A range gives all it has, or @most of
  * it, whatever the need.  Nothing has been brought into memory yet, though
- * block->resident may say that it will be.
+ * block->resident may say that it will be.  @alone: all of the need is one span's,
+ * and what is written past its end had better trap, where that costs no call.
  */
-bool weiri_source_take(
-    struct weiri_block *block, size_t need, size_t want, size_t most);
+bool weiri_source_take(struct weiri_block *block, size_t need, size_t want,
+    size_t most, bool alone);
 /* Does to a block, once it is charged, what the source's flags ask for. */
 void weiri_source_prepare(const struct weiri_block *block);
 /* Takes back the latest take, with the lock held; false: it cannot be. */

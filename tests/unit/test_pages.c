@@ -4,11 +4,11 @@
  */
 #include "pages_common.h"
 
+#include "os/guard.h"
 #include "pages/extent.h"
 
-#include <sys/mman.h>
-
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <weir/buddy.h>
 
@@ -148,6 +148,41 @@ TEST(one_wholly_free_extent_is_kept_and_trim_takes_it)
 	(void)weiri_pages_trim();
 	CHECK_EQ(read_stats().bytes_reserved, 0);
 	CHECK_EQ(read_stats().bytes_retained, 0);
+	check_conserved();
+}
+
+static bool
+is_mapped(char *page)
+{
+	unsigned char in_memory;
+
+	return mincore(page, 1, &in_memory) == 0;
+}
+
+/* The second lies below the first, where the system has its way. */
+TEST(behind_a_span_that_has_a_mapping_of_its_own_any_access_traps)
+{
+	struct weiri_span first = span_of_tag(1), second = span_of_tag(1);
+	char byte, *behind;
+
+	CHECK_EQ(weiri_span_alloc(&first, 66 * MIB, WEIRI_PAGE), 0);
+	CHECK_EQ(weiri_span_alloc(&second, 66 * MIB, WEIRI_PAGE), 0);
+	behind = second.base + second.bytes;
+	if (!weiri_os_peek(behind - 1, &byte, 1))
+		SKIP("the system reads no memory on request");
+	CHECK(!weiri_os_peek(behind, &byte, 1));
+	CHECK(!weiri_os_peek(first.base + first.bytes, &byte, 1));
+	CHECK(is_mapped(behind + 2 * MIB - WEIRI_PAGE));
+	/* Address space: neither reserved memory nor charged. */
+	CHECK_EQ(read_stats().bytes_reserved, 132 * MIB);
+	CHECK(weiri_pages_check());
+	weiri_span_free(&second);
+	if (!test_under_valgrind()) {
+		CHECK(!is_mapped(behind - WEIRI_PAGE));
+		CHECK(!is_mapped(behind));
+		CHECK(!is_mapped(behind + 2 * MIB - WEIRI_PAGE));
+	}
+	weiri_span_free(&first);
 	check_conserved();
 }
 

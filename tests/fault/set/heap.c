@@ -446,6 +446,39 @@ BUG(heap_overflow_of_a_run, ROW(OVERFLOW), POOL(HEAP), NAMES("jobs"),
 	weir_heap_destroy(heap);
 }
 
+/* It fills a mapping of its own, and nothing may be behind that. */
+#define HUGE ((size_t)66 << 20)
+
+BUG(heap_overflow_of_a_mapping, ROW(OVERFLOW), POOL(HEAP), NAMES("jobs"),
+    NO_SANITIZER, STACKS(BUG_STACK_ALLOC), IN_A(DIES, NULL),
+    IN_S(NOW, "overflow"), IN_D(NOW, "overflow"))
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	char *first = weir_heap_alloc(heap, HUGE);
+	char *object = weir_heap_alloc(heap, HUGE);
+
+	bug_write(object + HUGE - 1, 1);
+	BUG_HERE(bug_write(object + HUGE, 1));
+	weir_heap_free(heap, object);
+	weir_heap_free(heap, first);
+	weir_heap_destroy(heap);
+}
+
+BUG(heap_overread_of_a_mapping, ROW(OVERREAD), POOL(HEAP), NAMES("jobs"),
+    NO_SANITIZER, STACKS(BUG_STACK_ALLOC), IN_A(DIES, NULL),
+    IN_S(NOW, "overflow"), IN_D(NOW, "overflow"))
+{
+	struct weir_heap *heap = bug_heap("jobs");
+	char *first = weir_heap_alloc(heap, HUGE);
+	char *object = weir_heap_alloc(heap, HUGE);
+
+	bug_read(object + HUGE - 1, 1);
+	BUG_HERE(bug_read(object + HUGE, 1));
+	weir_heap_free(heap, object);
+	weir_heap_free(heap, first);
+	weir_heap_destroy(heap);
+}
+
 BUG(heap_overread, ROW(OVERREAD), POOL(HEAP), NAMES("jobs"),
     STACKS(BUG_STACK_ALLOC), GUARDED(NOW, "overflow"))
 {
