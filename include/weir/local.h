@@ -78,6 +78,10 @@ weir_local(void) WEIR_NOEXCEPT
 #define WEIR_ABI_TABLE_SLAB ((uintptr_t)64 << 10)
 #define WEIR_ABI_TABLE_FREE 1u
 
+/* The word before a free object: not 0, which is what most overwrite it with; even,
+ * as that of one in use is not; and what one instruction can store. */
+#define WEIR_ABI_WORD_FREE UINT64_C(0x65657266)
+
 /* The compiler's measure of what is worth it counts the rare cases, too. */
 #ifdef __GNUC__
 #define WEIR_ABI_INLINE __attribute__((always_inline))
@@ -291,7 +295,7 @@ weir_abi_retire_word(const struct weir_abi_head *head, void *object)
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	if (WEIR_UNLIKELY(*word != head->live))
 		return false;
-	*word = 0;
+	*word = WEIR_ABI_WORD_FREE;
 	return true;
 }
 

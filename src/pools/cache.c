@@ -7,7 +7,7 @@
  *
  *      word        +---+--------------+---+--------------+   where it costs an
  *                  | s |   object 0   | s |   object 1   |   eighth at most:
- *                  +---+--------------+---+--------------+   s = live or 0
+ *                  +---+--------------+---+--------------+   s = live or free
  *
  *      table       +-----------+----------+----------+---    small objects:
  *                  | s s s s . | object 0 | object 1 |       2 bytes each at
@@ -16,13 +16,14 @@
  *      byte        in the slab's header: large objects, large alignments
  *
  * A free asks first whose memory the address is in (pages/near.h, else the page
- * map), so that a wild pointer is never read; then for the state.  The word has
- * a value of the cache's own, and lies on the line of the object's first bytes,
- * which the caller touches anyway; behind the object it would cost a miss.  A
- * table entry holds the low bits of its object's address, so a pointer into the
- * middle does not fit; neighbours share a line of it, which two threads that
- * exchange single small objects feel.  Both also tell of a write past the end
- * of the object before.
+ * map), so that a wild pointer is never read; then for the state.  The word of
+ * an object in use has a value of the cache's own, that of a free one another
+ * than 0, so that an overwritten word is told from a second free; it lies on
+ * the line of the object's first bytes, which the caller touches anyway; behind
+ * the object it would cost a miss.  A table entry holds the low bits of its
+ * object's address, so a pointer into the middle does not fit; neighbours share
+ * a line of it, which two threads that exchange single small objects feel.
+ * Both also tell of a write past the end of the object before.
  *
  * At level `batch` a call looks at nothing.  At either level the depot looks at
  * each slot of a magazine that comes in, so that what slipped through - two
@@ -64,6 +65,18 @@ cache_fault(const struct weir_cache *cache, enum weir_fault_class fault_class,
 	    .detail = detail});
 }
 
+/* What rests may have lost its word with the page to the system. */
+static bool
+cache_word_is_free(const void *object)
+{
+	const struct weiri_slab *slab =
+	    (const struct weiri_slab *)weiri_span_of(object);
+	size_t slot = weiri_slab_slot(slab, object);
+
+	return *weiri_cache_word(object) == WEIR_ABI_WORD_FREE ||
+	       (WEIRI_LOAD(&slab->state[slot]) & WEIRI_STATE_STOCKED) != 0;
+}
+
 void
 weiri_cache_report(const struct weir_cache *cache, const void *object)
 {
@@ -72,7 +85,7 @@ weiri_cache_report(const struct weir_cache *cache, const void *object)
 
 	weiri_depot_require(&cache->depot, object);
 	if (cache->state == WEIRI_CACHE_WORD) {
-		free = *weiri_cache_word(object) == 0;
+		free = cache_word_is_free(object);
 	} else if (cache->state == WEIRI_CACHE_TABLE) {
 		free = *weir_abi_entry(&cache->head, object) ==
 		       weir_abi_free_entry(object);
@@ -222,7 +235,7 @@ weiri_cache_slot_again(struct weiri_slab *slab, void *slot, void *owner)
 
 	(void)slab;
 	if (cache->state == WEIRI_CACHE_WORD)
-		*weiri_cache_word(slot) = 0;
+		*weiri_cache_word(slot) = WEIR_ABI_WORD_FREE;
 }
 
 void

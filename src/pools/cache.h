@@ -96,7 +96,8 @@ weiri_cache_mark(const struct weir_cache *cache, struct weiri_slab *slab,
 {
 	switch ((enum weiri_cache_state)cache->state) {
 	case WEIRI_CACHE_WORD:
-		*weiri_cache_word(object) = live ? cache->head.live : 0;
+		*weiri_cache_word(object) =
+		    live ? cache->head.live : WEIR_ABI_WORD_FREE;
 		break;
 	case WEIRI_CACHE_TABLE:
 		*weir_abi_entry(&cache->head, object) =

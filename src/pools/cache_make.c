@@ -208,7 +208,7 @@ cache_set_head(struct weir_cache *cache)
 		(uint8_t)(weiri_log2_floor(cache->depot.slot_bytes) - 1),
 	    .near_base = weiri_near_base(),
 	    .near_tags = weiri_near_tag,
-	    .live = weiri_os_random() | 1, /* never 0 */
+	    .live = weiri_os_random() | 1, /* never that of a free one */
 	};
 }
 

@@ -350,5 +350,15 @@ TEST(burst_of_objects_leaves_few_pages_to_those_in_use)
 	} while (few_resident(object[0]) > 6 && test_now_ns() < end);
 	CHECK_LE(few_resident(object[0]), 6);
 	CHECK(weir_cache_check(cache));
+	/* One that went with its state is free all the same. */
+	for (size_t i = FEW_USED; i < FEW_OBJECTS; i++) {
+		uintptr_t state = (uintptr_t)object[i] - sizeof(uint64_t);
+
+		if (stays_resident(state & ~(uintptr_t)(stays_page - 1)))
+			continue;
+		EXPECT_ABORT("FAULT double-free: cache \"few\"",
+		    { weir_cache_free(cache, object[i]); });
+		break;
+	}
 	weir_cache_destroy(cache);
 }

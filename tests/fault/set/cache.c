@@ -457,6 +457,31 @@ BUG(cache_underflow, ROW(UNDERFLOW), POOL(CACHE), NAMES("conn"),
 	weir_cache_destroy(cache);
 }
 
+/* As much as the state of an object takes. */
+BUG(cache_underflow_of_zeroes, ROW(UNDERFLOW), POOL(CACHE), NAMES("conn"),
+    STACKS(BUG_STACK_ALLOC), IN_A(LATER, "corruption"),
+    IN_S(LATER, "underflow"), IN_D(LATER, "underflow"))
+{
+	struct weir_cache *cache = bug_cache("conn", 200);
+	char *object = weir_cache_alloc(cache);
+
+	BUG_HERE(memset(bug_hide(object - 8), 0, 8));
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
+/* Small ones have their state elsewhere, and another before them. */
+BUG(cache_underflow_of_a_small_one, ROW(UNDERFLOW), POOL(CACHE), NAMES("conn"),
+    STACKS(BUG_STACK_ALLOC), GUARDED(LATER, "underflow"))
+{
+	struct weir_cache *cache = bug_cache("conn", 48);
+	char *object = weir_cache_alloc(cache);
+
+	BUG_HERE(bug_write(object - 1, 1));
+	weir_cache_free(cache, object);
+	weir_cache_destroy(cache);
+}
+
 BUG(cache_read_unset, ROW(UNSET), POOL(CACHE), GUARDED(PATTERN, NULL))
 {
 	struct weir_cache *cache = bug_cache("conn", 200);
