@@ -440,7 +440,9 @@ region_create_home(struct weir_region_kind *kind,
 	uintptr_t *cursor = WEIRI_LOAD(cell);
 	struct weiri_region *region = (struct weiri_region *)*cursor;
 
-	if (region->owner == NULL)
+	/* Another thread may have given the kind another magazine meanwhile. */
+	if (WEIR_UNLIKELY((uintptr_t)region & WEIRI_MAGAZINE_TAG) ||
+	    WEIR_UNLIKELY(region->kind != record) || region->owner == NULL)
 		return region_create_slow(kind, config, out, site);
 	region_come_home(region);
 	/* One that counts in a line of many threads has more to do. */
