@@ -203,7 +203,7 @@ TEST(large_objects_and_large_blocks_go_back_to_the_page_supply)
 	/* What the kind learns, it has learned after some rounds. */
 	for (int round = 0; round < 40; round++) {
 		region = create(&config);
-		for (int i = 0; i < 50; i++) {
+		for (int i = 0; i < (test_under_valgrind() ? 8 : 50); i++) {
 			CHECK_NOT_NULL(weir_region_alloc(keep, 10000));
 			CHECK_NOT_NULL(weir_region_alloc(region, 10000));
 			CHECK_NOT_NULL(weir_region_alloc(keep, 300000));
