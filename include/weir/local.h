@@ -19,12 +19,12 @@
 WEIR_BEGIN_DECLS
 
 /** The layout of thread states, magazines and pool heads that is in line. */
-#define WEIR_ABI 3
+#define WEIR_ABI 4
 
 struct weir_local;
 
-/* The thread's state in layout 3; call weir_local(). */
-WEIR_API struct weir_local *weir_abi_3(void) WEIR_NOEXCEPT;
+/* The thread's state in layout 4; call weir_local(). */
+WEIR_API struct weir_local *weir_abi_4(void) WEIR_NOEXCEPT;
 
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic push
@@ -47,7 +47,7 @@ WEIR_API struct weir_local *weir_abi_3(void) WEIR_NOEXCEPT;
 static inline struct weir_local *
 weir_local(void) WEIR_NOEXCEPT
 {
-	return weir_abi_3();
+	return weir_abi_4();
 }
 #if defined(__cplusplus) && defined(__GNUC__)
 #pragma GCC diagnostic pop

@@ -172,7 +172,7 @@ weiri_local_own(void)
 }
 
 struct weir_local *
-weir_abi_3(void) WEIR_NOEXCEPT
+weir_abi_4(void) WEIR_NOEXCEPT
 {
 	struct weir_local *local = weiri_local_own();
 
